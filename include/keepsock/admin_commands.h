@@ -1,0 +1,101 @@
+/* SPDX-License-Identifier: ISC */
+/*
+ * The admin commands, once: parser, privilege check, `help`, keepsockctl's
+ * usage and the manual page read this table. A command that is not in it does
+ * not exist.
+ *
+ * COMMAND(name, arguments, privilege, handler, help): the name is one or two
+ * words. Arguments are words; those in brackets may be left out, and one that
+ * ends in ... takes the rest of the line, spaces and all.
+ */
+#ifndef KEEPSOCK_ADMIN_COMMANDS_H
+#define KEEPSOCK_ADMIN_COMMANDS_H
+
+#include <stdbool.h>
+#include <stddef.h>
+
+#include "config.h"
+
+struct buffer;
+
+/* Each level may do what those before it may. */
+enum admin_privilege {
+	ADMIN_PRIVILEGE_VIEW,    /* whoever may connect to the socket */
+	ADMIN_PRIVILEGE_OPERATE, /* until groups are configured: as admin */
+	ADMIN_PRIVILEGE_ADMIN,   /* root and the service user */
+};
+
+/* clang-format off */
+#define ADMIN_COMMANDS_TABLE(COMMAND)                                                              \
+	COMMAND("help", "", VIEW, help,                                                            \
+		"List the commands.")                                                              \
+	COMMAND("status", "", VIEW, status,                                                        \
+		"Say how the node is doing.")                                                      \
+	COMMAND("show workers", "", VIEW, show_workers,                                            \
+		"List the worker processes; one that hangs shows its counters.")                   \
+	COMMAND("show connections", "", VIEW, show_connections,                                    \
+		"List the connections.")                                                           \
+	COMMAND("show connection", "ID", VIEW, show_connection,                                    \
+		"Show everything about one connection.")                                           \
+	COMMAND("show channels", "", VIEW, show_channels,                                          \
+		"List the channels that have subscribers, once for each worker.")                  \
+	COMMAND("show channel", "NAME", VIEW, show_channel,                                        \
+		"Show one channel: each worker that has subscribers of it, and their number in all.") \
+	COMMAND("show redis", "", VIEW, show_redis,                                                \
+		"Show each worker's connections to Redis.")                                        \
+	COMMAND("show config", "", VIEW, show_config,                                              \
+		"List the settings in force, without passwords.")                                  \
+	COMMAND("show metrics", "", VIEW, show_metrics,                                            \
+		"List the metrics of the node.")                                                   \
+	COMMAND("disconnect", "CLIENT_ID [CODE] [REASON...]", OPERATE, disconnect,                 \
+		"Disconnect a client, with 3503 \"force disconnect\" unless told otherwise. "      \
+		"Codes: 3000-3499 and 4000-4499 let it reconnect, 3500-3999 and 4500-4999 don't.") \
+	COMMAND("publish", "CHANNEL JSON...", OPERATE, publish,                                    \
+		"Publish JSON to a channel.")                                                      \
+	COMMAND("log level", "LEVEL", ADMIN, log_level,                                            \
+		"Log from now on at error, warning, info or debug.")
+
+/* Test builds (--enable-crash-points) have these too. */
+#define ADMIN_TEST_COMMANDS_TABLE(COMMAND)                                                         \
+	COMMAND("debug arena", "SLOT", ADMIN, debug_arena,                                         \
+		"Hand out the arena that the last dead worker of a slot left, as a descriptor.")   \
+	COMMAND("debug crash-after", "SLOT POINT [COUNT]", ADMIN, debug_crash_after,               \
+		"Let a worker die when it reaches a crash point, for the COUNTth time.")
+/* clang-format on */
+
+#define ADMIN_WORDS_MAX 8
+
+struct admin_command {
+	const char *name;
+	const char *arguments;
+	enum admin_privilege privilege;
+	const char *help;
+};
+
+/* A request line, taken apart. */
+struct admin_call {
+	const struct admin_command *command; /* in the table; NULL = none */
+	size_t index;                        /* of it */
+	bool json;
+	size_t argument_count;
+	char *arguments[ADMIN_WORDS_MAX]; /* point into the line; the rest NULL */
+};
+
+size_t admin_command_count(void);
+const struct admin_command *admin_command_at(size_t index);
+
+const char *admin_privilege_name(enum admin_privilege privilege);
+
+/*
+ * Takes the line (which it cuts into strings) apart; 0, or -1 with error
+ * saying what was expected.
+ */
+int admin_call_parse(char *line, struct admin_call *call, struct buffer *error);
+
+/* Appends the commands as the section of the manual page keepsockctl(1). */
+void admin_commands_write_man(struct buffer *out);
+
+/* Appends the commands as keepsockctl --help shows them. */
+void admin_commands_write_usage(struct buffer *out);
+
+#endif

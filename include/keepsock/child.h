@@ -1,0 +1,70 @@
+/* SPDX-License-Identifier: ISC */
+/*
+ * A child process of the master: started without a shell, watched through its
+ * pidfd by the event loop, reaped, never outliving the master (the kernel
+ * kills it). Children run in a process group each, so that Ctrl-C reaches the
+ * master alone and the master decides who stops when.
+ */
+#ifndef KEEPSOCK_CHILD_H
+#define KEEPSOCK_CHILD_H
+
+#include <stdbool.h>
+#include <stdint.h>
+#include <sys/types.h>
+
+struct buffer;
+struct event;
+struct event_base;
+
+struct child_spec {
+	const char *path; /* looked for in $PATH when it has no slash */
+	char *const *argv;
+	int ipc_fd;    /* becomes the child's descriptor 3; -1 = none */
+	int output_fd; /* becomes its stdout and stderr; -1 = ours */
+};
+
+/* All zero = not running and never was. */
+struct child {
+	uint32_t magic;
+	pid_t pid;      /* 0 = not running */
+	pid_t last_pid; /* its pid, even when it is dead */
+	int pidfd;
+	uint64_t started_ms; /* boottime */
+	struct event *exit_event;
+	void (*on_exit)(struct child *child, int status, void *ctx);
+	void *ctx;
+};
+
+/*
+ * Starts it and returns when it has executed its binary; 0, or -1 with error.
+ * on_exit gets a wait status (WIFEXITED ...), once, when child->pid is 0 again.
+ */
+int child_start(struct child *child, struct event_base *base, const struct child_spec *spec,
+		void (*on_exit)(struct child *child, int status, void *ctx), void *ctx,
+		struct buffer *error);
+
+static inline bool child_running(const struct child *child)
+{
+	return child->pid != 0;
+}
+
+/* Does nothing when it is not running; it can't hit another process that got its pid. */
+void child_signal(struct child *child, int signal_number);
+
+/* Kills it if it runs and waits until it is gone; on_exit is not called. For the end only. */
+void child_end(struct child *child);
+
+/* Milliseconds since it was started. */
+uint64_t child_age_ms(const struct child *child);
+
+/*
+ * How long to wait before a dead child is started again, in ms, given how long
+ * it lived: not at all if that was a second, else 100 ms, doubling up to 5 s.
+ * *delay_ms is the state, 0 at first.
+ */
+uint32_t child_restart_delay(uint32_t *delay_ms, uint64_t lived_ms);
+
+/* "exit status 1", "signal 9 (Killed)". */
+void child_describe_exit(struct buffer *out, int status);
+
+#endif

@@ -1,0 +1,163 @@
+/* SPDX-License-Identifier: ISC */
+/*
+ * The hub: which channels this worker has, in what state their Redis
+ * subscription is, and who subscribes to them here. Channel records and
+ * subscriber arrays live in the arena; the name index, held messages and waiting
+ * subscribers in the heap. Run by the worker. It knows neither sockets nor
+ * Redis: it only says what follows from a change.
+ */
+#ifndef KEEPSOCK_HUB_H
+#define KEEPSOCK_HUB_H
+
+#include "keepsock/arena.h"
+#include "keepsock/passport.h"
+#include "keepsock/slice.h"
+
+#define CHANNEL_EPOCH_MAX 24
+
+/* absent is the state of a free record. Each transition and its RESP bytes are one commit. */
+enum channel_state { CHANNEL_ABSENT, CHANNEL_JOINING, CHANNEL_JOINED, CHANNEL_LEAVING };
+
+#define CHANNEL_MAGIC 0x4c4e4843u /* "CHNL" */
+
+/* 128 bytes in the arena. */
+struct channel_record {
+	uint32_t magic; /* CHANNEL_MAGIC while in use */
+	uint8_t state;  /* enum channel_state */
+	uint8_t epoch_length;
+	uint16_t name_length;
+	uint32_t reserved_link;
+	arena_ref name;       /* chunk with the name */
+	uint64_t unconfirmed; /* SUBSCRIBE and UNSUBSCRIBE sent and not confirmed */
+	uint64_t positioned;  /* 1 once epoch, offset and last_sequence are known */
+	uint64_t offset;      /* of the last publication served, 0 without history */
+	uint64_t last_sequence;
+	char epoch[CHANNEL_EPOCH_MAX];
+	arena_ref subscribers; /* first block of the subscriber array */
+	uint32_t blocks;
+	uint32_t count;      /* entries in use or tombstones */
+	uint32_t tombstones; /* entries emptied during a fan-out */
+	uint64_t history;    /* 1 if its publications carry offsets */
+	uint64_t reserved[4];
+};
+
+_Static_assert(sizeof(struct channel_record) == 128, "a channel record is 128 bytes");
+
+/* An entry of a subscriber array; one word. Both 0 = tombstone. */
+struct subscriber {
+	arena_ref passport;
+	arena_ref subscription;
+};
+
+/* A message kept for subscribers whose own state is still being read. */
+struct held_message {
+	struct held_message *next;
+	uint64_t sequence;
+	uint64_t offset; /* 0 without history */
+	size_t epoch_length;
+	char epoch[CHANNEL_EPOCH_MAX];
+	size_t length;
+	char frame[]; /* as sent to subscribers */
+};
+
+/* Heap half of a channel. */
+struct channel {
+	uint32_t magic;
+	arena_ref ref;
+	struct channel *next_in_bucket;
+	uint32_t hash;
+	uint32_t waiting;            /* subscribers in preparation */
+	uint64_t max_start_sequence; /* no subscription here starts later */
+	struct held_message *held_first, *held_last;
+	size_t held_bytes;
+	void *waiters;      /* the worker's list of pending subscribe commands */
+	bool catching_up;   /* messages are held until history was read (after a reconnect) */
+	bool held_overflow; /* more came than could be held: whoever waits is refused */
+	bool in_review;     /* in the subscription connection's list of channels to look at */
+	struct channel *next_review;
+	uint32_t group;    /* number of its group in the delivery under way, 0 = none */
+	arena_ref *blocks; /* refs of the subscriber array's blocks; owned */
+	uint32_t blocks_capacity;
+	uint64_t check_top;  /* position check: 1 + the top that must be served by the next look */
+	uint64_t checked_at; /* boottime ms of the last check or publication */
+};
+
+struct hub {
+	struct arena *arena;
+	struct channel **buckets; /* owned */
+	uint32_t bucket_count;
+	uint32_t channel_count;      /* records in use */
+	uint64_t subscription_count; /* of all channels */
+};
+
+void hub_init(struct hub *hub, struct arena *arena);
+void hub_free(struct hub *hub);
+
+struct channel *hub_find(const struct hub *hub, struct slice name);
+/*
+ * Finds or creates (state absent: the caller sends SUBSCRIBE). NULL when the
+ * arena is full.
+ */
+struct channel *hub_get(struct hub *hub, struct slice name);
+/* Frees an absent channel without subscribers, waiters and unconfirmed requests. */
+void hub_release(struct hub *hub, struct channel *channel);
+
+static inline struct channel_record *hub_record(const struct hub *hub,
+						const struct channel *channel)
+{
+	return arena_at(hub->arena, channel->ref);
+}
+
+struct slice hub_name(const struct hub *hub, const struct channel *channel);
+struct slice hub_epoch(const struct channel_record *record);
+uint32_t hub_subscribers(const struct hub *hub, const struct channel *channel);
+
+/* The heap half of a record. */
+struct channel *hub_channel_at(const struct hub *hub, arena_ref ref);
+/* Walks all channels in use; previous NULL = start. */
+struct channel *hub_next(const struct hub *hub, const struct channel *previous);
+
+/* Entry i of the subscriber array, i < record->count. */
+struct subscriber *hub_subscriber(const struct hub *hub, const struct channel *channel,
+				  uint32_t index);
+
+/* The connection's subscription to a channel, 0 if none. */
+arena_ref hub_subscription_find(const struct hub *hub, const struct passport *passport,
+				const struct channel *channel);
+
+/*
+ * Adds a subscription within a draft of the connection's passport: record, array
+ * entry and counts go with its commit. 0 (and draft->failed) when the arena is
+ * full. At most one hub change per draft.
+ */
+arena_ref hub_subscription_add(struct hub *hub, struct passport_draft *draft,
+			       struct channel *channel, uint64_t start_sequence, uint32_t flags);
+
+/*
+ * Takes a subscription out within a draft of its connection's passport. While
+ * `fanning_out` the array entry only becomes a tombstone.
+ */
+void hub_subscription_remove(struct hub *hub, struct passport_draft *draft, arena_ref subscription,
+			     bool fanning_out);
+/* To be called once the draft with an add (+1) or a remove (-1) is committed. */
+void hub_subscription_counted(struct hub *hub, int change);
+
+/* Closes the gaps that tombstones left, after a fan-out. */
+void hub_compact(struct hub *hub, struct channel *channel);
+
+/* Adds the words in which `now` differs from the channel's record. */
+void hub_record_change(struct hub *hub, struct arena_commit *commit, struct channel *channel,
+		       const struct channel_record *now);
+/* Adds the words of a new position (epoch kept when empty) to a commit. */
+void hub_position_set(struct hub *hub, struct arena_commit *commit, struct channel *channel,
+		      struct slice epoch, uint64_t offset, uint64_t sequence);
+
+/* After a new connection to Redis: sequences of the old run mean nothing any more. */
+void hub_sequences_reset(struct hub *hub);
+
+/* Keeps a frame for waiting subscribers. False when `limit` bytes are held already. */
+bool hub_hold(struct channel *channel, const struct held_message *like, struct slice frame,
+	      size_t limit);
+void hub_held_free(struct channel *channel);
+
+#endif

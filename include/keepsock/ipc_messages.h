@@ -1,0 +1,94 @@
+/* SPDX-License-Identifier: ISC */
+/*
+ * The messages between master and worker: one table of types with who may
+ * send them, and the contents of IPC_START and IPC_REDIS. The transport is
+ * ipc.h. A receiver refuses a type that its peer may not send; secrets travel
+ * in these messages only, never on a command line or in the environment.
+ */
+#ifndef KEEPSOCK_IPC_MESSAGES_H
+#define KEEPSOCK_IPC_MESSAGES_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+struct buffer;
+
+/* Part of IPC_START: a worker refuses a master that speaks another version. */
+#define IPC_PROTOCOL_VERSION 1
+
+enum ipc_direction {
+	MASTER_TO_WORKER,
+	WORKER_TO_MASTER,
+};
+
+/* IPC(name, direction, what it carries). Types are numbered from 1, in this order. */
+/* clang-format off */
+#define IPC_MESSAGES_TABLE(IPC)                                                                    \
+	IPC(START,         MASTER_TO_WORKER, "JSON struct ipc_start; fds: node page, settings text, listeners") \
+	IPC(REQUEST,       MASTER_TO_WORKER, "id; JSON {command, args}")                           \
+	IPC(REDIS,         MASTER_TO_WORKER, "JSON struct ipc_redis: the endpoint from now on")    \
+	IPC(LOG_LEVEL,     MASTER_TO_WORKER, "the level's name")                                   \
+	IPC(STOP,          MASTER_TO_WORKER, "nothing: close listeners, then clients (3001), exit 0") \
+	IPC(READY,         WORKER_TO_MASTER, "nothing: the worker accepts clients")                \
+	IPC(DEPOSIT_ARENA, WORKER_TO_MASTER, "fd: the arena's memfd")                              \
+	IPC(REPLY,         WORKER_TO_MASTER, "id of the request; JSON {ok, rows} or {ok, error}")
+
+enum ipc_type {
+	IPC_NONE,
+#define IPC(name, direction, doc) IPC_##name,
+	IPC_MESSAGES_TABLE(IPC)
+#undef IPC
+	IPC_TYPE_COUNT
+};
+/* clang-format on */
+
+/* "START" …; "unknown" for a number that is no type. */
+const char *ipc_type_name(uint32_t type);
+
+/* Whether a message of this type may travel in this direction. */
+bool ipc_type_allowed(uint32_t type, enum ipc_direction direction);
+
+/* Where Redis is; all strings heap, owned by the struct, never NULL once decoded. */
+struct ipc_redis {
+	char *host;
+	uint16_t port;
+	char *user;     /* "" = the default user */
+	char *password; /* "" = none */
+	int db;
+};
+
+/* Positions of the fds in IPC_START; the listeners follow, in the order of ipc_start.listeners. */
+#define IPC_START_FD_NODE_PAGE 0
+#define IPC_START_FD_SETTINGS  1
+#define IPC_START_FD_LISTENERS 2
+
+struct ipc_start {
+	uint32_t slot;
+	uint32_t slots;
+	char *node;        /* settings node.name */
+	char *role;        /* "single" until there is a cluster */
+	char *config_name; /* display name of the settings text, for settings_parse() */
+	char *run_dir;
+	uint64_t restart_count; /* how often this slot's worker was replaced */
+	uint32_t listeners;     /* how many listener fds come with it; nonblocking, listening */
+	struct ipc_redis redis;
+	char *api_key; /* "" = none */
+};
+
+/* Appends the JSON of it; 0, or -1 when one of the strings is not UTF-8. */
+int ipc_start_encode(struct buffer *out, const struct ipc_start *start);
+
+/* 0, or -1 with error telling what is wrong; *start is all zero then. */
+int ipc_start_decode(const void *payload, size_t len, struct ipc_start *start,
+		     struct buffer *error);
+void ipc_start_free(struct ipc_start *start); /* wipes the secrets */
+
+int ipc_redis_encode(struct buffer *out, const struct ipc_redis *redis);
+int ipc_redis_decode(const void *payload, size_t len, struct ipc_redis *redis,
+		     struct buffer *error);
+struct ipc_redis ipc_redis_copy(const struct ipc_redis *redis);
+bool ipc_redis_equal(const struct ipc_redis *a, const struct ipc_redis *b);
+void ipc_redis_free(struct ipc_redis *redis); /* wipes the password */
+
+#endif

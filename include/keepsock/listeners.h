@@ -1,0 +1,37 @@
+/* SPDX-License-Identifier: ISC */
+/*
+ * The listening sockets of a node: for each configured address one member of
+ * an SO_REUSEPORT group per worker slot. The master binds them under the
+ * service uid and keeps every one open, so that connections which arrive while
+ * a worker is being replaced wait in its queue.
+ */
+#ifndef KEEPSOCK_LISTENERS_H
+#define KEEPSOCK_LISTENERS_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+struct buffer;
+struct settings;
+
+/* All zero = none open. */
+struct listeners {
+	size_t count;   /* addresses */
+	uint32_t slots; /* members for each */
+	int *fds;       /* owned; member of slot s for address i at [s * count + i] */
+};
+
+/*
+ * Opens them all, non-blocking and close-on-exec; 0, or -1 with error and none
+ * open. An address that another process listens on is an error although
+ * SO_REUSEPORT would let us share it.
+ */
+int listeners_open(struct listeners *listeners, const struct settings *settings, uint32_t slots,
+		   struct buffer *error);
+
+/* The `count` descriptors of that slot; they stay the listeners'. */
+const int *listeners_of_slot(const struct listeners *listeners, uint32_t slot);
+
+void listeners_close(struct listeners *listeners);
+
+#endif

@@ -1,0 +1,90 @@
+/* SPDX-License-Identifier: ISC */
+/*
+ * The master process: its one struct, and what its parts (worker slots,
+ * inquiries, admin socket) need of each other. The master reads the
+ * configuration, owns the listening sockets, the node page and the embedded
+ * Redis, starts and replaces workers, and answers the admin socket. It never
+ * touches a client's byte and never reads a passport.
+ */
+#ifndef KEEPSOCK_MASTER_H
+#define KEEPSOCK_MASTER_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "keepsock/ipc_messages.h"
+#include "keepsock/listeners.h"
+#include "keepsock/settings.h"
+
+struct admin;
+struct embedded_redis;
+struct event;
+struct event_base;
+struct ipc_message;
+struct node_page;
+struct inquiry;
+struct worker_slot;
+
+enum master_phase {
+	MASTER_STARTING, /* not every worker was ready yet */
+	MASTER_RUNNING,
+	MASTER_STOPPING,
+};
+
+#define MASTER_SIGNALS 3
+
+struct master {
+	uint32_t magic;
+	enum master_phase phase;
+	uint64_t phase_since_ms;
+	uint64_t started_ms;
+	struct event_base *base;
+	struct settings settings;
+	const char *config_name;       /* the file's name as given, or "defaults" */
+	unsigned long open_file_limit; /* soft RLIMIT_NOFILE */
+	int settings_fd;               /* the text that workers parse, sealed */
+	int lock_fd;                   /* of the run directory */
+	struct node_page *page;
+	int page_fd;
+	struct listeners listeners;
+	struct embedded_redis *embedded; /* NULL with an external server */
+	struct ipc_redis redis;          /* where Redis is, as the workers know it */
+	char *api_key;                   /* "" = none */
+	struct worker_slot *workers;     /* worker_count of them */
+	uint32_t worker_count;
+	struct ipc_message *message; /* room for one incoming message */
+	struct inquiry *inquiries;   /* under way */
+	uint64_t last_inquiry;
+	struct admin *admin;
+	bool log_level_changed; /* by an operator: new workers are told */
+	struct event *signals[MASTER_SIGNALS];
+	struct event *stop_timer;
+	bool stop_forced;
+	int exit_status;
+};
+
+struct master_options {
+	struct settings settings; /* parsed from config_text; becomes the master's */
+	const char *config_name;
+	struct slice config_text;
+	unsigned long open_file_limit;
+};
+
+const char *master_phase_name(enum master_phase phase);
+
+/* Runs the node until it is told to stop; the exit status. */
+int master_run(struct master_options *options);
+
+/* Begins the graceful end; again: without grace. */
+void master_stop(struct master *master, const char *reason);
+
+/* A worker became ready or died. */
+void master_on_worker_change(struct master *master);
+
+/* Whether dead workers are to be replaced. */
+static inline bool master_replaces_workers(const struct master *master)
+{
+	return master->phase != MASTER_STOPPING;
+}
+
+#endif

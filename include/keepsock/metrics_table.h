@@ -1,0 +1,80 @@
+/* SPDX-License-Identifier: ISC */
+/*
+ * Every metric of a node, once. The node page, /metrics, `show metrics`,
+ * `show workers` and the tests read this table; a metric that is not in it
+ * does not exist. Included by metrics.h only.
+ *
+ * METRIC(name, kind, help): on the wire the name gets the prefix keepsock_,
+ * in C it is METRIC_<name>. Counters end in _total and only ever grow, across
+ * worker restarts too. Kinds: COUNTER and GAUGE are summed over the node's
+ * processes, GAUGE_WORST shows the largest worker's value, GAUGE_LEAST the
+ * smallest (so a 0/1 gauge of that kind says "all of them").
+ */
+#ifndef KEEPSOCK_METRICS_TABLE_H
+#define KEEPSOCK_METRICS_TABLE_H
+
+/* clang-format off */
+#define METRICS_TABLE(METRIC)                                                                      \
+	METRIC(connections_accepted_total, COUNTER,                                                \
+	       "TCP connections accepted.")                                                        \
+	METRIC(connections_open, GAUGE,                                                            \
+	       "TCP connections open now.")                                                        \
+	METRIC(connections_refused_total, COUNTER,                                                 \
+	       "Connections refused because of a limit.")                                          \
+	METRIC(http_requests_total, COUNTER,                                                       \
+	       "HTTP requests received, WebSocket upgrades included.")                             \
+	METRIC(http_errors_total, COUNTER,                                                         \
+	       "HTTP requests answered with a status of 400 or more.")                             \
+	METRIC(websocket_upgrades_total, COUNTER,                                                  \
+	       "HTTP connections that became WebSocket connections.")                              \
+	METRIC(websocket_messages_received_total, COUNTER,                                         \
+	       "WebSocket messages received, control frames not counted.")                         \
+	METRIC(websocket_messages_sent_total, COUNTER,                                             \
+	       "WebSocket messages sent, control frames not counted.")                             \
+	METRIC(bytes_received_total, COUNTER,                                                      \
+	       "Bytes read from client sockets.")                                                  \
+	METRIC(bytes_sent_total, COUNTER,                                                          \
+	       "Bytes written to client sockets.")                                                 \
+	METRIC(commands_total, COUNTER,                                                            \
+	       "Client protocol commands received.")                                               \
+	METRIC(command_errors_total, COUNTER,                                                      \
+	       "Client protocol commands answered with an error.")                                 \
+	METRIC(disconnects_total, COUNTER,                                                         \
+	       "Client connections that the server closed with a disconnect code.")                \
+	METRIC(publications_published_total, COUNTER,                                              \
+	       "Publications accepted from clients and the API and stored in Redis.")              \
+	METRIC(publications_delivered_total, COUNTER,                                              \
+	       "Publications received from Redis for channels with subscribers here.")             \
+	METRIC(pushes_queued_total, COUNTER,                                                       \
+	       "Pushes queued to client connections.")                                             \
+	METRIC(slow_closed_total, COUNTER,                                                         \
+	       "Client connections closed because their queue was full.")                          \
+	METRIC(subscriptions, GAUGE,                                                               \
+	       "Subscriptions of client connections to channels now.")                             \
+	METRIC(channels, GAUGE,                                                                    \
+	       "Channels with at least one subscriber, counted once per worker.")                  \
+	METRIC(redis_subscription_connected, GAUGE,                                                \
+	       "Workers whose subscription connection to Redis is up.")                            \
+	METRIC(redis_subscription_reconnects_total, COUNTER,                                       \
+	       "Times a subscription connection to Redis was made anew.")                          \
+	METRIC(redis_commands_total, COUNTER,                                                      \
+	       "Commands sent to Redis.")                                                          \
+	METRIC(redis_command_errors_total, COUNTER,                                                \
+	       "Commands that Redis answered with an error or that found it away.")                \
+	METRIC(redis_command_timeouts_total, COUNTER,                                              \
+	       "Commands that Redis did not answer in time.")                                      \
+	METRIC(redis_command_connections, GAUGE,                                                   \
+	       "Command connections to Redis that are up.")                                        \
+	METRIC(arena_bytes_used, GAUGE,                                                            \
+	       "Bytes of the workers' arenas that are in use.")                                    \
+	METRIC(arena_bytes_cap, GAUGE,                                                             \
+	       "Bytes that the workers' arenas may grow to.")                                      \
+	METRIC(loop_lag_microseconds, GAUGE_WORST,                                                 \
+	       "Lateness of the event loop, the worst of the last second and of all workers.")     \
+	METRIC(worker_restarts_total, COUNTER,                                                     \
+	       "Workers that the master replaced because they died.")                              \
+	METRIC(ready, GAUGE_LEAST,                                                                 \
+	       "1 when every worker may take clients.")
+/* clang-format on */
+
+#endif

@@ -1,0 +1,36 @@
+/* SPDX-License-Identifier: ISC */
+/*
+ * What `keepsockd -t` finds out beyond the configuration's own rules, and what
+ * the master needs resolved before it starts: secrets from their files, where
+ * Redis is, how many workers.
+ */
+#ifndef KEEPSOCK_NODE_CHECK_H
+#define KEEPSOCK_NODE_CHECK_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+struct buffer;
+struct ipc_redis;
+struct settings;
+
+/* node.workers, or the cores this process may use; 1..NODE_WORKERS_MAX. */
+uint32_t node_worker_count(const struct settings *settings);
+
+bool node_uses_embedded_redis(const struct settings *settings);
+
+/* The API key, "" = none; heap (wipe it). NULL with error. */
+char *node_read_api_key(const struct settings *settings, struct buffer *error);
+
+/* The external server, password file included; 0, or -1 with error. */
+int node_find_external_redis(const struct settings *settings, struct ipc_redis *redis,
+			     struct buffer *error);
+
+/* Tells of everything that works but should worry the operator. */
+void node_warnings(const struct settings *settings, unsigned long open_file_limit,
+		   void (*fn)(void *ctx, const char *text), void *ctx);
+
+/* The files that the settings name can be used; 0, or -1 with error. */
+int node_check_files(const struct settings *settings, struct buffer *error);
+
+#endif

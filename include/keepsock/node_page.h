@@ -1,0 +1,75 @@
+/* SPDX-License-Identifier: ISC */
+/*
+ * The node page: one sealed memfd made by the master and mapped by every
+ * worker. It carries a set of counters per worker slot and what is limited
+ * node-wide, so both outlive a worker. Each process writes its own slot only;
+ * the master also writes the slot of a worker that is dead. Everything in it
+ * is an atomic word, nothing in it is a pointer, nobody ever waits on it.
+ */
+#ifndef KEEPSOCK_NODE_PAGE_H
+#define KEEPSOCK_NODE_PAGE_H
+
+#include "keepsock/metrics.h"
+
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+#define NODE_WORKERS_MAX 64
+/* The master counts in a slot of its own, after the workers'. */
+#define NODE_SLOT_MASTER NODE_WORKERS_MAX
+#define NODE_PAGE_MAGIC  UINT64_C(0x6b736e6f64653031) /* "ksnode01": changes with the layout */
+
+struct node_slot {
+	_Alignas(64) struct counters counters;
+};
+
+struct node_page {
+	uint64_t magic;
+	uint64_t size; /* sizeof(struct node_page) of whoever made it */
+	uint32_t workers;
+	uint32_t metrics; /* METRIC_COUNT of whoever made it */
+	/* Earliest time, boottime in ns, that the connection rate is all used up to. */
+	_Alignas(64) _Atomic uint64_t connection_rate_time;
+	struct node_slot slot[NODE_WORKERS_MAX + 1];
+};
+
+/*
+ * Makes the page for `workers` (1..NODE_WORKERS_MAX) slots and maps it; *fd gets
+ * the memfd (close-on-exec, owned by the caller). NULL with errno set on failure.
+ */
+struct node_page *node_page_create(uint32_t workers, int *fd);
+
+/*
+ * Maps the page behind fd, which stays the caller's. NULL with errno set;
+ * EPROTO when the page was made by a build with another layout.
+ */
+struct node_page *node_page_map(int fd);
+void node_page_unmap(struct node_page *page);
+
+/*
+ * This process counts in that slot from now on; what it counted before is
+ * added to it. page NULL: back to private memory.
+ */
+void node_page_claim_slot(struct node_page *page, uint32_t slot);
+
+/* Sets a dead worker's gauges to 0; its counters go on from where they are. */
+void node_page_reset_gauges(struct node_page *page, uint32_t slot);
+
+uint64_t node_page_get(const struct node_page *page, uint32_t slot, enum metric metric);
+
+/*
+ * Counts one more open connection of this process (METRIC_connections_open)
+ * unless the node then has more than `limit` of them; 0 = no limit. A refusal
+ * changes nothing. Exact: two workers at the limit may both be refused, but
+ * the limit is never exceeded. Release with metric_subtract().
+ */
+bool node_page_admit_connection(struct node_page *page, uint64_t limit);
+
+/*
+ * Takes one from the node-wide rate of new connections, per_second of them
+ * with a burst of as many; 0 = no limit. now_ns is clock_boottime_ns().
+ */
+bool node_page_take_connection_rate(struct node_page *page, uint64_t per_second, uint64_t now_ns);
+
+#endif

@@ -1,0 +1,222 @@
+/* SPDX-License-Identifier: ISC */
+/*
+ * The passport: the durable half of a connection, 256 bytes in the arena
+ * (DESIGN §3). A fact lives either here or in the heap, never in both.
+ *
+ * One field table drives the layout, the admin view, the checks and the
+ * completeness test. Changing it changes the arena's layout: raise
+ * ARENA_LAYOUT_VERSION.
+ *
+ * A passport is changed through a draft: copy, change the copy, commit. All
+ * words that differ go into one commit together with whatever else the caller
+ * adds, so a death leaves the old state or the new one.
+ */
+#ifndef KEEPSOCK_PASSPORT_H
+#define KEEPSOCK_PASSPORT_H
+
+#include "keepsock/arena.h"
+#include "keepsock/buffer.h"
+#include "keepsock/slice.h"
+
+/*
+ * A queue of bytes in a chunk list, addressed by stream offset. `done` is what
+ * was taken out, `end` what was put in; the queue is empty when done >= end (a
+ * fan-out that sends directly moves `done` alone, in one store). An empty queue
+ * holds no chunk.
+ */
+struct stream_queue {
+	uint64_t done;
+	uint64_t end;
+	arena_ref head, tail;
+};
+
+/* 32 bytes of struct websocket_reader, kept opaque here so that the arena's layout is our own. */
+struct passport_reader {
+	uint64_t word[4];
+};
+
+struct passport_address {
+	uint8_t bytes[16]; /* IPv6, or IPv4-mapped */
+};
+
+struct passport_id {
+	uint8_t bytes[16]; /* UUID */
+};
+
+/* FIELD(type, name, how to show it, doc); in layout order, naturally aligned, no holes. */
+#define PASSPORT_FIELDS(FIELD)                                                                    \
+	FIELD(uint32_t, magic, HEX, "PASSPORT_MAGIC while in use")                                \
+	FIELD(uint16_t, version, NUMBER, "layout version")                                        \
+	FIELD(uint8_t, kind, NUMBER, "enum passport_kind")                                        \
+	FIELD(uint8_t, state, STATE, "enum passport_state")                                       \
+	FIELD(uint64_t, generation, NUMBER, "distinguishes successive users of the slot")         \
+	FIELD(struct passport_id, id, UUID, "client id; for HTTP the connection's id")            \
+	FIELD(uint64_t, accepted_at, NUMBER, "CLOCK_BOOTTIME ms")                                 \
+	FIELD(struct passport_address, peer, ADDRESS, "peer address")                             \
+	FIELD(uint16_t, peer_port, NUMBER, "peer port")                                           \
+	FIELD(uint16_t, local_port, NUMBER, "port it came in by")                                 \
+	FIELD(uint32_t, flags, HEX, "enum passport_flags")                                        \
+	FIELD(struct stream_queue, in, QUEUE, "bytes read and not consumed")                      \
+	FIELD(struct stream_queue, messages, QUEUE, "messages waiting or incomplete, unmasked")   \
+	FIELD(struct stream_queue, out, QUEUE, "bytes committed and not written")                 \
+	FIELD(struct passport_reader, reader, READER, "WebSocket reader in mid-stream")           \
+	FIELD(uint64_t, command_number, NUMBER, "commands and requests consumed")                 \
+	FIELD(uint32_t, command_index, NUMBER, "commands consumed of the first waiting message")  \
+	FIELD(uint16_t, close_code, NUMBER, "WebSocket close code we sent or will send")          \
+	FIELD(uint8_t, codec, NUMBER, "message codec, 0 = JSON")                                  \
+	FIELD(uint8_t, http_minor, NUMBER, "HTTP minor version of the upgrade")                   \
+	FIELD(uint64_t, partial_message, NUMBER, "queue offset of the incomplete message's head") \
+	FIELD(uint64_t, ping_at, NUMBER, "CLOCK_BOOTTIME ms of the next ping, 0 = none")          \
+	FIELD(uint64_t, pong_deadline, NUMBER, "CLOCK_BOOTTIME ms, 0 = no ping outstanding")      \
+	FIELD(uint64_t, deadline, NUMBER, "CLOCK_BOOTTIME ms at which the state ends, 0 = none")  \
+	FIELD(arena_ref, identity, REF, "chunk with user, info and name, 0 = none")               \
+	FIELD(arena_ref, subscriptions, REF, "first subscription record, 0 = none")               \
+	FIELD(uint32_t, subscription_count, NUMBER, "subscriptions")                              \
+	FIELD(uint32_t, reserved_word, HEX, "0")                                                  \
+	FIELD(uint64_t, reserved, HEX, "0")                                                       \
+	FIELD(uint64_t, reserved_second, HEX, "0")                                                \
+	FIELD(uint64_t, reserved_third, HEX, "0")
+
+struct passport {
+#define FIELD(type, name, show, doc) type name;
+	PASSPORT_FIELDS(FIELD)
+#undef FIELD
+};
+
+_Static_assert(sizeof(struct passport) == 256, "a passport is 256 bytes");
+
+#define PASSPORT_MAGIC   0x54525350u /* "PSRT" */
+#define PASSPORT_VERSION 1u
+
+enum passport_kind { PASSPORT_CLIENT = 1, PASSPORT_REDIS = 2 };
+
+/* PASSPORT_STATE(symbol, name) */
+#define PASSPORT_STATES(STATE)                                                                 \
+	STATE(FREE, "free")                                                                    \
+	STATE(HTTP, "http")           /* reading or answering HTTP requests */                 \
+	STATE(ECHO, "echo")           /* WebSocket on /echo */                                 \
+	STATE(UNAUTHENTICATED, "new") /* WebSocket, waiting for the connect command */         \
+	STATE(CONNECTED, "connected") /* WebSocket, connected */                               \
+	STATE(UNUSABLE, "unusable")   /* connect was refused with an error; waits for close */ \
+	STATE(CLOSING, "closing")     /* our close frame is queued; waits for the peer's */    \
+	STATE(DRAINING, "draining")   /* output is written out, then closed */                 \
+	STATE(REDIS, "redis")         /* subscription connection */
+
+enum passport_state {
+#define STATE(symbol, name) PASSPORT_STATE_##symbol,
+	PASSPORT_STATES(STATE)
+#undef STATE
+		PASSPORT_STATE_COUNT
+};
+
+enum passport_flags {
+	PASSPORT_FRAME_PINGS = 1u << 0,   /* cf_ws_frame_ping_pong: RFC 6455 pings instead of {} */
+	PASSPORT_PEER_CLOSED = 1u << 1,   /* the peer's close frame was consumed */
+	PASSPORT_PEER_FIN = 1u << 2,      /* the peer's FIN was read */
+	PASSPORT_SHUT = 1u << 3,          /* we shut down our sending side */
+	PASSPORT_HTTP_LAST = 1u << 4,     /* close after the response under way */
+	PASSPORT_REQUEST_BEGUN = 1u << 6, /* part of a request is here, its time is running */
+	PASSPORT_CONTINUE_SENT = 1u << 5  /* 100 Continue was answered for this request */
+};
+
+const char *passport_state_name(unsigned state);
+
+/* What varies and rarely changes: one chunk, written before the commit that names it. */
+struct passport_identity {
+	uint16_t user_length, name_length, version_length, reserved;
+	uint32_t info_length;
+	uint32_t data_length; /* all of the strings, behind each other */
+	char data[];
+};
+
+struct slice passport_user(const struct arena *arena, const struct passport *passport);
+struct slice passport_info(const struct arena *arena, const struct passport *passport);
+struct slice passport_name(const struct arena *arena, const struct passport *passport);
+/* A new identity chunk, 0 when the arena is full or the strings exceed 16 KiB. */
+arena_ref passport_identity_make(struct arena *arena, struct slice user, struct slice name,
+				 struct slice version, struct slice info);
+
+/* Subscription flags. */
+enum subscription_flags {
+	SUBSCRIPTION_POSITIONED = 1u << 0,
+	SUBSCRIPTION_RECOVERABLE = 1u << 1,
+	SUBSCRIPTION_PRESENCE = 1u << 2
+};
+
+/* One subscription of one connection: a 64-byte chunk, linked from its passport. */
+struct subscription_record {
+	arena_ref next; /* the connection's next subscription */
+	arena_ref passport;
+	arena_ref channel;
+	uint32_t position;       /* index in the channel's subscriber array */
+	uint64_t start_sequence; /* only later messages are for it */
+	uint32_t flags;
+	uint32_t reserved;
+	arena_ref previous; /* the connection's previous one */
+	uint32_t reserved_words[3];
+	uint64_t expires_at; /* wall seconds, 0 = never */
+	uint64_t reserved_tail;
+};
+
+_Static_assert(sizeof(struct subscription_record) == 64, "a subscription is one small chunk");
+
+/* --- drafts --- */
+#define PASSPORT_SCRAP_MAX 8
+struct passport_draft {
+	struct arena *arena;
+	struct passport *live;
+	struct passport now;  /* change this */
+	arena_ref *allocated; /* owned; chunks to give back if the draft is dropped */
+	size_t allocated_count, allocated_capacity;
+	arena_ref *released; /* owned; chunks to free once the draft is committed */
+	size_t released_count, released_capacity;
+	struct arena_commit commit; /* add other words here */
+	bool failed;                /* the arena was full: commit is refused */
+};
+
+void passport_draft_init(struct passport_draft *draft, struct arena *arena);
+void passport_draft_free(struct passport_draft *draft);
+/* One draft at a time: begin, then commit or drop. */
+void passport_draft_begin(struct passport_draft *draft, arena_ref passport);
+/* Chunks that must vanish with the draft, or be freed after the commit. */
+arena_ref passport_draft_chunk(struct passport_draft *draft, size_t payload);
+/* A chunk allocated elsewhere belongs to the draft from now on. */
+void passport_draft_own(struct passport_draft *draft, arena_ref chunk);
+void passport_draft_release(struct passport_draft *draft, arena_ref chunk);
+/* True: committed. False: the arena was full, nothing changed, everything given back. */
+bool passport_draft_commit(struct passport_draft *draft);
+void passport_draft_drop(struct passport_draft *draft);
+
+/* --- queues of a draft --- */
+static inline uint64_t queue_end(const struct stream_queue *queue)
+{
+	return queue->end > queue->done ? queue->end : queue->done;
+}
+
+static inline uint64_t queue_length(const struct stream_queue *queue)
+{
+	return queue->end > queue->done ? queue->end - queue->done : 0;
+}
+
+/* Appends; sets draft->failed when the arena is full. */
+void queue_append(struct passport_draft *draft, struct stream_queue *queue, const void *data,
+		  size_t length);
+/* Takes `length` bytes out of the front (at most what is in it). */
+void queue_consume(struct passport_draft *draft, struct stream_queue *queue, uint64_t length);
+/* The bytes at stream offset `offset`, as far as they lie in one piece; empty at the end. Works on
+ * a live passport's queue as well. */
+struct slice queue_peek(const struct arena *arena, const struct stream_queue *queue,
+			uint64_t offset);
+/* Copies [offset, offset + length) into a flat buffer. */
+void queue_copy(const struct arena *arena, const struct stream_queue *queue, uint64_t offset,
+		size_t length, void *out);
+/* The 8-byte word at stream offset `offset` (a multiple of 8 from a chunk's start), for a commit.
+ */
+uint64_t *queue_word(const struct arena *arena, const struct stream_queue *queue, uint64_t offset);
+
+/* Gives the bytes of a live queue as up to `max` pieces; returns how many. */
+struct iovec;
+int queue_pieces(const struct arena *arena, const struct stream_queue *queue, struct iovec *pieces,
+		 int max);
+
+#endif

@@ -1,0 +1,81 @@
+/* SPDX-License-Identifier: ISC */
+/*
+ * The one table of keepsock's layout in Redis: every key and pub/sub channel
+ * there begins with "keepsock." and is built here and nowhere else. Workers
+ * and the Redis room use it; nobody may touch a key that has no line below.
+ */
+#ifndef KEEPSOCK_REDIS_KEYS_H
+#define KEEPSOCK_REDIS_KEYS_H
+
+#include <stdbool.h>
+
+#include "keepsock/buffer.h"
+#include "keepsock/slice.h"
+
+/* STRING: the shard sequence, one counter over all messages of this Redis. */
+#define REDIS_KEY_SEQUENCE "keepsock.sequence"
+
+/*
+ * Keys of a channel, prefix + channel name.
+ * X(name, prefix)
+ *   stream           STREAM  id <offset>-0, field d = the body (redis_envelope.h)
+ *   meta             HASH    e = epoch, s = top offset; outlives the stream
+ *   presence         HASH    client -> "<len user> <user><info>"
+ *   presence_expire  ZSET    client -> wall clock ms from which the entry is dead
+ *   channel          pub/sub the channel's publications, joins and leaves
+ */
+#define REDIS_CHANNEL_KEYS(X)                           \
+	X(stream, "keepsock.stream.")                   \
+	X(meta, "keepsock.meta.")                       \
+	X(presence, "keepsock.presence.")               \
+	X(presence_expire, "keepsock.presence_expire.") \
+	X(channel, "keepsock.channel.")
+
+/*
+ * Keys of a worker slot, prefix + node + "." + slot.
+ * X(name, prefix)
+ *   done   HASH    client -> its last mutating command and the result, see publish.lua
+ *   reply  pub/sub answers to the surveys this slot sent
+ */
+#define REDIS_SLOT_KEYS(X)        \
+	X(done, "keepsock.done.") \
+	X(reply, "keepsock.reply.")
+
+/* pub/sub: what every worker of every node hears. */
+#define REDIS_CONTROL_CHANNEL "keepsock.control"
+
+/* redis_key_stream(out, channel) and so on: each appends the whole name to out. */
+#define X(name, prefix)                                                               \
+	static inline void redis_key_##name(struct buffer *out, struct slice channel) \
+	{                                                                             \
+		buffer_append(out, prefix, sizeof(prefix) - 1);                       \
+		buffer_append_slice(out, channel);                                    \
+	}
+REDIS_CHANNEL_KEYS(X)
+#undef X
+
+/* redis_key_done(out, node, slot) and redis_key_reply(out, node, slot). */
+#define X(name, prefix)                                                                           \
+	static inline void redis_key_##name(struct buffer *out, struct slice node, unsigned slot) \
+	{                                                                                         \
+		buffer_append(out, prefix, sizeof(prefix) - 1);                                   \
+		buffer_append_slice(out, node);                                                   \
+		buffer_append(out, ".", 1);                                                       \
+		buffer_append_u64(out, slot);                                                     \
+	}
+REDIS_SLOT_KEYS(X)
+#undef X
+
+/* The channel name inside a pub/sub name "keepsock.channel.<name>"; false for any other. */
+static inline bool redis_key_parse_channel(struct slice pubsub_name, struct slice *channel)
+{
+	static const char prefix[] = "keepsock.channel.";
+	size_t len = sizeof(prefix) - 1;
+
+	if (pubsub_name.len <= len || memcmp(pubsub_name.data, prefix, len) != 0)
+		return false;
+	*channel = slice_from(pubsub_name.data + len, pubsub_name.len - len);
+	return true;
+}
+
+#endif

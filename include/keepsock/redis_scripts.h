@@ -1,0 +1,211 @@
+/* SPDX-License-Identifier: ISC */
+/*
+ * The typed calls of the Redis room: one function per Lua script, each script
+ * one atomic step in Redis. Used by workers. Arguments are copied before a
+ * call returns; a result and every slice in it live until the callback
+ * returns. Callback rules: redis_command.h. Keys: redis_keys.h.
+ *
+ * affinity picks the connection: calls of one client use one value (a hash of
+ * its id) and so reach Redis in the order they were made. Whoever refreshes
+ * presence must use the affinity of the call that removes it. A callback may be
+ * NULL where nobody wants the answer.
+ */
+#ifndef KEEPSOCK_REDIS_SCRIPTS_H
+#define KEEPSOCK_REDIS_SCRIPTS_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "keepsock/redis_command.h"
+#include "keepsock/redis_envelope.h"
+#include "keepsock/slice.h"
+
+/* Channels, members or clients in one call: from 1 to this, else REDIS_RESULT_ERROR. */
+#define REDIS_BATCH_MAX 1024
+
+/* Begins every result. */
+struct redis_outcome {
+	enum redis_result code;
+	const char *error; /* text for the log unless code is OK; never NULL */
+};
+
+/* -- publish ------------------------------------------------------------- */
+
+struct redis_publish_channel {
+	struct slice channel;
+	uint32_t history_size; /* 0, or history_ttl_ms 0: keep no history */
+	uint64_t history_ttl_ms;
+	uint64_t meta_ttl_ms; /* 0: never expires */
+};
+
+struct redis_publish {
+	enum redis_message_kind kind; /* history is kept of PUBLICATION only */
+	struct slice body;            /* by redis_envelope_append_body() */
+	const char *epoch;            /* by redis_epoch_generate(); for channels without one */
+	const struct redis_publish_channel *channels;
+	size_t n_channels; /* from 1 */
+	/* Empty client: the command is not remembered, number and done_key are not read. */
+	struct slice client;
+	uint64_t number;       /* of the client's mutating commands, rising, from 1 */
+	struct slice done_key; /* by redis_key_done() */
+};
+
+struct redis_published {
+	uint64_t sequence;
+	uint64_t offset;    /* 0 without history */
+	struct slice epoch; /* empty without history */
+};
+
+struct redis_publish_result {
+	struct redis_outcome outcome;
+	bool duplicate;    /* {client, number} had been done: this is what it gave then */
+	size_t n_channels; /* as in the call, in its order; 0 unless OK */
+	const struct redis_published *channels;
+};
+
+typedef void (*redis_publish_callback)(void *ctx, const struct redis_publish_result *result);
+
+/*
+ * All channels in one atomic step: shard sequence, offset, stream, pub/sub and
+ * the memory of {client, number}. A number equal to the stored one gives the
+ * stored result and publishes nothing; a lower one gives REFUSED.
+ */
+void redis_publish(struct redis_pool *pool, uint64_t affinity, const struct redis_publish *publish,
+		   redis_publish_callback callback, void *ctx);
+
+/* -- subscribe, history -------------------------------------------------- */
+
+struct redis_publication {
+	uint64_t offset;
+	struct redis_body body;
+};
+
+struct redis_presence_member {
+	struct slice channel; /* not read where the call names the channel already */
+	struct slice client;
+	struct slice user; /* may be empty; counted by presence_stats */
+	struct slice info; /* raw ClientInfo JSON */
+};
+
+struct redis_subscribe {
+	struct slice channel;
+	/* History: epoch and top offset are read, the epoch made if there is none. */
+	bool history;
+	const char *epoch;    /* by redis_epoch_generate() */
+	uint64_t meta_ttl_ms; /* refreshed; 0: never expires */
+	/* Recovery, with history only: publications after since_offset, limit at most. */
+	bool recover;
+	uint64_t since_offset;
+	struct slice since_epoch; /* when not empty and another than the channel's: none are read */
+	uint32_t limit;
+	/* Presence: the member is added, or refreshed, in the same step. */
+	const struct redis_presence_member *presence; /* NULL: none */
+	uint64_t presence_ttl_ms;
+	uint64_t now_ms; /* wall clock */
+};
+
+struct redis_subscribe_result {
+	struct redis_outcome outcome;
+	uint64_t sequence;  /* the shard sequence at this step: messages above it are newer */
+	struct slice epoch; /* empty without history */
+	uint64_t top;       /* offset of the newest publication, 0 = none yet */
+	bool truncated;     /* there were more than limit; these are the oldest */
+	bool joined;        /* the member was not present before */
+	size_t n_publications;
+	const struct redis_publication *publications; /* by rising offset */
+};
+
+typedef void (*redis_subscribe_callback)(void *ctx, const struct redis_subscribe_result *result);
+
+/* What a subscribe needs from Redis, in one atomic step; call it after SUBSCRIBE was confirmed. */
+void redis_subscribe_read(struct redis_pool *pool, uint64_t affinity,
+			  const struct redis_subscribe *subscribe,
+			  redis_subscribe_callback callback, void *ctx);
+
+struct redis_history {
+	struct slice channel;
+	const char *epoch;    /* by redis_epoch_generate(); for a channel without one */
+	uint64_t meta_ttl_ms; /* refreshed; 0: never expires */
+	int64_t limit;        /* 0: only epoch and top; below 0: all */
+	bool reverse;         /* by falling offset */
+	/* Forward: offsets above since_offset; reverse: below it. */
+	bool has_since;
+	uint64_t since_offset;
+	struct slice since_epoch; /* when not empty and another than the channel's: none are read */
+};
+
+struct redis_history_result {
+	struct redis_outcome outcome;
+	struct slice epoch;
+	uint64_t top;
+	bool truncated; /* there were more than limit (never set when limit is 0) */
+	size_t n_publications;
+	const struct redis_publication *publications;
+};
+
+typedef void (*redis_history_callback)(void *ctx, const struct redis_history_result *result);
+
+void redis_history(struct redis_pool *pool, uint64_t affinity, const struct redis_history *history,
+		   redis_history_callback callback, void *ctx);
+
+/* -- presence ------------------------------------------------------------ */
+
+struct redis_presence_result {
+	struct redis_outcome outcome;
+	size_t n_members;
+	const struct redis_presence_member *members; /* in no order; channel is empty */
+};
+
+typedef void (*redis_presence_callback)(void *ctx, const struct redis_presence_result *result);
+
+/* The members of a channel; those expired at now_ms (wall clock) are purged first. */
+void redis_presence_get(struct redis_pool *pool, uint64_t affinity, struct slice channel,
+			uint64_t now_ms, redis_presence_callback callback, void *ctx);
+
+struct redis_presence_stats_result {
+	struct redis_outcome outcome;
+	uint64_t n_clients;
+	uint64_t n_users; /* different ones; the empty user counts as one */
+};
+
+typedef void (*redis_presence_stats_callback)(void *ctx,
+					      const struct redis_presence_stats_result *result);
+
+void redis_presence_stats(struct redis_pool *pool, uint64_t affinity, struct slice channel,
+			  uint64_t now_ms, redis_presence_stats_callback callback, void *ctx);
+
+/* For calls whose answer is a number. */
+struct redis_count_result {
+	struct redis_outcome outcome;
+	uint64_t count;
+};
+
+typedef void (*redis_count_callback)(void *ctx, const struct redis_count_result *result);
+
+/* Adds the members or prolongs them to now_ms + ttl_ms; count = how many were not present. */
+void redis_presence_refresh(struct redis_pool *pool, uint64_t affinity, uint64_t ttl_ms,
+			    uint64_t now_ms, const struct redis_presence_member *members, size_t n,
+			    redis_count_callback callback, void *ctx);
+
+/* Only channel and client of a member are read; count = how many were present. */
+void redis_presence_remove(struct redis_pool *pool, uint64_t affinity,
+			   const struct redis_presence_member *members, size_t n,
+			   redis_count_callback callback, void *ctx);
+
+/* -- bookkeeping --------------------------------------------------------- */
+
+/* Forgets closed clients' last commands; count = how many were known. */
+void redis_done_remove(struct redis_pool *pool, uint64_t affinity, struct slice done_key,
+		       const struct slice *clients, size_t n, redis_count_callback callback,
+		       void *ctx);
+
+/*
+ * Publishes payload as a CONTROL message (body: data = payload) on a pub/sub
+ * name: REDIS_CONTROL_CHANNEL or one by redis_key_reply(). It takes a shard
+ * sequence. count = connections that received it.
+ */
+void redis_control_publish(struct redis_pool *pool, uint64_t affinity, struct slice pubsub_name,
+			   struct slice payload, redis_count_callback callback, void *ctx);
+
+#endif

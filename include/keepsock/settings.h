@@ -1,0 +1,111 @@
+/* SPDX-License-Identifier: ISC */
+/*
+ * The settings of keepsock.conf as one struct, made from settings_table.h:
+ * settings->client.ping_interval, settings->node.name, ... The master reads
+ * the file and hands the same text to its workers, so all parse alike. Nothing
+ * here opens a file.
+ */
+#ifndef KEEPSOCK_SETTINGS_H
+#define KEEPSOCK_SETTINGS_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <sys/types.h>
+
+#include "keepsock/buffer.h"
+
+struct settings_list {
+	char **items; /* owned, NULL when empty */
+	size_t count;
+};
+
+/* What each TYPE of the table is in C. Strings are owned and never NULL. */
+#define SETTINGS_CTYPE_BOOL        bool
+#define SETTINGS_CTYPE_INT         int64_t
+#define SETTINGS_CTYPE_SIZE        int64_t
+#define SETTINGS_CTYPE_DURATION_MS int64_t
+#define SETTINGS_CTYPE_STRING      char *
+#define SETTINGS_CTYPE_PATH        char *
+#define SETTINGS_CTYPE_PROGRAM     char *
+#define SETTINGS_CTYPE_TARGET      char *
+#define SETTINGS_CTYPE_URL         char *
+#define SETTINGS_CTYPE_STRING_LIST struct settings_list
+
+/* One element of the list `listeners`: address, port. */
+struct settings_listener {
+#define LISTENER_SETTING(name, type, default_text, min, max, check, change, doc) \
+	SETTINGS_CTYPE_##type name;
+#include "keepsock/settings_table.h"
+};
+
+struct settings {
+#define SETTINGS_GROUP(group, doc) struct {
+#define SETTING(group, name, type, default_text, min, max, check, change, doc) \
+	SETTINGS_CTYPE_##type name;
+#define SETTINGS_GROUP_END(group) \
+	}                         \
+	group;
+#include "keepsock/settings_table.h"
+	struct settings_listener *listeners; /* owned; at least one */
+	size_t listener_count;
+};
+
+#define SETTINGS_LISTENERS_MAX 16
+
+/*
+ * Parses a whole configuration file; "" is one, and gives the defaults.
+ * display_name stands in messages, and relative paths in the text are taken
+ * from its directory (itself relative to the current one). 0 with *out filled
+ * (free with settings_free()), or -1 with *out empty and one line
+ * "FILE:LINE: what is wrong, what to do" appended to error.
+ */
+int settings_parse(const char *text, const char *display_name, struct settings *out,
+		   struct buffer *error);
+
+/* Leaves *s empty; harmless to call again. */
+void settings_free(struct settings *s);
+
+/* Calls fn for each combination that works but is dangerous, with a sentence for the log. */
+void settings_warnings(const struct settings *s, void (*fn)(void *ctx, const char *text),
+		       void *ctx);
+
+/*
+ * Calls fn for each setting, in the table's order, listeners last
+ * ("listeners[0].port"). Values are texts as in the file without quotes, and
+ * passwords are replaced by "***".
+ */
+typedef void settings_each_fn(void *ctx, const char *name, const char *type, const char *value,
+			      const char *default_value, bool reloadable, const char *doc);
+void settings_each(const struct settings *s, settings_each_fn *fn, void *ctx);
+
+/*
+ * The name of the first FIXED setting in which the two differ, NULL when a
+ * reload may go from one to the other.
+ */
+const char *settings_find_fixed_change(const struct settings *from, const struct settings *to);
+
+/* docs/keepsock.conf.5.md and etc/keepsock.conf; false when the stream failed. */
+bool settings_write_man(FILE *out);
+bool settings_write_example(FILE *out);
+
+/* admin.mode as a number. */
+mode_t settings_admin_mode(const struct settings *s);
+
+/* redis.server when it is a URL, decoded. Strings are owned by the struct, "" when absent. */
+struct settings_redis_url {
+	char *user;
+	char *password;
+	char *host;
+	uint16_t port;
+	int db;
+};
+
+/* NULL, or what is wrong with the URL, *out then being empty. */
+const char *settings_redis_url_parse(const char *url, struct settings_redis_url *out);
+
+/* Wipes the password too. */
+void settings_redis_url_free(struct settings_redis_url *url);
+
+#endif

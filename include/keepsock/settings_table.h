@@ -1,0 +1,205 @@
+/* SPDX-License-Identifier: ISC */
+/*
+ * Every setting of keepsock.conf, once. struct settings, the parser and its
+ * bounds, the manual page, the example file and `show config` are all made
+ * from these rows (settings.h and src/base/settings*.c), so a new setting is a
+ * new row and nothing else. Included many times, with different macros.
+ *
+ *	SETTING(group, name, TYPE, default, min, max, check, CHANGE, doc)
+ *
+ * TYPE     BOOL · INT · SIZE (bytes, or "64KiB") · DURATION_MS (milliseconds, or
+ *          "25s") · STRING · STRING_LIST, and strings with a meaning: PATH
+ *          (relative to the file's directory) · PROGRAM (a PATH when it holds a
+ *          slash) · TARGET (of the log) · URL (its password is never shown)
+ * default  as written in the file; strings without their quotes
+ * min, max bounds of a number, of a string's length or of a list's count
+ * check    a function of src/base/settings_check.c for what bounds can't say
+ * CHANGE   RELOADABLE, or FIXED: a reload that changes it is refused
+ *
+ * LISTENER_SETTING has the same columns; its rows are those of each element of
+ * the list `listeners`.
+ */
+#ifndef SETTINGS_GROUP
+#define SETTINGS_GROUP(group, doc)
+#endif
+#ifndef SETTINGS_GROUP_END
+#define SETTINGS_GROUP_END(group)
+#endif
+#ifndef SETTING
+#define SETTING(group, name, type, default_text, min, max, check, change, doc)
+#endif
+#ifndef LISTENER_SETTING
+#define LISTENER_SETTING(name, type, default_text, min, max, check, change, doc)
+#endif
+
+#define SETTINGS_KIB ((int64_t)1024)
+#define SETTINGS_MIB (1024 * SETTINGS_KIB)
+#define SETTINGS_GIB (1024 * SETTINGS_MIB)
+#define SETTINGS_SEC ((int64_t)1000)
+#define SETTINGS_DAY (86400 * SETTINGS_SEC)
+
+/* clang-format off */
+
+SETTINGS_GROUP(node, "The node as a whole.")
+SETTING(node, name, STRING, "a", 1, 32, check_host_label, FIXED,
+	"Name of this node: letters, digits and inner hyphens. Unique among the nodes that share a "
+	"Redis; it is part of Redis keys and of every survey's answer.")
+SETTING(node, run_dir, PATH, "/run/keepsock", 1, 90, NULL, FIXED,
+	"Runtime directory: lock file, admin socket. Made with mode 0700 when missing.")
+SETTING(node, state_dir, PATH, "/var/lib/keepsock", 1, 4000, NULL, RELOADABLE,
+	"Directory for what outlives a restart: the data of the embedded Redis.")
+SETTING(node, user, STRING, "", 0, 32, NULL, FIXED,
+	"User to run as when started by root. Empty: stay the user that started keepsockd.")
+SETTING(node, workers, INT, "0", 0, 64, NULL, RELOADABLE,
+	"Number of worker processes. 0: one per processor core.")
+SETTINGS_GROUP_END(node)
+
+SETTINGS_GROUP(log, "Where events are logged.")
+SETTING(log, level, STRING, "info", 1, 16, check_log_level, RELOADABLE,
+	"Least important level to log: error, warning, info or debug. `keepsockctl log level` "
+	"changes it at run time.")
+SETTING(log, target, TARGET, "stderr", 1, 4000, check_log_target, RELOADABLE,
+	"stderr, syslog, or file:PATH.")
+SETTING(log, format, STRING, "logfmt", 1, 16, check_log_format, RELOADABLE,
+	"Form of a line: logfmt or json.")
+SETTINGS_GROUP_END(log)
+
+SETTINGS_GROUP(http, "HTTP requests: the API, health checks, and the handshakes of WebSocket connections.")
+SETTING(http, header_timeout, DURATION_MS, "10s", 100, 600 * SETTINGS_SEC, NULL, RELOADABLE,
+	"A request's head must be complete this long after its first byte, or the connection is closed.")
+SETTING(http, idle_timeout, DURATION_MS, "75s", 100, SETTINGS_DAY, NULL, RELOADABLE,
+	"An HTTP connection without a request is closed after this time.")
+SETTING(http, head_size_limit, SIZE, "16384", SETTINGS_KIB, 64 * SETTINGS_KIB, NULL, RELOADABLE,
+	"Largest request head; a larger one gets 431.")
+SETTING(http, body_size_limit, SIZE, "1048576", SETTINGS_KIB, 64 * SETTINGS_MIB, NULL, RELOADABLE,
+	"Largest request body; a larger one gets 413.")
+SETTING(http, static_root, PATH, "", 0, 4000, NULL, RELOADABLE,
+	"Directory whose files are served at /. Empty: none.")
+SETTING(http, echo, BOOL, "true", 0, 0, NULL, RELOADABLE,
+	"Serve /echo, a WebSocket endpoint for tests that sends every message back.")
+SETTINGS_GROUP_END(http)
+
+SETTINGS_GROUP(websocket, "The WebSocket transport.")
+SETTING(websocket, message_size_limit, SIZE, "65536", 128, 16 * SETTINGS_MIB, NULL, RELOADABLE,
+	"Largest message a client may send, all fragments together; a larger one closes the connection "
+	"with 1009.")
+SETTING(websocket, allowed_origins, STRING_LIST, "[]", 0, 256, NULL, RELOADABLE,
+	"Origins whose pages may connect, as patterns with * and ?, such as "
+	"\"https://*.example.com\". A page of the same origin and a client that sends no Origin always "
+	"may.")
+SETTINGS_GROUP_END(websocket)
+
+SETTINGS_GROUP(client, "Clients and their connections.")
+SETTING(client, ping_interval, DURATION_MS, "25s", SETTINGS_SEC, SETTINGS_DAY, NULL, RELOADABLE,
+	"Time between two pings to a client. Clients learn it in whole seconds.")
+SETTING(client, pong_timeout, DURATION_MS, "8s", 100, SETTINGS_DAY, NULL, RELOADABLE,
+	"A client that has not answered a ping for this long is disconnected with 3012. Less than "
+	"ping_interval.")
+SETTING(client, stale_close_delay, DURATION_MS, "10s", 100, SETTINGS_DAY, NULL, RELOADABLE,
+	"A connection without a successful connect command is closed with 3502 after this time.")
+SETTING(client, close_timeout, DURATION_MS, "5s", 100, 600 * SETTINGS_SEC, NULL, RELOADABLE,
+	"How long a closing connection waits for the other side's close frame.")
+SETTING(client, queue_max_size, SIZE, "1048576", 4 * SETTINGS_KIB, SETTINGS_GIB, NULL, RELOADABLE,
+	"Most bytes that may wait for one slow reader; beyond it the client is disconnected with 3008.")
+SETTING(client, input_queue_max_size, SIZE, "131072", 4 * SETTINGS_KIB, SETTINGS_GIB, NULL, RELOADABLE,
+	"Most bytes of a client's messages that may wait for their turn; beyond it reading pauses. Not "
+	"less than websocket.message_size_limit.")
+SETTING(client, channel_limit, INT, "128", 1, 100000, NULL, RELOADABLE,
+	"Most channels one client may be subscribed to at a time; beyond it error 106.")
+SETTING(client, channel_max_length, INT, "255", 1, 255, NULL, RELOADABLE,
+	"Longest channel name in bytes; a longer one is error 107.")
+SETTING(client, connection_limit, INT, "0", 0, 10000000, NULL, RELOADABLE,
+	"Most client connections of this node; beyond it 503 before the upgrade. 0: as many as the "
+	"limit of open files allows.")
+SETTING(client, connection_rate_limit, INT, "0", 0, 1000000, NULL, RELOADABLE,
+	"Most new client connections per second of this node; beyond it 503. 0: no limit.")
+SETTING(client, insecure, BOOL, "false", 0, 0, NULL, RELOADABLE,
+	"Let every client connect without a token and do everything. For development only.")
+SETTING(client, allow_anonymous, BOOL, "false", 0, 0, NULL, RELOADABLE,
+	"Let clients without a token connect, as the user \"\".")
+SETTING(client, presence_update_interval, DURATION_MS, "27s", 100, SETTINGS_DAY, NULL, RELOADABLE,
+	"How often the presence of each subscription is renewed in Redis. Less than channel.presence_ttl.")
+SETTING(client, position_check_delay, DURATION_MS, "40s", 100, SETTINGS_DAY, NULL, RELOADABLE,
+	"A position that no publication confirmed for this long is compared with Redis.")
+SETTINGS_GROUP_END(client)
+
+SETTINGS_GROUP(channel, "Options of all channels.")
+SETTING(channel, allow_subscribe_for_client, BOOL, "false", 0, 0, NULL, RELOADABLE,
+	"Clients may subscribe without a subscription token.")
+SETTING(channel, allow_publish_for_client, BOOL, "false", 0, 0, NULL, RELOADABLE,
+	"Clients may publish.")
+SETTING(channel, allow_presence_for_client, BOOL, "false", 0, 0, NULL, RELOADABLE,
+	"Clients may ask who is present.")
+SETTING(channel, allow_history_for_client, BOOL, "false", 0, 0, NULL, RELOADABLE,
+	"Clients may read the history.")
+SETTING(channel, presence, BOOL, "false", 0, 0, NULL, RELOADABLE,
+	"Keep who is subscribed.")
+SETTING(channel, presence_ttl, DURATION_MS, "60s", SETTINGS_SEC, SETTINGS_DAY, NULL, RELOADABLE,
+	"An entry of the presence that was not renewed for this long is gone.")
+SETTING(channel, history_size, INT, "0", 0, 1000000, NULL, RELOADABLE,
+	"How many publications are kept. 0: no history. Needs history_ttl.")
+SETTING(channel, history_ttl, DURATION_MS, "0", 0, 365 * SETTINGS_DAY, NULL, RELOADABLE,
+	"How long publications are kept after the latest one. 0: no history. Needs history_size.")
+SETTING(channel, history_meta_ttl, DURATION_MS, "30d", SETTINGS_SEC, 3650 * SETTINGS_DAY, NULL, RELOADABLE,
+	"How long a channel's position is remembered after its last use. Not less than history_ttl.")
+SETTING(channel, history_max_publication_limit, INT, "300", 1, 100000, NULL, RELOADABLE,
+	"Most publications one history command returns.")
+SETTING(channel, recovery_max_publication_limit, INT, "300", 1, 100000, NULL, RELOADABLE,
+	"Most publications one subscriber recovers; a client that missed more is told so.")
+SETTING(channel, force_recovery, BOOL, "false", 0, 0, NULL, RELOADABLE,
+	"Make every subscription recoverable. Needs history_size and history_ttl.")
+SETTING(channel, force_positioning, BOOL, "false", 0, 0, NULL, RELOADABLE,
+	"Watch the position of every subscription and tell the client when it lost one. Needs "
+	"history_size and history_ttl.")
+SETTINGS_GROUP_END(channel)
+
+SETTINGS_GROUP(redis, "The Redis server behind channels, history and presence.")
+SETTING(redis, server, URL, "embedded", 1, 2000, check_redis_server, RELOADABLE,
+	"embedded: keepsockd runs a redis-server of its own on 127.0.0.1. Otherwise "
+	"redis://[[USER]:PASSWORD@]HOST[:PORT][/DATABASE], reserved characters percent-encoded.")
+SETTING(redis, password_file, PATH, "", 0, 4000, NULL, RELOADABLE,
+	"File whose first line is the password of the external server. Empty: the one in the URL, if any.")
+SETTING(redis, embedded_binary, PROGRAM, "redis-server", 1, 4000, NULL, RELOADABLE,
+	"Program to run as the embedded Redis; without a slash it is looked up in PATH.")
+SETTING(redis, pool_size, INT, "2", 1, 64, NULL, RELOADABLE,
+	"Command connections of each worker.")
+SETTING(redis, command_timeout, DURATION_MS, "3s", 10, 60 * SETTINGS_SEC, NULL, RELOADABLE,
+	"A command without an answer after this time fails with the temporary error 100.")
+SETTING(redis, connect_timeout, DURATION_MS, "1s", 10, 60 * SETTINGS_SEC, NULL, RELOADABLE,
+	"How long one attempt to connect may take.")
+SETTING(redis, reconnect_max_delay, DURATION_MS, "2s", 10, 600 * SETTINGS_SEC, NULL, RELOADABLE,
+	"Longest pause between two attempts to connect; pauses grow up to it.")
+SETTINGS_GROUP_END(redis)
+
+SETTINGS_GROUP(http_api, "The server HTTP API under /api.")
+SETTING(http_api, key_file, PATH, "", 0, 4000, NULL, RELOADABLE,
+	"File whose first line is the API key; nobody but its owner may read it (mode 0600). Empty: "
+	"every call gets 401.")
+SETTING(http_api, insecure, BOOL, "false", 0, 0, NULL, RELOADABLE,
+	"Serve the API to everybody, without a key. For development only.")
+SETTINGS_GROUP_END(http_api)
+
+SETTINGS_GROUP(admin, "The admin socket, which keepsockctl talks to.")
+SETTING(admin, socket, PATH, "", 0, 107, NULL, RELOADABLE,
+	"Path of the socket. Empty: admin.sock in node.run_dir.")
+SETTING(admin, mode, STRING, "0600", 3, 4, check_file_mode, RELOADABLE,
+	"Permissions of the socket, octal, as a string.")
+SETTINGS_GROUP_END(admin)
+
+SETTINGS_GROUP(memory, "Memory of the worker processes.")
+SETTING(memory, arena_size, SIZE, "1073741824", 16 * SETTINGS_MIB, 1024 * SETTINGS_GIB, NULL, RELOADABLE,
+	"Most memory one worker's connections, with all their queues, may take. Near it the worker "
+	"refuses connections, then closes the slowest.")
+SETTINGS_GROUP_END(memory)
+
+LISTENER_SETTING(address, STRING, "0.0.0.0", 1, 64, check_ip_address, RELOADABLE,
+	"IPv4 or IPv6 address to listen on.")
+LISTENER_SETTING(port, INT, "8000", 1, 65535, NULL, RELOADABLE,
+	"TCP port to listen on.")
+
+/* clang-format on */
+
+#undef SETTINGS_GROUP
+#undef SETTINGS_GROUP_END
+#undef SETTING
+#undef LISTENER_SETTING

@@ -1,0 +1,454 @@
+/* SPDX-License-Identifier: ISC */
+/*
+ * Admin commands that need the workers: what each of them answers is put
+ * together here. Runs in the master. Rows get the worker's number in front;
+ * what a row holds is the worker's business, except where a command counts
+ * something in it.
+ */
+#include <stdlib.h>
+#include <string.h>
+
+#include "config.h"
+#include "keepsock/admin.h"
+#include "keepsock/alloc.h"
+#include "keepsock/buffer.h"
+#include "keepsock/clock.h"
+#include "keepsock/inquiry.h"
+#include "keepsock/master.h"
+#include "keepsock/node_page.h"
+#include "keepsock/worker_slot.h"
+
+#define DISCONNECT_CODE_DEFAULT 3503
+#define DISCONNECT_CODE_MIN     3000
+#define DISCONNECT_CODE_MAX     4999
+#define DISCONNECT_REASON       "force disconnect"
+/* What a close frame has room for beside the code (RFC 6455 5.5). */
+#define DISCONNECT_REASON_MAX 123
+
+/* ---- putting answers together ---- */
+
+static bool is_silent(const struct inquiry_answer *answer)
+{
+	return !answer->rows && !answer->error;
+}
+
+static json_t *list_silent(const struct inquiry_answer *answers, size_t count)
+{
+	json_t *list = json_array();
+
+	for (size_t i = 0; i < count; i++) {
+		if (is_silent(&answers[i]))
+			(void)json_array_append_new(list, json_integer(answers[i].slot));
+	}
+	return list;
+}
+
+/* All rows, each with its worker in front. */
+static json_t *merge_rows(const struct inquiry_answer *answers, size_t count)
+{
+	json_t *merged = json_array();
+	json_t *row;
+	size_t j;
+
+	for (size_t i = 0; i < count; i++) {
+		json_array_foreach(answers[i].rows, j, row)
+		{
+			json_t *copy = json_pack("{s:i}", "worker", (int)answers[i].slot);
+
+			(void)json_object_update(copy, row);
+			(void)json_array_append_new(merged, copy);
+		}
+	}
+	return merged;
+}
+
+/* Numbers by value, all else by text; what is missing comes first. */
+static int compare_values(const json_t *a, const json_t *b)
+{
+	if (json_is_number(a) && json_is_number(b))
+		return (json_number_value(a) > json_number_value(b)) -
+		       (json_number_value(a) < json_number_value(b));
+	if (json_is_string(a) && json_is_string(b))
+		return strcmp(json_string_value(a), json_string_value(b));
+	return json_is_string(a) - json_is_string(b);
+}
+
+static int compare_rows(const void *left, const void *right, void *key)
+{
+	json_t *const *a = left;
+	json_t *const *b = right;
+	int order = compare_values(json_object_get(*a, key), json_object_get(*b, key));
+
+	return order ? order
+		     : compare_values(json_object_get(*a, "worker"), json_object_get(*b, "worker"));
+}
+
+/* A new array with the rows by that key, then by worker. Takes rows over. */
+static json_t *sort_rows(json_t *rows, const char *key)
+{
+	size_t count = json_array_size(rows);
+	json_t **order = xcalloc(count + 1, sizeof(*order));
+	json_t *sorted = json_array();
+
+	for (size_t i = 0; i < count; i++)
+		order[i] = json_array_get(rows, i);
+	qsort_r(order, count, sizeof(*order), compare_rows, (void *)(uintptr_t)key);
+	for (size_t i = 0; i < count; i++)
+		(void)json_array_append(sorted, order[i]);
+	free(order);
+	json_decref(rows);
+	return sorted;
+}
+
+/* The first refusal, NULL when no worker refused. */
+static const char *find_error(const struct inquiry_answer *answers, size_t count)
+{
+	for (size_t i = 0; i < count; i++) {
+		if (answers[i].error)
+			return answers[i].error;
+	}
+	return NULL;
+}
+
+/* For what only one worker can know: nobody did. */
+static void answer_not_found(struct admin_request *request, const char *what,
+			     const struct inquiry_answer *answers, size_t count)
+{
+	const char *error = find_error(answers, count);
+	json_t *silent = list_silent(answers, count);
+
+	if (error)
+		admin_answer_error(request, "%s", error);
+	else if (json_array_size(silent) > 0)
+		admin_answer_error(request, "%s, but %zu of %zu workers are not answering", what,
+				   json_array_size(silent), count);
+	else
+		admin_answer_error(request, "%s", what);
+	json_decref(silent);
+}
+
+static void answer_rows_by(struct admin_request *request, const char *key,
+			   const struct inquiry_answer *answers, size_t count)
+{
+	json_t *rows = merge_rows(answers, count);
+	const char *error = find_error(answers, count);
+
+	if (json_array_size(rows) == 0 && error) {
+		json_decref(rows);
+		admin_answer_error(request, "%s", error);
+	} else {
+		admin_answer_rows(request, sort_rows(rows, key), list_silent(answers, count));
+	}
+}
+
+/* ---- show workers ---- */
+
+static json_t *own_row(const struct master *master, uint32_t number)
+{
+	const struct worker_slot *slot = &master->workers[number];
+	uint64_t uptime = slot->child.pid ? child_age_ms(&slot->child) / 1000 : 0;
+	static const struct {
+		const char *key;
+		enum metric metric;
+	} columns[] = {
+		{"connections", METRIC_connections_open},
+		{"subscriptions", METRIC_subscriptions},
+		{"channels", METRIC_channels},
+		{"arena_used", METRIC_arena_bytes_used},
+		{"arena_cap", METRIC_arena_bytes_cap},
+		{"loop_lag_us", METRIC_loop_lag_microseconds},
+	};
+	json_t *row =
+		json_pack("{s:i, s:i, s:s, s:I, s:I}", "worker", (int)number, "pid",
+			  (int)slot->child.pid, "state", worker_state_name(slot->state), "restarts",
+			  (json_int_t)slot->restarts, "uptime_s", (json_int_t)uptime);
+
+	for (size_t i = 0; i < sizeof(columns) / sizeof(columns[0]); i++) {
+		uint64_t value = node_page_get(master->page, number, columns[i].metric);
+
+		(void)json_object_set_new(row, columns[i].key, json_integer((json_int_t)value));
+	}
+	(void)json_object_set_new(row, "redis", json_null());
+	return row;
+}
+
+/* The counters of a worker that hangs still tell what it last did. */
+static void on_workers(struct admin_request *request, const struct inquiry_answer *answers,
+		       size_t count)
+{
+	const struct master *master = admin_request_master(request);
+	json_t *silent = json_array();
+	json_t *rows = json_array();
+
+	for (size_t i = 0; i < count; i++) {
+		uint32_t number = answers[i].slot;
+		json_t *row = own_row(master, number);
+
+		(void)json_object_update(row, json_array_get(answers[i].rows, 0));
+		if (is_silent(&answers[i]) && master->workers[number].state == WORKER_READY) {
+			(void)json_object_set_new(row, "state", json_string("not answering"));
+			(void)json_array_append_new(silent, json_integer(number));
+		}
+		(void)json_array_append_new(rows, row);
+	}
+	admin_answer_rows(request, rows, silent);
+}
+
+void admin_on_show_workers(struct admin_request *request)
+{
+	admin_ask_workers(request, "show worker", NULL, INQUIRY_ALL_WORKERS, on_workers);
+}
+
+/* ---- lists ---- */
+
+static void on_connections(struct admin_request *request, const struct inquiry_answer *answers,
+			   size_t count)
+{
+	answer_rows_by(request, "id", answers, count);
+}
+
+void admin_on_show_connections(struct admin_request *request)
+{
+	admin_ask_workers(request, "show connections", NULL, INQUIRY_ALL_WORKERS, on_connections);
+}
+
+static void on_channels(struct admin_request *request, const struct inquiry_answer *answers,
+			size_t count)
+{
+	answer_rows_by(request, "name", answers, count);
+}
+
+void admin_on_show_channels(struct admin_request *request)
+{
+	admin_ask_workers(request, "show channels", NULL, INQUIRY_ALL_WORKERS, on_channels);
+}
+
+static void on_redis(struct admin_request *request, const struct inquiry_answer *answers,
+		     size_t count)
+{
+	answer_rows_by(request, "worker", answers, count);
+}
+
+void admin_on_show_redis(struct admin_request *request)
+{
+	admin_ask_workers(request, "show redis", NULL, INQUIRY_ALL_WORKERS, on_redis);
+}
+
+/* ---- one thing ---- */
+
+static void on_connection(struct admin_request *request, const struct inquiry_answer *answers,
+			  size_t count)
+{
+	json_t *rows = merge_rows(answers, count);
+
+	if (json_array_size(rows) == 0)
+		answer_not_found(request, "no connection has that id", answers, count);
+	else
+		admin_answer_object(request, json_incref(json_array_get(rows, 0)));
+	json_decref(rows);
+}
+
+void admin_on_show_connection(struct admin_request *request)
+{
+	const char *id = admin_request_call(request)->arguments[0];
+
+	admin_ask_workers(request, "show connection", json_pack("{s:s}", "id", id),
+			  INQUIRY_ALL_WORKERS, on_connection);
+}
+
+static json_int_t sum_of(const json_t *rows, const char *key)
+{
+	json_int_t sum = 0;
+
+	for (size_t i = 0; i < json_array_size(rows); i++)
+		sum += json_integer_value(json_object_get(json_array_get(rows, i), key));
+	return sum;
+}
+
+static void on_channel(struct admin_request *request, const struct inquiry_answer *answers,
+		       size_t count)
+{
+	json_t *rows = merge_rows(answers, count);
+
+	if (json_array_size(rows) == 0) {
+		json_decref(rows);
+		answer_not_found(request, "no client is subscribed to that channel", answers,
+				 count);
+		return;
+	}
+	admin_answer_summary(request,
+			     json_pack("{s:I}", "subscribers", sum_of(rows, "subscribers")),
+			     sort_rows(rows, "worker"), list_silent(answers, count));
+}
+
+void admin_on_show_channel(struct admin_request *request)
+{
+	const char *name = admin_request_call(request)->arguments[0];
+
+	admin_ask_workers(request, "show channel", json_pack("{s:s}", "name", name),
+			  INQUIRY_ALL_WORKERS, on_channel);
+}
+
+/* ---- disconnect ---- */
+
+static void on_disconnected(struct admin_request *request, const struct inquiry_answer *answers,
+			    size_t count)
+{
+	json_int_t closed = 0;
+
+	for (size_t i = 0; i < count; i++)
+		closed += json_integer_value(
+			json_object_get(json_array_get(answers[i].rows, 0), "closed"));
+	if (closed == 0)
+		answer_not_found(request, "no client has that id", answers, count);
+	else
+		admin_answer_object(request, json_pack("{s:I}", "closed", closed));
+}
+
+/* Clients read a reason that is JSON as instructions; the official ones take them seriously. */
+static bool is_json(const char *text)
+{
+	json_t *value = json_loads(text, JSON_DECODE_ANY, NULL);
+	bool valid = value != NULL;
+
+	json_decref(value);
+	return valid;
+}
+
+static const char *check_disconnect(const char *code_text, long *code, const char *reason)
+{
+	char *end;
+
+	*code = strtol(code_text, &end, 10);
+	if (*end || *code < DISCONNECT_CODE_MIN || *code > DISCONNECT_CODE_MAX)
+		return "the code must be a number from 3000 to 4999";
+	if (strlen(reason) > DISCONNECT_REASON_MAX)
+		return "the reason is longer than 123 bytes";
+	if (is_json(reason))
+		return "the reason must be plain words, not JSON";
+	return NULL;
+}
+
+void admin_on_disconnect(struct admin_request *request)
+{
+	const struct admin_call *call = admin_request_call(request);
+	const char *reason = call->arguments[2] ? call->arguments[2] : DISCONNECT_REASON;
+	const char *problem = NULL;
+	long code = DISCONNECT_CODE_DEFAULT;
+
+	if (call->arguments[1])
+		problem = check_disconnect(call->arguments[1], &code, reason);
+	if (problem)
+		admin_answer_error(request, "%s", problem);
+	else
+		admin_ask_workers(request, "disconnect",
+				  json_pack("{s:s, s:i, s:s}", "client", call->arguments[0], "code",
+					    (int)code, "reason", reason),
+				  INQUIRY_ALL_WORKERS, on_disconnected);
+}
+
+/* ---- publish ---- */
+
+static void on_published(struct admin_request *request, const struct inquiry_answer *answers,
+			 size_t count)
+{
+	json_t *row = count ? json_array_get(answers[0].rows, 0) : NULL;
+
+	if (row)
+		admin_answer_object(request, json_incref(row));
+	else if (count && answers[0].error)
+		admin_answer_error(request, "%s", answers[0].error);
+	else
+		admin_answer_error(request,
+				   "worker %u did not answer in time: whether it was published is "
+				   "unknown",
+				   count ? answers[0].slot : 0);
+}
+
+/* Any ready worker will do; INQUIRY_ALL_WORKERS when there is none. */
+static uint32_t find_ready(const struct master *master)
+{
+	for (uint32_t i = 0; i < master->worker_count; i++) {
+		if (master->workers[i].state == WORKER_READY)
+			return i;
+	}
+	return INQUIRY_ALL_WORKERS;
+}
+
+/* The data travels as text, so that it is published byte for byte. */
+void admin_on_publish(struct admin_request *request)
+{
+	const struct admin_call *call = admin_request_call(request);
+	uint32_t slot = find_ready(admin_request_master(request));
+
+	if (!is_json(call->arguments[1]))
+		admin_answer_error(request, "what is to be published must be JSON");
+	else if (slot == INQUIRY_ALL_WORKERS)
+		admin_answer_error(request, "no worker is ready");
+	else
+		admin_ask_workers(request, "publish",
+				  json_pack("{s:s, s:s}", "channel", call->arguments[0], "data",
+					    call->arguments[1]),
+				  slot, on_published);
+}
+
+/* ---- test builds ---- */
+
+#ifdef KEEPSOCK_CRASH_POINTS
+/* The slot that an argument names, NULL (and answered) when it names none. */
+static struct worker_slot *find_slot(struct admin_request *request, const char *argument)
+{
+	struct master *master = admin_request_master(request);
+	char *end;
+	unsigned long number = strtoul(argument, &end, 10);
+
+	if (end != argument && *end == '\0' && number < master->worker_count)
+		return &master->workers[number];
+	admin_answer_error(request, "no such slot: %s", argument);
+	return NULL;
+}
+
+void admin_on_debug_arena(struct admin_request *request)
+{
+	struct worker_slot *slot = find_slot(request, admin_request_call(request)->arguments[0]);
+
+	if (!slot)
+		return;
+	if (slot->left_arena_fd < 0)
+		admin_answer_error(request, "no worker of slot %u left an arena", slot->number);
+	else
+		admin_answer_object_with_fd(request,
+					    json_pack("{s:i, s:i, s:I}", "slot", (int)slot->number,
+						      "pid", (int)slot->left_pid, "restarts",
+						      (json_int_t)slot->restarts),
+					    slot->left_arena_fd);
+}
+
+static void on_armed(struct admin_request *request, const struct inquiry_answer *answers,
+		     size_t count)
+{
+	if (count && answers[0].rows)
+		admin_answer_object(request, json_pack("{s:i}", "slot", (int)answers[0].slot));
+	else
+		answer_not_found(request, "the crash point was not armed", answers, count);
+}
+
+void admin_on_debug_crash_after(struct admin_request *request)
+{
+	const struct admin_call *call = admin_request_call(request);
+	struct worker_slot *slot = find_slot(request, call->arguments[0]);
+	const char *times = call->arguments[2] ? call->arguments[2] : "1";
+	char *end;
+	unsigned long count = strtoul(times, &end, 10);
+
+	if (!slot)
+		return;
+	if (*end || count < 1 || count > INT32_MAX)
+		admin_answer_error(request, "the count must be a number from 1");
+	else
+		admin_ask_workers(
+			request, "debug crash-after",
+			json_pack("{s:s, s:i}", "point", call->arguments[1], "count", (int)count),
+			slot->number, on_armed);
+}
+#endif

@@ -1,0 +1,159 @@
+/* SPDX-License-Identifier: ISC */
+/*
+ * Admin commands that the master answers from what it has at hand: help,
+ * status, show config, show metrics, log level. Runs in the master; asks no
+ * worker, so these answer even when every worker hangs.
+ */
+#include <event2/event.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "config.h"
+#include "keepsock/admin.h"
+#include "keepsock/alloc.h"
+#include "keepsock/clock.h"
+#include "keepsock/embedded_redis.h"
+#include "keepsock/log.h"
+#include "keepsock/master.h"
+#include "keepsock/node_page.h"
+#include "keepsock/settings.h"
+#include "keepsock/worker_slot.h"
+
+/* json_object_set_new() fails only without memory or for text that is no UTF-8. */
+static void set(json_t *object, const char *key, json_t *value)
+{
+	(void)json_object_set_new(object, key, value ? value : json_null());
+}
+
+static void set_metric(json_t *object, const char *key, const struct master *master,
+		       enum metric metric)
+{
+	set(object, key, json_integer((json_int_t)metrics_node_value(master->page, metric)));
+}
+
+void admin_on_help(struct admin_request *request)
+{
+	json_t *rows = json_array();
+
+	for (size_t i = 0; i < admin_command_count(); i++) {
+		const struct admin_command *command = admin_command_at(i);
+
+		(void)json_array_append_new(
+			rows,
+			json_pack("{s:s, s:s, s:s, s:s}", "command", command->name, "arguments",
+				  command->arguments, "privilege",
+				  admin_privilege_name(command->privilege), "help", command->help));
+	}
+	admin_answer_rows(request, rows, NULL);
+}
+
+static json_t *redis_summary(const struct master *master)
+{
+	if (!master->embedded)
+		return json_string("external");
+	return json_sprintf("embedded, %s", embedded_redis_state(master->embedded));
+}
+
+static json_t *listener_list(const struct settings *settings)
+{
+	json_t *list = json_array();
+
+	for (size_t i = 0; i < settings->listener_count; i++) {
+		const struct settings_listener *listener = &settings->listeners[i];
+		bool v6 = strchr(listener->address, ':') != NULL;
+
+		(void)json_array_append_new(list, json_sprintf("%s%s%s:%d", v6 ? "[" : "",
+							       listener->address, v6 ? "]" : "",
+							       (int)listener->port));
+	}
+	return list;
+}
+
+static uint32_t count_ready(const struct master *master)
+{
+	uint32_t ready = 0;
+
+	for (uint32_t i = 0; i < master->worker_count; i++)
+		ready += master->workers[i].state == WORKER_READY;
+	return ready;
+}
+
+void admin_on_status(struct admin_request *request)
+{
+	const struct master *master = admin_request_master(request);
+	json_t *object = json_object();
+
+	set(object, "node", json_string(master->settings.node.name));
+	set(object, "state", json_string(master_phase_name(master->phase)));
+	set(object, "version", json_string(PACKAGE_VERSION));
+	set(object, "pid", json_integer(getpid()));
+	set(object, "uptime_s",
+	    json_integer((json_int_t)((clock_boottime_ms() - master->started_ms) / 1000)));
+	set(object, "config", json_string(master->config_name));
+	set(object, "listeners", listener_list(&master->settings));
+	set(object, "workers", json_integer(master->worker_count));
+	set(object, "workers_ready", json_integer(count_ready(master)));
+	set_metric(object, "worker_restarts", master, METRIC_worker_restarts_total);
+	set_metric(object, "connections", master, METRIC_connections_open);
+	set_metric(object, "subscriptions", master, METRIC_subscriptions);
+	set(object, "redis", redis_summary(master));
+	set(object, "redis_endpoint",
+	    json_sprintf("%s:%u", master->redis.host ? master->redis.host : "",
+			 master->redis.port));
+	set_metric(object, "redis_subscriptions_up", master, METRIC_redis_subscription_connected);
+	set(object, "log_level", json_string(log_level_name(log_get_level())));
+	set(object, "open_file_limit", json_integer((json_int_t)master->open_file_limit));
+	admin_answer_object(request, object);
+}
+
+static void append_setting(void *ctx, const char *name, const char *type, const char *value,
+			   const char *default_value, bool reloadable, const char *doc)
+{
+	json_t *rows = ctx;
+
+	(void)type;
+	(void)doc;
+	(void)json_array_append_new(rows, json_pack("{s:s, s:s, s:s, s:b}", "setting", name,
+						    "value", value, "default", default_value,
+						    "reloadable", (int)reloadable));
+}
+
+void admin_on_show_config(struct admin_request *request)
+{
+	json_t *rows = json_array();
+
+	settings_each(&admin_request_master(request)->settings, append_setting, rows);
+	admin_answer_rows(request, rows, NULL);
+}
+
+void admin_on_show_metrics(struct admin_request *request)
+{
+	const struct master *master = admin_request_master(request);
+	json_t *object = json_object();
+
+	for (int i = 0; i < METRIC_COUNT; i++)
+		set_metric(object, metric_name((enum metric)i), master, (enum metric)i);
+	admin_answer_object(request, object);
+}
+
+void admin_on_log_level(struct admin_request *request)
+{
+	struct master *master = admin_request_master(request);
+	const char *name = admin_request_call(request)->arguments[0];
+	enum log_level level;
+
+	if (!log_level_parse(name, &level)) {
+		admin_answer_error(request, "no such level: %s (error, warning, info or debug)",
+				   name);
+		return;
+	}
+	log_set_level(level);
+	/* Workers started later are told too, instead of falling back to the configured level. */
+	master->log_level_changed = true;
+	for (uint32_t i = 0; i < master->worker_count; i++) {
+		if (master->workers[i].ipc_fd >= 0)
+			(void)worker_slot_send(&master->workers[i], IPC_LOG_LEVEL, 0, name,
+					       strlen(name));
+	}
+	admin_answer_object(request, json_pack("{s:s}", "log_level", log_level_name(level)));
+}

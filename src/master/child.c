@@ -1,0 +1,275 @@
+/* SPDX-License-Identifier: ISC */
+/*
+ * Starting and watching child processes. Runs in the master. Between fork and
+ * exec only plain system calls are made; the child's failure to exec comes
+ * back through a pipe that a successful exec closes.
+ */
+#include <errno.h>
+#include <event2/event.h>
+#include <fcntl.h>
+#include <limits.h>
+#include <signal.h>
+#include <string.h>
+#include <sys/pidfd.h>
+#include <sys/prctl.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "keepsock/buffer.h"
+#include "keepsock/child.h"
+#include "keepsock/clock.h"
+#include "keepsock/log.h"
+#include "keepsock/magic.h"
+
+#define CHILD_MAGIC  UINT32_C(0x43484c44) /* "CHLD" */
+#define CHILD_IPC_FD 3
+
+/* The pipe is moved here, above everything that is kept. */
+#define CHILD_ERROR_FD 4
+
+#define LIVED_LONG_MS        1000
+#define RESTART_DELAY_MIN_MS 100
+#define RESTART_DELAY_MAX_MS 5000
+
+static void reset_signals(void)
+{
+	struct sigaction action;
+	sigset_t none;
+
+	memset(&action, 0, sizeof(action));
+	action.sa_handler = SIG_DFL;
+	for (int number = 1; number < NSIG; number++)
+		(void)sigaction(number, &action, NULL); /* SIGKILL and the like refuse: fine */
+	sigemptyset(&none);
+	(void)sigprocmask(SIG_SETMASK, &none, NULL);
+}
+
+/* Puts fd at `to`, without close-on-exec. */
+static int place_fd(int fd, int to)
+{
+	if (fd == to)
+		return fcntl(fd, F_SETFD, 0);
+	return dup2(fd, to);
+}
+
+/* Runs in the child; returns only when something failed, with errno set. */
+static void become(const struct child_spec *spec, int *error_fd, pid_t master)
+{
+	int moved;
+
+	reset_signals();
+	/* Descriptors 3 and 4 are about to be taken: first everything out of their way. */
+	moved = fcntl(*error_fd, F_DUPFD, 16);
+	if (moved < 0)
+		return;
+	*error_fd = moved;
+	if (spec->output_fd >= 0 && (place_fd(spec->output_fd, STDOUT_FILENO) < 0 ||
+				     place_fd(spec->output_fd, STDERR_FILENO) < 0))
+		return;
+	if (spec->ipc_fd >= 0 && place_fd(spec->ipc_fd, CHILD_IPC_FD) < 0)
+		return;
+	if (dup2(*error_fd, CHILD_ERROR_FD) < 0)
+		return;
+	*error_fd = CHILD_ERROR_FD;
+	if (fcntl(CHILD_ERROR_FD, F_SETFD, FD_CLOEXEC) < 0)
+		return;
+	if (close_range(CHILD_ERROR_FD + 1, UINT_MAX, 0) < 0)
+		return;
+	if (spec->ipc_fd < 0)
+		(void)close(CHILD_IPC_FD); /* may be open or not: both are fine */
+	if (setpgid(0, 0) < 0 || prctl(PR_SET_PDEATHSIG, SIGKILL) < 0 ||
+	    prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) < 0 ||
+	    prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0) < 0)
+		return;
+	/* The master may have died before the line above that ties us to it. */
+	if (getppid() != master)
+		_exit(1);
+	execvp(spec->path, spec->argv);
+}
+
+_Noreturn static void run_child(const struct child_spec *spec, int error_fd, pid_t master)
+{
+	int error;
+
+	become(spec, &error_fd, master);
+	error = errno;
+	/* If the master is gone there is nobody to tell. */
+	if (write(error_fd, &error, sizeof(error)) < 0)
+		_exit(126);
+	_exit(127);
+}
+
+/* 0 when the child has executed its binary, else the errno that stopped it. */
+static int wait_for_exec(int error_fd)
+{
+	int error = 0;
+	ssize_t got;
+
+	do {
+		got = read(error_fd, &error, sizeof(error));
+	} while (got < 0 && errno == EINTR);
+	if (got < 0)
+		return errno;
+	return got == (ssize_t)sizeof(error) ? error : 0;
+}
+
+static void stop_watching(struct child *child)
+{
+	if (child->exit_event)
+		event_free(child->exit_event);
+	child->exit_event = NULL;
+	close(child->pidfd);
+	child->pidfd = -1;
+	child->pid = 0;
+}
+
+static void on_exit_event(evutil_socket_t fd, short what, void *ctx)
+{
+	struct child *child = ctx;
+	siginfo_t info;
+	int status;
+
+	(void)what;
+	MAGIC_CHECK(child, CHILD_MAGIC);
+	memset(&info, 0, sizeof(info));
+	if (waitid(P_PIDFD, (id_t)fd, &info, WEXITED | WNOHANG) < 0) {
+		log_error("child_wait_failed pid=%d error=%s", (int)child->pid, strerror(errno));
+		info.si_code = CLD_EXITED;
+		info.si_pid = child->pid;
+	}
+	if (info.si_pid == 0)
+		return;
+	status = info.si_code == CLD_EXITED ? W_EXITCODE(info.si_status, 0)
+					    : W_EXITCODE(0, info.si_status);
+	stop_watching(child);
+	child->on_exit(child, status, child->ctx);
+}
+
+/* The pidfd is opened before anybody reaps, so it can only mean this child. */
+static int watch(struct child *child, struct event_base *base)
+{
+	child->pidfd = pidfd_open(child->pid, 0);
+	if (child->pidfd < 0)
+		return -1;
+	child->exit_event =
+		event_new(base, child->pidfd, EV_READ | EV_PERSIST, on_exit_event, child);
+	if (!child->exit_event || event_add(child->exit_event, NULL) < 0) {
+		stop_watching(child);
+		errno = ENOMEM;
+		return -1;
+	}
+	return 0;
+}
+
+/* Forks with all signals blocked, so that none of ours runs a handler in the child. */
+static pid_t fork_child(const struct child_spec *spec, int error_fd)
+{
+	sigset_t all, before;
+	pid_t master = getpid();
+	pid_t pid;
+
+	sigfillset(&all);
+	(void)sigprocmask(SIG_SETMASK, &all, &before);
+	pid = fork();
+	if (pid == 0)
+		run_child(spec, error_fd, master);
+	(void)sigprocmask(SIG_SETMASK, &before, NULL);
+	return pid;
+}
+
+static void reap(pid_t pid)
+{
+	while (waitpid(pid, NULL, 0) < 0 && errno == EINTR)
+		;
+}
+
+int child_start(struct child *child, struct event_base *base, const struct child_spec *spec,
+		void (*on_exit)(struct child *child, int status, void *ctx), void *ctx,
+		struct buffer *error)
+{
+	int pipe_fds[2];
+	int why;
+	pid_t pid;
+
+	if (pipe2(pipe_fds, O_CLOEXEC) < 0) {
+		buffer_printf(error, "pipe: %s", strerror(errno));
+		return -1;
+	}
+	pid = fork_child(spec, pipe_fds[1]);
+	why = errno;
+	close(pipe_fds[1]);
+	if (pid < 0) {
+		close(pipe_fds[0]);
+		buffer_printf(error, "fork: %s", strerror(why));
+		return -1;
+	}
+	why = wait_for_exec(pipe_fds[0]);
+	close(pipe_fds[0]);
+	if (why != 0) {
+		reap(pid);
+		buffer_printf(error, "cannot execute %s: %s", spec->path, strerror(why));
+		return -1;
+	}
+	*child = (struct child){
+		.magic = CHILD_MAGIC,
+		.pid = pid,
+		.last_pid = pid,
+		.pidfd = -1,
+		.started_ms = clock_boottime_ms(),
+		.on_exit = on_exit,
+		.ctx = ctx,
+	};
+	if (watch(child, base) == 0)
+		return 0;
+	buffer_printf(error, "cannot watch pid %d: %s", (int)pid, strerror(errno));
+	child->pid = 0;
+	(void)kill(pid, SIGKILL); /* not reaped yet, so the pid is still its own */
+	reap(pid);
+	return -1;
+}
+
+void child_signal(struct child *child, int signal_number)
+{
+	if (!child_running(child))
+		return;
+	/* ESRCH: it is dead and about to be reaped. */
+	if (pidfd_send_signal(child->pidfd, signal_number, NULL, 0) < 0 && errno != ESRCH)
+		log_error("child_signal_failed pid=%d signal=%d error=%s", (int)child->pid,
+			  signal_number, strerror(errno));
+}
+
+void child_end(struct child *child)
+{
+	pid_t pid = child->pid;
+
+	if (!child_running(child))
+		return;
+	child_signal(child, SIGKILL);
+	stop_watching(child);
+	reap(pid);
+}
+
+uint64_t child_age_ms(const struct child *child)
+{
+	return clock_boottime_ms() - child->started_ms;
+}
+
+uint32_t child_restart_delay(uint32_t *delay_ms, uint64_t lived_ms)
+{
+	if (lived_ms >= LIVED_LONG_MS)
+		*delay_ms = 0;
+	else if (*delay_ms == 0)
+		*delay_ms = RESTART_DELAY_MIN_MS;
+	else
+		*delay_ms =
+			*delay_ms < RESTART_DELAY_MAX_MS / 2 ? *delay_ms * 2 : RESTART_DELAY_MAX_MS;
+	return *delay_ms;
+}
+
+void child_describe_exit(struct buffer *out, int status)
+{
+	if (WIFSIGNALED(status))
+		buffer_printf(out, "signal %d (%s)", WTERMSIG(status), strsignal(WTERMSIG(status)));
+	else
+		buffer_printf(out, "exit status %d", WEXITSTATUS(status));
+}

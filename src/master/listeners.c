@@ -1,0 +1,159 @@
+/* SPDX-License-Identifier: ISC */
+/*
+ * Binding the node's listening sockets. Runs in the master at start. It never
+ * accepts a connection.
+ */
+#include <arpa/inet.h>
+#include <errno.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
+#include <stdbool.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include "keepsock/alloc.h"
+#include "keepsock/buffer.h"
+#include "keepsock/listeners.h"
+#include "keepsock/log.h"
+#include "keepsock/settings.h"
+
+#define LISTEN_BACKLOG 4096 /* the kernel lowers it to net.core.somaxconn */
+
+union address {
+	struct sockaddr any;
+	struct sockaddr_in v4;
+	struct sockaddr_in6 v6;
+};
+
+/* The length of the address, 0 when the text is none (settings_parse() lets no such text in). */
+static socklen_t parse_address(const struct settings_listener *listener, union address *out)
+{
+	memset(out, 0, sizeof(*out));
+	if (inet_pton(AF_INET, listener->address, &out->v4.sin_addr) == 1) {
+		out->v4.sin_family = AF_INET;
+		out->v4.sin_port = htons((uint16_t)listener->port);
+		return sizeof(out->v4);
+	}
+	if (inet_pton(AF_INET6, listener->address, &out->v6.sin6_addr) == 1) {
+		out->v6.sin6_family = AF_INET6;
+		out->v6.sin6_port = htons((uint16_t)listener->port);
+		return sizeof(out->v6);
+	}
+	return 0;
+}
+
+static int set_option(int fd, int level, int name, int value)
+{
+	return setsockopt(fd, level, name, &value, sizeof(value));
+}
+
+/* A bound socket, or -1 with errno. TCP_NODELAY passes on to what is accepted. */
+static int bind_socket(const union address *address, socklen_t length, bool shared)
+{
+	int fd = socket(address->any.sa_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+	int saved;
+
+	if (fd < 0)
+		return -1;
+	if (set_option(fd, SOL_SOCKET, SO_REUSEADDR, 1) == 0 &&
+	    (!shared || set_option(fd, SOL_SOCKET, SO_REUSEPORT, 1) == 0) &&
+	    (address->any.sa_family != AF_INET6 ||
+	     set_option(fd, IPPROTO_IPV6, IPV6_V6ONLY, 0) == 0) &&
+	    set_option(fd, IPPROTO_TCP, TCP_NODELAY, 1) == 0 &&
+	    bind(fd, &address->any, length) == 0)
+		return fd;
+	saved = errno;
+	close(fd);
+	errno = saved;
+	return -1;
+}
+
+static int fail(const struct settings_listener *listener, struct buffer *error)
+{
+	buffer_printf(error, "cannot listen on %s port %d: %s", listener->address,
+		      (int)listener->port, strerror(errno));
+	if (errno == EACCES)
+		buffer_append_str(error, "; ports below 1024 need root or CAP_NET_BIND_SERVICE");
+	else if (errno == EADDRINUSE)
+		buffer_append_str(error, "; another process has it");
+	else if (errno == EADDRNOTAVAIL)
+		buffer_append_str(error, "; this host does not have that address");
+	return -1;
+}
+
+/* Without SO_REUSEPORT the kernel tells whether somebody listens there already. */
+static int check_free(const struct settings_listener *listener, struct buffer *error)
+{
+	union address address;
+	socklen_t length = parse_address(listener, &address);
+	int fd = bind_socket(&address, length, false);
+
+	if (fd < 0)
+		return fail(listener, error);
+	close(fd);
+	return 0;
+}
+
+static int open_member(const struct settings_listener *listener, int *fd, struct buffer *error)
+{
+	union address address;
+	socklen_t length = parse_address(listener, &address);
+
+	*fd = bind_socket(&address, length, true);
+	if (*fd < 0 || listen(*fd, LISTEN_BACKLOG) < 0)
+		return fail(listener, error);
+	return 0;
+}
+
+static int open_all(struct listeners *listeners, const struct settings *settings,
+		    struct buffer *error)
+{
+	for (size_t i = 0; i < settings->listener_count; i++) {
+		if (check_free(&settings->listeners[i], error) < 0)
+			return -1;
+	}
+	for (uint32_t slot = 0; slot < listeners->slots; slot++) {
+		for (size_t i = 0; i < listeners->count; i++) {
+			int *fd = &listeners->fds[slot * listeners->count + i];
+
+			if (open_member(&settings->listeners[i], fd, error) < 0)
+				return -1;
+		}
+	}
+	return 0;
+}
+
+int listeners_open(struct listeners *listeners, const struct settings *settings, uint32_t slots,
+		   struct buffer *error)
+{
+	listeners->count = settings->listener_count;
+	listeners->slots = slots;
+	listeners->fds = xcalloc(slots * listeners->count, sizeof(int));
+	for (size_t i = 0; i < slots * listeners->count; i++)
+		listeners->fds[i] = -1;
+	if (open_all(listeners, settings, error) < 0) {
+		listeners_close(listeners);
+		return -1;
+	}
+	for (size_t i = 0; i < listeners->count; i++)
+		log_info("listening address=%s port=%d", settings->listeners[i].address,
+			 (int)settings->listeners[i].port);
+	return 0;
+}
+
+const int *listeners_of_slot(const struct listeners *listeners, uint32_t slot)
+{
+	return &listeners->fds[slot * listeners->count];
+}
+
+void listeners_close(struct listeners *listeners)
+{
+	for (size_t i = 0; i < listeners->slots * listeners->count; i++) {
+		if (listeners->fds[i] >= 0)
+			close(listeners->fds[i]);
+	}
+	free(listeners->fds);
+	memset(listeners, 0, sizeof(*listeners));
+}

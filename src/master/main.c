@@ -1,0 +1,211 @@
+/* SPDX-License-Identifier: ISC */
+/*
+ * keepsockd's entry: options, configuration, and the role to run. One binary,
+ * several roles; the master is what people start, the others are started by
+ * the master and get everything else they need through their descriptor 3.
+ */
+#include <errno.h>
+#include <getopt.h>
+#include <jansson.h>
+#include <signal.h>
+#include <stdbool.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/prctl.h>
+#include <unistd.h>
+
+#include "config.h"
+#include "keepsock/buffer.h"
+#include "keepsock/master.h"
+#include "keepsock/node_check.h"
+#include "keepsock/privileges.h"
+#include "keepsock/process_title.h"
+#include "keepsock/settings.h"
+#include "keepsock/text_file.h"
+#include "keepsock/worker.h"
+
+#define CONFIG_SIZE_MAX ((size_t)1024 * 1024)
+#define ROLE_IPC_FD     3
+#define EXIT_USAGE      2
+
+enum option_code {
+	OPTION_ROLE = 256,
+	OPTION_PRINT_CONFIG_MAN,
+	OPTION_PRINT_DEFAULT_CONFIG,
+};
+
+struct options {
+	const char *config_path; /* NULL = defaults */
+	const char *role;        /* NULL = master */
+	bool test_only;
+};
+
+static void print_usage(FILE *out)
+{
+	fputs("usage: keepsockd [-c FILE] [-t]\n"
+	      "  -c FILE                 configuration; without it the defaults are used\n"
+	      "  -t                      check the configuration and exit\n"
+	      "  -V                      print the version and exit\n"
+	      "  -h                      print this and exit\n"
+	      "  --print-default-config  print the commented default configuration and exit\n"
+	      "  --print-config-man      print the manual page keepsock.conf(5) and exit\n",
+	      out);
+}
+
+/* For options that print something: a full disk is a failure too. */
+_Noreturn static void exit_printed(bool printed)
+{
+	if (!printed || fflush(stdout) != 0) {
+		fprintf(stderr, "keepsockd: cannot write: %s\n", strerror(errno));
+		exit(EXIT_FAILURE);
+	}
+	exit(EXIT_SUCCESS);
+}
+
+_Noreturn static void exit_usage(void)
+{
+	print_usage(stderr);
+	exit(EXIT_USAGE);
+}
+
+static void take_option(int code, struct options *options)
+{
+	switch (code) {
+	case 'c': options->config_path = optarg; break;
+	case 't': options->test_only = true; break;
+	case 'V': exit_printed(printf("keepsockd %s\n", PACKAGE_VERSION) > 0);
+	case 'h': print_usage(stdout); exit_printed(true);
+	case OPTION_ROLE: options->role = optarg; break;
+	case OPTION_PRINT_CONFIG_MAN: exit_printed(settings_write_man(stdout));
+	case OPTION_PRINT_DEFAULT_CONFIG: exit_printed(settings_write_example(stdout));
+	default: exit_usage();
+	}
+}
+
+static struct options parse_options(int argc, char **argv)
+{
+	static const struct option long_options[] = {
+		{"config", required_argument, NULL, 'c'},
+		{"test", no_argument, NULL, 't'},
+		{"version", no_argument, NULL, 'V'},
+		{"help", no_argument, NULL, 'h'},
+		{"role", required_argument, NULL, OPTION_ROLE}, /* internal, not in the usage */
+		{"print-config-man", no_argument, NULL, OPTION_PRINT_CONFIG_MAN},
+		{"print-default-config", no_argument, NULL, OPTION_PRINT_DEFAULT_CONFIG},
+		{NULL, 0, NULL, 0},
+	};
+	struct options options = {0};
+	int code;
+
+	while ((code = getopt_long(argc, argv, "c:tVh", long_options, NULL)) != -1)
+		take_option(code, &options);
+	if (optind < argc)
+		exit_usage();
+	return options;
+}
+
+static int run_role(const char *role, int argc, char **argv)
+{
+	static const struct {
+		const char *name;
+		int (*run)(int ipc_fd, int argc, char **argv);
+	} roles[] = {
+		{"worker", worker_main},
+	};
+
+	for (size_t i = 0; i < sizeof(roles) / sizeof(roles[0]); i++) {
+		if (strcmp(role, roles[i].name) == 0)
+			return roles[i].run(ROLE_IPC_FD, argc, argv);
+	}
+	fprintf(stderr, "keepsockd: there is no role %s\n", role);
+	return EXIT_USAGE;
+}
+
+/* Names and values travel between processes as JSON, so they must be UTF-8, without zero bytes. */
+static bool is_text(const char *text, size_t length)
+{
+	json_t *value = json_stringn(text, length);
+	bool valid = value && strlen(text) == length;
+
+	json_decref(value);
+	return valid;
+}
+
+/* Reads and parses it; 0, or -1 with error. */
+static int load_config(const char *path, struct buffer *text, struct settings *settings,
+		       struct buffer *error)
+{
+	if (path && text_file_read(path, CONFIG_SIZE_MAX, text, error) < 0)
+		return -1;
+	if (path && (!is_text(buffer_cstr(text), text->len) || !is_text(path, strlen(path)))) {
+		buffer_printf(error, "%s: name and contents must be UTF-8 text", path);
+		return -1;
+	}
+	return settings_parse(buffer_cstr(text), path ? path : "defaults", settings, error);
+}
+
+static void print_warning(void *ctx, const char *text)
+{
+	fprintf(stderr, "%s: warning: %s\n", (const char *)ctx, text);
+}
+
+/* keepsockd -t */
+static int test_config(struct master_options *options)
+{
+	struct buffer error = {0};
+	int result = node_check_files(&options->settings, &error);
+
+	node_warnings(&options->settings, options->open_file_limit, print_warning,
+		      (void *)(uintptr_t)options->config_name);
+	if (result == 0)
+		printf("%s: configuration is valid\n", options->config_name);
+	else
+		fprintf(stderr, "%s: %s\n", options->config_name, buffer_cstr(&error));
+	buffer_free(&error);
+	settings_free(&options->settings);
+	return result == 0 && fflush(stdout) == 0 ? EXIT_SUCCESS : EXIT_FAILURE;
+}
+
+static int run_master(const struct options *options)
+{
+	struct buffer text = {0}, error = {0};
+	struct master_options master = {
+		.config_name = options->config_path ? options->config_path : "defaults",
+		.open_file_limit = privileges_raise_descriptor_limit(),
+	};
+	int status;
+
+	if (load_config(options->config_path, &text, &master.settings, &error) < 0) {
+		fprintf(stderr, "keepsockd: %s\n", buffer_cstr(&error));
+		status = EXIT_FAILURE;
+	} else if (options->test_only) {
+		status = test_config(&master);
+	} else {
+		master.config_text = buffer_slice(&text);
+		status = master_run(&master);
+	}
+	buffer_free(&text);
+	buffer_free(&error);
+	return status;
+}
+
+int main(int argc, char **argv)
+{
+	struct options options;
+
+	/* First of all: nobody attaches to a process that holds keys and clients' bytes. */
+	if (prctl(PR_SET_DUMPABLE, 0, 0, 0, 0) < 0) {
+		fprintf(stderr, "keepsockd: prctl: %s\n", strerror(errno));
+		return EXIT_FAILURE;
+	}
+	process_title_init(argc, argv);
+	if (signal(SIGPIPE, SIG_IGN) == SIG_ERR || signal(SIGCHLD, SIG_DFL) == SIG_ERR) {
+		fprintf(stderr, "keepsockd: signal: %s\n", strerror(errno));
+		return EXIT_FAILURE;
+	}
+	options = parse_options(argc, argv);
+	if (options.role)
+		return run_role(options.role, argc, argv);
+	return run_master(&options);
+}

@@ -1,0 +1,483 @@
+/* SPDX-License-Identifier: ISC */
+/*
+ * The master's life: what it opens in which order, how it starts, what it does
+ * when something changes, how it ends. It runs as the service user from the
+ * first lines on and keeps no thread and no blocking call once its loop runs.
+ *
+ *   STARTING ── all workers ready ──► RUNNING ── signal ──► STOPPING ──► exit
+ *      └───────────── signal, or no Redis ──────────────────►┘
+ *
+ * Stopping: workers first (IPC_STOP, killed after a deadline), then the
+ * embedded Redis, which they need to the last.
+ */
+#include <errno.h>
+#include <event2/event.h>
+#include <inttypes.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "keepsock/admin.h"
+#include "keepsock/alloc.h"
+#include "keepsock/buffer.h"
+#include "keepsock/clock.h"
+#include "keepsock/embedded_redis.h"
+#include "keepsock/ipc.h"
+#include "keepsock/log.h"
+#include "keepsock/magic.h"
+#include "keepsock/master.h"
+#include "keepsock/node_check.h"
+#include "keepsock/node_page.h"
+#include "keepsock/privileges.h"
+#include "keepsock/process_title.h"
+#include "keepsock/run_dir.h"
+#include "keepsock/sd_notify.h"
+#include "keepsock/sealed_text.h"
+#include "keepsock/secret.h"
+#include "keepsock/text_file.h"
+#include "keepsock/worker_slot.h"
+
+#define MASTER_MAGIC UINT32_C(0x4d535452) /* "MSTR" */
+/* Beyond the time that clients get to answer their close frame. */
+#define STOP_DEADLINE_MS 5000
+
+static const char *const phase_names[] = {"starting", "running", "stopping"};
+
+const char *master_phase_name(enum master_phase phase)
+{
+	return phase_names[phase];
+}
+
+static void change_phase(struct master *master, enum master_phase to, const char *reason)
+{
+	uint64_t now = clock_boottime_ms();
+
+	log_info("master change=%s->%s reason=%s ms=%" PRIu64, phase_names[master->phase],
+		 phase_names[to], log_value_str(reason), now - master->phase_since_ms);
+	master->phase = to;
+	master->phase_since_ms = now;
+}
+
+/* ---- telling systemd ---- */
+
+static void notify(const char *state)
+{
+	if (sd_notify_send(state) < 0)
+		log_warning("sd_notify_failed error=%s", strerror(errno));
+}
+
+static uint32_t count_workers(const struct master *master, enum worker_state state)
+{
+	uint32_t count = 0;
+
+	for (uint32_t i = 0; i < master->worker_count; i++)
+		count += master->workers[i].state == state;
+	return count;
+}
+
+static void notify_status(struct master *master, const char *first_line)
+{
+	struct buffer text = {0};
+
+	buffer_printf(&text, "%sSTATUS=%u of %u workers ready", first_line,
+		      count_workers(master, WORKER_READY), master->worker_count);
+	notify(buffer_cstr(&text));
+	buffer_free(&text);
+}
+
+/* ---- stopping ---- */
+
+static void end_loop(struct master *master)
+{
+	if (event_base_loopexit(master->base, NULL) < 0)
+		log_fatal("loop_exit_failed");
+}
+
+static void stop_redis_when_workers_are_down(struct master *master)
+{
+	if (count_workers(master, WORKER_DOWN) < master->worker_count)
+		return;
+	evtimer_del(master->stop_timer);
+	if (master->embedded)
+		embedded_redis_stop(master->embedded);
+	else
+		end_loop(master);
+}
+
+static void stop_workers(struct master *master, bool force)
+{
+	for (uint32_t i = 0; i < master->worker_count; i++)
+		worker_slot_stop(&master->workers[i], force);
+	stop_redis_when_workers_are_down(master);
+}
+
+static void on_stop_deadline(evutil_socket_t fd, short what, void *ctx)
+{
+	struct master *master = ctx;
+
+	(void)fd;
+	(void)what;
+	MAGIC_CHECK(master, MASTER_MAGIC);
+	stop_workers(master, true);
+}
+
+void master_stop(struct master *master, const char *reason)
+{
+	uint64_t deadline_ms = STOP_DEADLINE_MS + (uint64_t)master->settings.client.close_timeout;
+	struct timeval deadline = {.tv_sec = (time_t)(deadline_ms / 1000),
+				   .tv_usec = (suseconds_t)(deadline_ms % 1000 * 1000)};
+
+	if (master->phase == MASTER_STOPPING) {
+		stop_workers(master, true);
+		return;
+	}
+	change_phase(master, MASTER_STOPPING, reason);
+	notify("STOPPING=1");
+	if (evtimer_add(master->stop_timer, &deadline) < 0)
+		log_fatal("master_timer_failed");
+	stop_workers(master, false);
+}
+
+/* ---- what happens while it runs ---- */
+
+void master_on_worker_change(struct master *master)
+{
+	switch (master->phase) {
+	case MASTER_STARTING:
+		if (count_workers(master, WORKER_READY) < master->worker_count)
+			break;
+		change_phase(master, MASTER_RUNNING, "all workers are ready");
+		notify_status(master, "READY=1\n");
+		break;
+	case MASTER_RUNNING: notify_status(master, ""); break;
+	case MASTER_STOPPING: stop_redis_when_workers_are_down(master); break;
+	}
+}
+
+static void start_workers(struct master *master)
+{
+	for (uint32_t i = 0; i < master->worker_count; i++)
+		worker_slot_start(&master->workers[i]);
+}
+
+static void tell_workers_of_redis(struct master *master)
+{
+	struct buffer text = {0};
+
+	if (ipc_redis_encode(&text, &master->redis) < 0)
+		log_error("redis_encode_failed");
+	for (uint32_t i = 0; text.len && i < master->worker_count; i++) {
+		if (master->workers[i].ipc_fd >= 0)
+			(void)worker_slot_send(&master->workers[i], IPC_REDIS, 0, text.data,
+					       text.len);
+	}
+	if (text.data)
+		secret_wipe(text.data, text.cap);
+	buffer_free(&text);
+}
+
+static void on_redis_ready(struct master *master)
+{
+	const struct ipc_redis *endpoint = embedded_redis_endpoint(master->embedded);
+	bool first = !master->redis.host;
+
+	if (!first && ipc_redis_equal(&master->redis, endpoint))
+		return;
+	ipc_redis_free(&master->redis);
+	master->redis = ipc_redis_copy(endpoint);
+	if (first)
+		start_workers(master);
+	else
+		tell_workers_of_redis(master);
+}
+
+/* Line by line, so that each can be read in the log. */
+static void log_lines(const char *event, const char *text)
+{
+	while (*text) {
+		size_t length = strcspn(text, "\n");
+
+		if (length > 0)
+			log_error("%s says=%s", event, log_value(slice_from(text, length)));
+		text += length;
+		text += *text == '\n';
+	}
+}
+
+static void on_redis_event(void *ctx, enum embedded_redis_event event, const char *detail)
+{
+	struct master *master = ctx;
+
+	MAGIC_CHECK(master, MASTER_MAGIC);
+	switch (event) {
+	case EMBEDDED_REDIS_READY:
+		if (master->phase != MASTER_STOPPING)
+			on_redis_ready(master);
+		break;
+	case EMBEDDED_REDIS_LOST:
+		log_error("embedded_redis_died reason=%s", log_value_str(detail));
+		break;
+	case EMBEDDED_REDIS_FAILED:
+		log_lines("embedded_redis_failed", detail);
+		master->exit_status = EXIT_FAILURE;
+		master_stop(master, "the embedded Redis did not start");
+		break;
+	case EMBEDDED_REDIS_ENDED: end_loop(master); break;
+	}
+}
+
+static void on_signal(evutil_socket_t number, short what, void *ctx)
+{
+	struct master *master = ctx;
+
+	(void)what;
+	MAGIC_CHECK(master, MASTER_MAGIC);
+	if (number == SIGHUP)
+		log_warning("reload_unavailable a changed configuration takes effect at the next "
+			    "start");
+	else
+		master_stop(master, strsignal((int)number));
+}
+
+/* ---- starting: order matters, each step uses those before it ---- */
+
+static int become_service_user(struct master *master, struct buffer *error)
+{
+	const struct settings *settings = &master->settings;
+	struct service_user user;
+
+	if (privileges_find_user(settings->node.user, &user, error) < 0 ||
+	    run_dir_prepare(settings->node.run_dir, user.uid, user.gid, error) < 0 ||
+	    run_dir_prepare(settings->node.state_dir, user.uid, user.gid, error) < 0 ||
+	    privileges_drop(settings->node.user, &user, error) < 0)
+		return -1;
+	return 0;
+}
+
+/* After the change of user, so that workers can open the same file again. */
+static int open_log(struct master *master, struct buffer *error)
+{
+	const struct settings *settings = &master->settings;
+	enum log_format format;
+	enum log_level level;
+
+	if (!log_level_parse(settings->log.level, &level) ||
+	    !log_format_parse(settings->log.format, &format)) {
+		buffer_append_str(error, "log.level or log.format is unknown");
+		return -1;
+	}
+	log_set_format(format);
+	log_set_level(level);
+	if (log_set_target(settings->log.target) < 0) {
+		buffer_printf(error, "log.target: %s: %s", settings->log.target, strerror(errno));
+		return -1;
+	}
+	return 0;
+}
+
+static char *pid_file(const struct master *master)
+{
+	return xasprintf("%s/keepsockd.pid", master->settings.node.run_dir);
+}
+
+static int write_pid_file(const struct master *master, struct buffer *error)
+{
+	char *path = pid_file(master);
+	char *text = xasprintf("%ld\n", (long)getpid());
+	int result = text_file_write_private(path, slice_str(text), error);
+
+	free(text);
+	free(path);
+	return result;
+}
+
+static int take_run_dir(struct master *master, struct buffer *error)
+{
+	const char *path = master->settings.node.run_dir;
+
+	if (run_dir_check(path, error) < 0)
+		return -1;
+	master->lock_fd = run_dir_lock(path, error);
+	if (master->lock_fd < 0)
+		return -1;
+	return write_pid_file(master, error);
+}
+
+static int make_shared_memory(struct master *master, struct slice config_text, struct buffer *error)
+{
+	master->settings_fd = sealed_text_create("keepsock-settings", config_text);
+	if (master->settings_fd < 0) {
+		buffer_printf(error, "cannot keep the configuration: %s", strerror(errno));
+		return -1;
+	}
+	master->page = node_page_create(master->worker_count, &master->page_fd);
+	if (!master->page) {
+		buffer_printf(error, "cannot make the node page: %s", strerror(errno));
+		return -1;
+	}
+	node_page_claim_slot(master->page, NODE_SLOT_MASTER);
+	return 0;
+}
+
+static int make_loop(struct master *master, struct buffer *error)
+{
+	static const int numbers[MASTER_SIGNALS] = {SIGTERM, SIGINT, SIGHUP};
+
+	master->base = event_base_new();
+	if (!master->base) {
+		buffer_append_str(error, "cannot make an event loop");
+		return -1;
+	}
+	for (int i = 0; i < MASTER_SIGNALS; i++) {
+		master->signals[i] = evsignal_new(master->base, numbers[i], on_signal, master);
+		if (!master->signals[i] || event_add(master->signals[i], NULL) < 0) {
+			buffer_append_str(error, "cannot watch for signals");
+			return -1;
+		}
+	}
+	master->stop_timer = evtimer_new(master->base, on_stop_deadline, master);
+	if (!master->stop_timer) {
+		buffer_append_str(error, "cannot make a timer");
+		return -1;
+	}
+	for (uint32_t i = 0; i < master->worker_count; i++)
+		worker_slot_init(&master->workers[i], master, i);
+	return 0;
+}
+
+/* With the embedded Redis the workers start when it answers. */
+static int start_redis_and_workers(struct master *master, struct buffer *error)
+{
+	const struct settings *settings = &master->settings;
+
+	if (!node_uses_embedded_redis(settings)) {
+		if (node_find_external_redis(settings, &master->redis, error) < 0)
+			return -1;
+		start_workers(master);
+		return 0;
+	}
+	master->embedded = embedded_redis_start(master->base, settings->redis.embedded_binary,
+						settings->node.state_dir, settings->node.run_dir,
+						on_redis_event, master, error);
+	return master->embedded ? 0 : -1;
+}
+
+static void log_warning_text(void *ctx, const char *text)
+{
+	(void)ctx;
+	log_warning("configuration_warning text=%s", log_value_str(text));
+}
+
+static int start(struct master *master, struct slice config_text, struct buffer *error)
+{
+	if (become_service_user(master, error) < 0 || open_log(master, error) < 0 ||
+	    take_run_dir(master, error) < 0)
+		return -1;
+	log_info("start node=%s config=%s workers=%u uid=%ld open_files=%lu",
+		 master->settings.node.name, log_value_str(master->config_name),
+		 master->worker_count, (long)geteuid(), master->open_file_limit);
+	node_warnings(&master->settings, master->open_file_limit, log_warning_text, NULL);
+	master->api_key = node_read_api_key(&master->settings, error);
+	if (!master->api_key || make_shared_memory(master, config_text, error) < 0 ||
+	    make_loop(master, error) < 0 ||
+	    listeners_open(&master->listeners, &master->settings, master->worker_count, error) < 0)
+		return -1;
+	master->admin = admin_open(master, error);
+	if (!master->admin)
+		return -1;
+	return start_redis_and_workers(master, error);
+}
+
+/* ---- the end: everything in reverse ---- */
+
+static void remove_pid_file(const struct master *master)
+{
+	char *path = pid_file(master);
+
+	if (unlink(path) < 0)
+		log_warning("pid_file_left path=%s error=%s", log_value_str(path), strerror(errno));
+	free(path);
+}
+
+static void free_events(struct master *master)
+{
+	for (int i = 0; i < MASTER_SIGNALS; i++) {
+		if (master->signals[i])
+			event_free(master->signals[i]);
+	}
+	if (master->stop_timer)
+		event_free(master->stop_timer);
+	if (master->base)
+		event_base_free(master->base);
+}
+
+static void release(struct master *master)
+{
+	admin_close(master->admin);
+	for (uint32_t i = 0; master->stop_timer && i < master->worker_count; i++)
+		worker_slot_free(&master->workers[i]);
+	embedded_redis_free(master->embedded);
+	listeners_close(&master->listeners);
+	free_events(master);
+	if (master->page) {
+		node_page_claim_slot(NULL, 0);
+		node_page_unmap(master->page);
+		close(master->page_fd);
+	}
+	if (master->settings_fd >= 0)
+		close(master->settings_fd);
+	if (master->lock_fd >= 0) {
+		remove_pid_file(master);
+		close(master->lock_fd);
+	}
+	if (master->api_key)
+		secret_wipe(master->api_key, strlen(master->api_key));
+	free(master->api_key);
+	ipc_redis_free(&master->redis);
+	settings_free(&master->settings);
+	free(master->workers);
+	free(master->message);
+	master->magic = 0;
+	free(master);
+}
+
+static struct master *create(struct master_options *options)
+{
+	struct master *master = xcalloc(1, sizeof(*master));
+
+	master->magic = MASTER_MAGIC;
+	master->started_ms = master->phase_since_ms = clock_boottime_ms();
+	master->settings = options->settings;
+	memset(&options->settings, 0, sizeof(options->settings));
+	master->config_name = options->config_name;
+	master->open_file_limit = options->open_file_limit;
+	master->settings_fd = master->lock_fd = master->page_fd = -1;
+	master->worker_count = node_worker_count(&master->settings);
+	master->workers = xcalloc(master->worker_count, sizeof(*master->workers));
+	master->message = xmalloc(sizeof(*master->message));
+	return master;
+}
+
+int master_run(struct master_options *options)
+{
+	struct master *master = create(options);
+	struct buffer error = {0};
+	int status;
+
+	log_init("master", -1);
+	process_title_set("keepsockd: master of %s (%s)", master->settings.node.name,
+			  master->config_name);
+	if (start(master, options->config_text, &error) < 0) {
+		log_error("start_failed reason=%s", log_value_str(buffer_cstr(&error)));
+		master->exit_status = EXIT_FAILURE;
+	} else if (event_base_dispatch(master->base) < 0) {
+		log_error("loop_failed");
+		master->exit_status = EXIT_FAILURE;
+	}
+	log_info("end status=%d", master->exit_status);
+	status = master->exit_status;
+	release(master);
+	buffer_free(&error);
+	return status;
+}

@@ -1,0 +1,117 @@
+/* SPDX-License-Identifier: ISC */
+/*
+ * Resolving and checking what the configuration refers to. Runs in the master
+ * at start and under `keepsockd -t`; changes nothing.
+ */
+#include <inttypes.h>
+#include <sched.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "keepsock/alloc.h"
+#include "keepsock/buffer.h"
+#include "keepsock/ipc_messages.h"
+#include "keepsock/node_check.h"
+#include "keepsock/node_page.h"
+#include "keepsock/secret.h"
+#include "keepsock/settings.h"
+#include "keepsock/text_file.h"
+
+/* Listeners, arena, Redis, pipes, logs and files being served. */
+#define DESCRIPTORS_OF_A_WORKER 64
+
+uint32_t node_worker_count(const struct settings *settings)
+{
+	cpu_set_t cores;
+	int count = 1;
+
+	if (settings->node.workers > 0)
+		return (uint32_t)settings->node.workers;
+	if (sched_getaffinity(0, sizeof(cores), &cores) == 0)
+		count = CPU_COUNT(&cores);
+	return count > NODE_WORKERS_MAX ? NODE_WORKERS_MAX : (uint32_t)count;
+}
+
+bool node_uses_embedded_redis(const struct settings *settings)
+{
+	return strcmp(settings->redis.server, "embedded") == 0;
+}
+
+char *node_read_api_key(const struct settings *settings, struct buffer *error)
+{
+	if (settings->http_api.key_file[0] == '\0')
+		return xstrdup("");
+	return text_file_read_secret(settings->http_api.key_file, error);
+}
+
+int node_find_external_redis(const struct settings *settings, struct ipc_redis *redis,
+			     struct buffer *error)
+{
+	struct settings_redis_url url;
+	const char *problem = settings_redis_url_parse(settings->redis.server, &url);
+	char *password;
+
+	if (problem) {
+		buffer_printf(error, "redis.server: %s", problem);
+		return -1;
+	}
+	password = settings->redis.password_file[0]
+			   ? text_file_read_secret(settings->redis.password_file, error)
+			   : xstrdup(url.password);
+	if (password)
+		*redis = (struct ipc_redis){
+			.host = xstrdup(url.host),
+			.port = url.port,
+			.user = xstrdup(url.user),
+			.password = password,
+			.db = url.db,
+		};
+	settings_redis_url_free(&url);
+	return password ? 0 : -1;
+}
+
+/* Workers share the connections about evenly; a quarter more covers what "about" hides. */
+static void warn_open_files(const struct settings *settings, unsigned long limit,
+			    void (*fn)(void *ctx, const char *text), void *ctx)
+{
+	uint64_t share = (uint64_t)settings->client.connection_limit / node_worker_count(settings);
+	uint64_t need = share + share / 4 + DESCRIPTORS_OF_A_WORKER;
+	struct buffer text = {0};
+
+	if (limit >= need)
+		return;
+	buffer_printf(&text,
+		      "client.connection_limit %" PRId64 " needs about %" PRIu64
+		      " open files in each worker, the limit is %lu: raise it (ulimit -n, "
+		      "LimitNOFILE=)",
+		      settings->client.connection_limit, need, limit);
+	fn(ctx, buffer_cstr(&text));
+	buffer_free(&text);
+}
+
+void node_warnings(const struct settings *settings, unsigned long open_file_limit,
+		   void (*fn)(void *ctx, const char *text), void *ctx)
+{
+	settings_warnings(settings, fn, ctx);
+	warn_open_files(settings, open_file_limit, fn, ctx);
+	if (geteuid() == 0 && settings->node.user[0] == '\0')
+		fn(ctx, "everything runs as root: name an ordinary user in node.user");
+}
+
+int node_check_files(const struct settings *settings, struct buffer *error)
+{
+	char *key = node_read_api_key(settings, error);
+	struct ipc_redis redis;
+
+	if (!key)
+		return -1;
+	secret_wipe(key, strlen(key));
+	free(key);
+	if (node_uses_embedded_redis(settings))
+		return 0;
+	if (node_find_external_redis(settings, &redis, error) < 0)
+		return -1;
+	ipc_redis_free(&redis);
+	return 0;
+}

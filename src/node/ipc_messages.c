@@ -1,0 +1,234 @@
+/* SPDX-License-Identifier: ISC */
+/*
+ * What travels between master and worker: the table of message types and the
+ * JSON of IPC_START and IPC_REDIS. Runs in both; a missing or mistyped member
+ * is an error, never a default, since both sides are one binary.
+ */
+#include <jansson.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "keepsock/alloc.h"
+#include "keepsock/buffer.h"
+#include "keepsock/ipc_messages.h"
+#include "keepsock/secret.h"
+
+struct ipc_definition {
+	const char *name;
+	enum ipc_direction direction;
+};
+
+static const struct ipc_definition definitions[IPC_TYPE_COUNT] = {
+#define IPC(type, type_direction, doc) [IPC_##type] = {#type, type_direction},
+	IPC_MESSAGES_TABLE(IPC)
+#undef IPC
+};
+
+const char *ipc_type_name(uint32_t type)
+{
+	if (type == IPC_NONE || type >= IPC_TYPE_COUNT)
+		return "unknown";
+	return definitions[type].name;
+}
+
+bool ipc_type_allowed(uint32_t type, enum ipc_direction direction)
+{
+	return type != IPC_NONE && type < IPC_TYPE_COUNT &&
+	       definitions[type].direction == direction;
+}
+
+static void free_secret(char *secret)
+{
+	if (secret)
+		secret_wipe(secret, strlen(secret));
+	free(secret);
+}
+
+void ipc_redis_free(struct ipc_redis *redis)
+{
+	free(redis->host);
+	free(redis->user);
+	free_secret(redis->password);
+	memset(redis, 0, sizeof(*redis));
+}
+
+struct ipc_redis ipc_redis_copy(const struct ipc_redis *redis)
+{
+	return (struct ipc_redis){
+		.host = xstrdup(redis->host),
+		.port = redis->port,
+		.user = xstrdup(redis->user),
+		.password = xstrdup(redis->password),
+		.db = redis->db,
+	};
+}
+
+bool ipc_redis_equal(const struct ipc_redis *a, const struct ipc_redis *b)
+{
+	return a->port == b->port && a->db == b->db && strcmp(a->host, b->host) == 0 &&
+	       strcmp(a->user, b->user) == 0 && strcmp(a->password, b->password) == 0;
+}
+
+void ipc_start_free(struct ipc_start *start)
+{
+	free(start->node);
+	free(start->role);
+	free(start->config_name);
+	free(start->run_dir);
+	free_secret(start->api_key);
+	ipc_redis_free(&start->redis);
+	memset(start, 0, sizeof(*start));
+}
+
+static json_t *redis_to_json(const struct ipc_redis *redis)
+{
+	return json_pack("{s:s, s:i, s:s, s:s, s:i}", "host", redis->host, "port", (int)redis->port,
+			 "user", redis->user, "password", redis->password, "db", redis->db);
+}
+
+/* Takes over json. */
+static int append_json(struct buffer *out, json_t *json)
+{
+	char *text;
+
+	if (!json)
+		return -1;
+	text = json_dumps(json, JSON_COMPACT);
+	json_decref(json);
+	if (!text)
+		return -1;
+	buffer_append_str(out, text);
+	free_secret(text);
+	return 0;
+}
+
+int ipc_redis_encode(struct buffer *out, const struct ipc_redis *redis)
+{
+	return append_json(out, redis_to_json(redis));
+}
+
+int ipc_start_encode(struct buffer *out, const struct ipc_start *start)
+{
+	json_t *redis = redis_to_json(&start->redis);
+
+	if (!redis)
+		return -1;
+	return append_json(
+		out,
+		json_pack("{s:i, s:I, s:I, s:s, s:s, s:s, s:s, s:I, s:I, s:o, s:s}", "version",
+			  IPC_PROTOCOL_VERSION, "slot", (json_int_t)start->slot, "slots",
+			  (json_int_t)start->slots, "node", start->node, "role", start->role,
+			  "config_name", start->config_name, "run_dir", start->run_dir,
+			  "restart_count", (json_int_t)start->restart_count, "listeners",
+			  (json_int_t)start->listeners, "redis", redis, "api_key", start->api_key));
+}
+
+/* NULL with error set when the payload is no JSON object. */
+static json_t *parse(const void *payload, size_t len, struct buffer *error)
+{
+	json_error_t why;
+	json_t *json = json_loadb(payload, len, JSON_REJECT_DUPLICATES, &why);
+
+	if (!json)
+		buffer_printf(error, "bad JSON: %s", why.text);
+	return json;
+}
+
+static int redis_from_json(json_t *json, struct ipc_redis *redis, struct buffer *error)
+{
+	const char *host, *user, *password;
+	json_error_t why;
+	int port, db;
+
+	if (json_unpack_ex(json, &why, JSON_STRICT, "{s:s, s:i, s:s, s:s, s:i}", "host", &host,
+			   "port", &port, "user", &user, "password", &password, "db", &db) != 0) {
+		buffer_printf(error, "redis: %s", why.text);
+		return -1;
+	}
+	if (port < 1 || port > UINT16_MAX || db < 0) {
+		buffer_printf(error, "redis: port %d or db %d is out of range", port, db);
+		return -1;
+	}
+	redis->host = xstrdup(host);
+	redis->port = (uint16_t)port;
+	redis->user = xstrdup(user);
+	redis->password = xstrdup(password);
+	redis->db = db;
+	return 0;
+}
+
+int ipc_redis_decode(const void *payload, size_t len, struct ipc_redis *redis, struct buffer *error)
+{
+	json_t *json = parse(payload, len, error);
+	int result = -1;
+
+	memset(redis, 0, sizeof(*redis));
+	if (json)
+		result = redis_from_json(json, redis, error);
+	json_decref(json);
+	return result;
+}
+
+/* The numbers as they came, before their range is known. */
+struct start_numbers {
+	json_int_t slot, slots, restart_count, listeners;
+};
+
+static bool start_numbers_valid(const struct start_numbers *n)
+{
+	return n->slots >= 1 && n->slots <= UINT32_MAX && n->slot >= 0 && n->slot < n->slots &&
+	       n->restart_count >= 0 && n->listeners >= 0 && n->listeners <= UINT32_MAX;
+}
+
+static int start_from_json(json_t *json, struct ipc_start *start, struct buffer *error)
+{
+	const char *node, *role, *config_name, *run_dir, *api_key;
+	struct start_numbers n;
+	json_error_t why;
+	json_t *redis;
+	int version;
+
+	if (json_unpack_ex(json, &why, 0, "{s:i}", "version", &version) != 0 ||
+	    version != IPC_PROTOCOL_VERSION) {
+		buffer_printf(error, "the other side does not speak version %d",
+			      IPC_PROTOCOL_VERSION);
+		return -1;
+	}
+	if (json_unpack_ex(json, &why, JSON_STRICT,
+			   "{s:i, s:I, s:I, s:s, s:s, s:s, s:s, s:I, s:I, s:o, s:s}", "version",
+			   &version, "slot", &n.slot, "slots", &n.slots, "node", &node, "role",
+			   &role, "config_name", &config_name, "run_dir", &run_dir, "restart_count",
+			   &n.restart_count, "listeners", &n.listeners, "redis", &redis, "api_key",
+			   &api_key) != 0) {
+		buffer_printf(error, "%s", why.text);
+		return -1;
+	}
+	if (!start_numbers_valid(&n)) {
+		buffer_append_str(error, "slot, slots or listeners is out of range");
+		return -1;
+	}
+	if (redis_from_json(redis, &start->redis, error) != 0)
+		return -1;
+	start->slot = (uint32_t)n.slot;
+	start->slots = (uint32_t)n.slots;
+	start->restart_count = (uint64_t)n.restart_count;
+	start->listeners = (uint32_t)n.listeners;
+	start->node = xstrdup(node);
+	start->role = xstrdup(role);
+	start->config_name = xstrdup(config_name);
+	start->run_dir = xstrdup(run_dir);
+	start->api_key = xstrdup(api_key);
+	return 0;
+}
+
+int ipc_start_decode(const void *payload, size_t len, struct ipc_start *start, struct buffer *error)
+{
+	json_t *json = parse(payload, len, error);
+	int result = -1;
+
+	memset(start, 0, sizeof(*start));
+	if (json)
+		result = start_from_json(json, start, error);
+	json_decref(json);
+	return result;
+}

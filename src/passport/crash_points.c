@@ -1,0 +1,42 @@
+/* SPDX-License-Identifier: ISC */
+/*
+ * The armed crash point of a test build. Run by the worker; compiled empty in a
+ * release build.
+ */
+#include "keepsock/crash_points.h"
+
+#ifdef KEEPSOCK_CRASH_POINTS
+#include <signal.h>
+#include <string.h>
+#include <unistd.h>
+
+static enum crash_point armed = CRASH_POINT_COUNT;
+static unsigned hits_left;
+
+static const char *const names[CRASH_POINT_COUNT] = {
+#define CRASH(symbol, name, doc) [CRASH_##symbol] = name,
+	CRASH_POINT_TABLE(CRASH)
+#undef CRASH
+};
+
+void crash_point(enum crash_point point)
+{
+	if (point == armed && --hits_left == 0)
+		kill(getpid(), SIGKILL);
+}
+
+bool crash_point_arm(const char *name, unsigned hits)
+{
+	for (int i = 0; i < CRASH_POINT_COUNT; i++) {
+		if (strcmp(names[i], name) == 0) {
+			hits_left = hits ? hits : 1;
+			armed = (enum crash_point)i;
+			return true;
+		}
+	}
+	return false;
+}
+#else
+/* ISO C wants a declaration in every file. */
+typedef int crash_points_are_for_test_builds;
+#endif

@@ -1,0 +1,93 @@
+/* SPDX-License-Identifier: ISC */
+/*
+ * One command connection to Redis. Inside the Redis room only.
+ *
+ *	            timer              address               connected
+ *	  WAITING ---------> RESOLVING ---------> CONNECTING -----------> GREETING
+ *	     ^                   |                     |                      |
+ *	     |<---- lost --------+---------------------+----------------------+ all greetings
+ *	     |                                                                | answered
+ *	     +<---- lost ------------------------------------------------- READY
+ *
+ * `away` says whether calls wait for READY or fail at once; see redis_command.h.
+ */
+#ifndef KEEPSOCK_REDIS_CONNECTION_H
+#define KEEPSOCK_REDIS_CONNECTION_H
+
+#include <event2/event.h>
+#include <event2/util.h>
+#include <hiredis/hiredis.h>
+
+#include "redis_request.h"
+
+struct redis_pool;
+struct redis_resolution;
+
+/* X(name, text) */
+#define REDIS_CONNECTION_STATES(X)  \
+	X(WAITING, "waiting")       \
+	X(RESOLVING, "resolving")   \
+	X(CONNECTING, "connecting") \
+	X(GREETING, "greeting")     \
+	X(READY, "ready")
+
+enum redis_connection_state {
+#define X(name, text) REDIS_CONNECTION_##name,
+	REDIS_CONNECTION_STATES(X)
+#undef X
+};
+
+/* AUTH, SELECT and one SCRIPT LOAD per script. */
+#define REDIS_GREETINGS_MAX (2 + REDIS_SCRIPT_COUNT)
+
+#define REDIS_CONNECTION_MAGIC 0x4e4f4352u /* "RCON" */
+
+struct redis_connection {
+	uint32_t magic;
+	struct redis_pool *pool; /* owns this */
+	unsigned index;
+	enum redis_connection_state state;
+	bool away;         /* calls fail at once */
+	bool was_ready;    /* at least once: the next READY is a reconnect */
+	unsigned attempts; /* failed in a row */
+	uint64_t since_ms; /* boottime of the last change of state */
+	uint64_t serial;   /* of the socket; tells a handler that a callback dropped its own */
+
+	struct redis_resolution *resolution; /* not owned: forgotten, it frees itself */
+	struct evutil_addrinfo *addresses;   /* owned */
+	const struct evutil_addrinfo *next_address;
+	int fd;             /* owned; -1 = none */
+	struct event *read; /* this and the next two owned */
+	struct event *write;
+	struct event *flush; /* active = something to write at the end of this turn */
+	struct event *timer; /* owned; the nearest of phase_deadline_ms and the queue's */
+	uint64_t timer_ms;   /* when it fires; 0 = not set */
+	uint64_t phase_deadline_ms;
+
+	int greetings[REDIS_GREETINGS_MAX]; /* a script, or one of two negative numbers */
+	unsigned n_greetings;
+	unsigned greeted;
+
+	redisReader *reader; /* owned */
+	struct buffer output;
+	size_t written;           /* of output */
+	struct redis_queue queue; /* unanswered, in order; not in output before READY */
+	char last_reason[160];    /* of the last loss that was logged */
+};
+
+/* Starts connecting. */
+void redis_connection_init(struct redis_connection *connection, struct redis_pool *pool,
+			   unsigned index);
+
+/* Answers everything with UNAVAILABLE (later, from the pool's queue) and lets go of all it owns. */
+void redis_connection_release(struct redis_connection *connection);
+
+/* Drops the socket, answers everything with UNAVAILABLE and connects again. */
+void redis_connection_restart(struct redis_connection *connection);
+
+void redis_connection_submit(struct redis_connection *connection, struct redis_request *request);
+
+/* What an error reply means to the caller; text is Redis's, without the '-'. */
+enum redis_result redis_connection_classify(const char *text);
+
+#endif

@@ -1,0 +1,253 @@
+/* SPDX-License-Identifier: ISC */
+/*
+ * The pool: its connections, which of them a call takes, and the answers that
+ * come without Redis. Runs in workers. Those answers and on_state leave from
+ * one deferred event, so that no caller is called back from inside a call.
+ */
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "keepsock/alloc.h"
+#include "keepsock/magic.h"
+#include "keepsock/secret.h"
+#include "redis_pool.h"
+
+const char *redis_result_name(enum redis_result result)
+{
+	static const char *const names[] = {
+#define X(name, text) [REDIS_RESULT_##name] = (text),
+		REDIS_RESULTS(X)
+#undef X
+	};
+
+	return names[result];
+}
+
+/* -- answers without Redis ----------------------------------------------- */
+
+static void wake_deferred(struct redis_pool *pool)
+{
+	/* A timer and no event_active(): a caller that calls again from its callback
+	 * while Redis is away must not keep the loop in one turn. */
+	static const struct timeval at_once = {0, 0};
+
+	if (pool->destroyed)
+		return;
+	if (evtimer_add(pool->deferred, &at_once) != 0)
+		abort(); /* only out of memory */
+}
+
+void redis_pool_fail(struct redis_pool *pool, struct redis_request *request, enum redis_result code,
+		     const char *text)
+{
+	request->failure = code;
+	request->failure_text = text;
+	redis_queue_push(&pool->failed, request);
+	wake_deferred(pool);
+}
+
+static void finish_failed(struct redis_pool *pool, struct redis_request *request)
+{
+	if (request->finish) {
+		pool->stats.unavailable += request->failure == REDIS_RESULT_UNAVAILABLE;
+		pool->stats.timeouts += request->failure == REDIS_RESULT_TIMEOUT;
+		pool->stats.errors += request->failure == REDIS_RESULT_ERROR;
+		request->finish(request, request->failure, request->failure_text, NULL);
+	}
+	redis_request_free(request);
+}
+
+static void on_deferred(evutil_socket_t fd, short what, void *ctx)
+{
+	struct redis_pool *pool = ctx;
+	struct redis_request *last;
+	bool is_last = !pool->failed.first;
+	bool available = redis_pool_available(pool);
+
+	(void)fd;
+	(void)what;
+	MAGIC_CHECK(pool, REDIS_POOL_MAGIC);
+	redis_pool_enter(pool);
+	if (available != pool->reported) {
+		pool->reported = available;
+		if (pool->on_state)
+			pool->on_state(pool->ctx, available);
+	}
+	/* Those that are here now; what fails meanwhile has its own turn. */
+	last = pool->failed.last;
+	while (!is_last && pool->failed.first) {
+		struct redis_request *request = redis_queue_pop(&pool->failed);
+
+		is_last = request == last;
+		finish_failed(pool, request);
+	}
+	redis_pool_leave(pool);
+}
+
+void redis_pool_count_ready(struct redis_pool *pool, int change)
+{
+	pool->ready = (unsigned)((int)pool->ready + change);
+	wake_deferred(pool);
+}
+
+/* -- life ---------------------------------------------------------------- */
+
+static char *copy_or_null(const char *text)
+{
+	return text && text[0] ? xstrdup(text) : NULL;
+}
+
+static void free_endpoint(struct redis_pool *pool)
+{
+	if (pool->password)
+		secret_wipe(pool->password, strlen(pool->password));
+	free(pool->host);
+	free(pool->user);
+	free(pool->password);
+}
+
+static void copy_endpoint(struct redis_pool *pool, const struct redis_endpoint *endpoint)
+{
+	pool->host = xstrdup(endpoint->host);
+	pool->port = endpoint->port;
+	pool->user = copy_or_null(endpoint->user);
+	pool->password = copy_or_null(endpoint->password);
+	pool->db = endpoint->db;
+}
+
+static void set_defaults(struct redis_pool_options *options)
+{
+	if (options->size == 0)
+		options->size = 2;
+	if (options->command_timeout_ms == 0)
+		options->command_timeout_ms = 3000;
+	if (options->connect_timeout_ms == 0)
+		options->connect_timeout_ms = 1000;
+	if (options->reconnect_max_delay_ms == 0)
+		options->reconnect_max_delay_ms = 2000;
+	if (options->waiting_limit == 0)
+		options->waiting_limit = 4096;
+	if (options->waiting_bytes_limit == 0)
+		options->waiting_bytes_limit = 16 * 1024 * 1024;
+}
+
+struct redis_pool *redis_pool_create(struct event_base *base, const struct redis_endpoint *endpoint,
+				     const struct redis_pool_options *options,
+				     redis_state_callback on_state, void *ctx)
+{
+	struct redis_pool *pool = xcalloc(1, sizeof(*pool));
+
+	pool->magic = REDIS_POOL_MAGIC;
+	pool->base = base;
+	pool->options = *options;
+	set_defaults(&pool->options);
+	copy_endpoint(pool, endpoint);
+	pool->on_state = on_state;
+	pool->ctx = ctx;
+	pool->deferred = evtimer_new(base, on_deferred, pool);
+	if (!pool->deferred)
+		abort(); /* only out of memory */
+	pool->connections = xcalloc(pool->options.size, sizeof(*pool->connections));
+	for (unsigned i = 0; i < pool->options.size; i++)
+		redis_connection_init(&pool->connections[i], pool, i);
+	return pool;
+}
+
+static void finish_all_failed(struct redis_pool *pool)
+{
+	struct redis_request *request;
+
+	while ((request = redis_queue_pop(&pool->failed)))
+		finish_failed(pool, request);
+}
+
+static void free_pool(struct redis_pool *pool)
+{
+	/* Calls that callbacks made after redis_pool_destroy(). */
+	finish_all_failed(pool);
+	if (pool->dns)
+		evdns_base_free(pool->dns, 1);
+	event_free(pool->deferred);
+	free(pool->connections);
+	free_endpoint(pool);
+	pool->magic = 0;
+	free(pool);
+}
+
+void redis_pool_enter(struct redis_pool *pool)
+{
+	pool->depth++;
+}
+
+void redis_pool_leave(struct redis_pool *pool)
+{
+	if (--pool->depth == 0 && pool->destroyed)
+		free_pool(pool);
+}
+
+void redis_pool_destroy(struct redis_pool *pool)
+{
+	if (!pool)
+		return;
+	MAGIC_CHECK(pool, REDIS_POOL_MAGIC);
+	if (pool->destroyed)
+		return;
+	redis_pool_enter(pool);
+	pool->destroyed = true;
+	event_del(pool->deferred);
+	for (unsigned i = 0; i < pool->options.size; i++)
+		redis_connection_release(&pool->connections[i]);
+	finish_all_failed(pool);
+	redis_pool_leave(pool);
+}
+
+void redis_pool_set_endpoint(struct redis_pool *pool, const struct redis_endpoint *endpoint)
+{
+	struct redis_pool old = *pool;
+
+	MAGIC_CHECK(pool, REDIS_POOL_MAGIC);
+	if (pool->destroyed)
+		return;
+	/* The new one may point into the old one. */
+	copy_endpoint(pool, endpoint);
+	free_endpoint(&old);
+	for (unsigned i = 0; i < pool->options.size; i++)
+		redis_connection_restart(&pool->connections[i]);
+}
+
+/* -- calls --------------------------------------------------------------- */
+
+void redis_pool_submit(struct redis_pool *pool, uint64_t affinity, struct redis_request *request)
+{
+	/* Callers may hand in counters: spread them too (Knuth's multiplicative hash). */
+	uint64_t hash = (affinity * UINT64_C(0x9e3779b97f4a7c15)) >> 32;
+
+	MAGIC_CHECK(pool, REDIS_POOL_MAGIC);
+	redis_connection_submit(&pool->connections[hash % pool->options.size], request);
+}
+
+bool redis_pool_available(const struct redis_pool *pool)
+{
+	return pool->ready > 0;
+}
+
+void redis_pool_note_error(struct redis_pool *pool, const char *fmt, ...)
+{
+	va_list args;
+
+	va_start(args, fmt);
+	vsnprintf(pool->stats.last_error, sizeof(pool->stats.last_error), fmt, args);
+	va_end(args);
+}
+
+void redis_pool_stats(const struct redis_pool *pool, struct redis_pool_stats *stats)
+{
+	MAGIC_CHECK(pool, REDIS_POOL_MAGIC);
+	*stats = pool->stats;
+	stats->size = pool->options.size;
+	stats->connected = pool->ready;
+	stats->waiting = pool->failed.count;
+	for (unsigned i = 0; i < pool->options.size; i++)
+		stats->waiting += pool->connections[i].queue.count;
+}

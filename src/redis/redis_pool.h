@@ -1,0 +1,58 @@
+/* SPDX-License-Identifier: ISC */
+/*
+ * The pool as its connections and the typed calls see it. Inside the Redis
+ * room only.
+ */
+#ifndef KEEPSOCK_REDIS_POOL_H
+#define KEEPSOCK_REDIS_POOL_H
+
+#include <event2/event.h>
+
+#include "keepsock/redis_resolve.h"
+#include "redis_connection.h"
+#include "redis_request.h"
+
+#define REDIS_POOL_MAGIC 0x4c4f4f50u /* "POOL" */
+
+struct redis_pool {
+	uint32_t magic;
+	struct event_base *base; /* the caller's */
+	struct evdns_base *dns;  /* owned; NULL until a name has to be resolved */
+	struct redis_pool_options options;
+	char *host; /* this and the next two owned */
+	char *user;
+	char *password;
+	uint16_t port;
+	int db;
+	redis_state_callback on_state;
+	void *ctx;
+	bool reported;                        /* what on_state was told last */
+	unsigned ready;                       /* connections */
+	struct redis_connection *connections; /* options.size, owned */
+	char sha[REDIS_SCRIPT_COUNT][REDIS_SHA_LENGTH + 1];
+	struct redis_queue failed; /* to be answered without Redis */
+	struct event *deferred;    /* owned; a loop turn for failed and on_state */
+	struct redis_pool_stats stats;
+	unsigned depth; /* of redis_pool_enter() */
+	bool destroyed; /* to be freed when depth is 0 again */
+};
+
+/* Takes the request; it will be finished. */
+void redis_pool_submit(struct redis_pool *pool, uint64_t affinity, struct redis_request *request);
+
+/* Takes the request and finishes it in a later turn of the loop; text is a constant. */
+void redis_pool_fail(struct redis_pool *pool, struct redis_request *request, enum redis_result code,
+		     const char *text);
+
+/* A connection became ready (+1) or stopped being so (-1). */
+void redis_pool_count_ready(struct redis_pool *pool, int change);
+
+/* Around every event handler: a callback in between may destroy the pool. */
+void redis_pool_enter(struct redis_pool *pool);
+void redis_pool_leave(struct redis_pool *pool);
+
+/* Remembers it for the stats. */
+void redis_pool_note_error(struct redis_pool *pool, const char *fmt, ...)
+	__attribute__((format(printf, 2, 3)));
+
+#endif

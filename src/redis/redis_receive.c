@@ -1,0 +1,161 @@
+/* SPDX-License-Identifier: ISC */
+/*
+ * What a command connection receives: replies in the order of the commands.
+ * Runs in workers. The only place where callers are called back with what
+ * Redis said; they may drop the connection or destroy the pool meanwhile.
+ */
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/socket.h>
+
+#include "keepsock/clock.h"
+#include "keepsock/magic.h"
+#include "redis_connection_parts.h"
+#include "redis_pool.h"
+#include "redis_reply.h"
+
+#define READ_SIZE 65536 /* per turn of the loop */
+
+enum redis_result redis_connection_classify(const char *text)
+{
+	/* Conditions of the server that pass; all else is a bug or foreign data. */
+	static const char *const passing[] = {
+		"LOADING ",
+		"BUSY ",
+		"MASTERDOWN ",
+		"READONLY ",
+		"OOM ",
+		"NOREPLICAS ",
+		"MISCONF ",
+		"NOAUTH ",
+		"TRYAGAIN ",
+		"CLUSTERDOWN ",
+		"UNKILLABLE ",
+		"EXECABORT ",
+		"ERR max number of clients reached",
+	};
+	const char *inner = strstr(text, ": -");
+
+	/* Before 7.0 an error inside a script comes wrapped: "ERR Error running ...: -OOM ...". */
+	if (strncmp(text, "ERR Error running script", 24) == 0 && inner)
+		text = inner + 3;
+	for (size_t i = 0; i < sizeof(passing) / sizeof(passing[0]); i++) {
+		if (strncmp(text, passing[i], strlen(passing[i])) == 0)
+			return REDIS_RESULT_UNAVAILABLE;
+	}
+	return REDIS_RESULT_ERROR;
+}
+
+static void note_error(struct redis_connection *c, const struct redis_request *request,
+		       enum redis_result code, const char *text)
+{
+	const char *name = request->finish ? redis_script_name(request->script) : "PING";
+	char before[sizeof(c->pool->stats.last_error)];
+
+	memcpy(before, c->pool->stats.last_error, sizeof(before));
+	c->pool->stats.errors++;
+	redis_pool_note_error(c->pool, "%s: %s", name, text);
+	/* Clients can repeat what leads to an error: the log hears of it once. */
+	if (strcmp(before, c->pool->stats.last_error) == 0)
+		return;
+	log_at(code == REDIS_RESULT_ERROR ? LOG_LEVEL_ERROR : LOG_LEVEL_WARNING,
+	       "redis_error connection=%u command=%s result=%s text=%s", c->index, name,
+	       redis_result_name(code), log_value_str(text));
+}
+
+static void on_error_reply(struct redis_connection *c, struct redis_request *request,
+			   const char *text)
+{
+	enum redis_result code = redis_connection_classify(text);
+
+	note_error(c, request, code, text);
+	c->pool->stats.unavailable += code == REDIS_RESULT_UNAVAILABLE && request->finish;
+	if (request->finish)
+		request->finish(request, code, text, NULL);
+}
+
+/* True when the request went out again because Redis had forgotten the script. */
+static bool sent_again(struct redis_connection *c, struct redis_request *request,
+		       const redisReply *reply)
+{
+	if (reply->type != REDIS_REPLY_ERROR || request->by_text || !request->finish ||
+	    strncmp(reply->str, "NOSCRIPT", 8) != 0)
+		return false;
+	request->by_text = true;
+	redis_queue_push(&c->queue, request);
+	redis_connection_append(c, request);
+	return true;
+}
+
+static void on_reply(struct redis_connection *c, const redisReply *reply)
+{
+	struct redis_pool_stats *stats = &c->pool->stats;
+	struct redis_request *request = redis_queue_pop(&c->queue);
+
+	if (!request) {
+		redis_connection_lose(c, false, "a reply nobody asked for");
+		return;
+	}
+	if (sent_again(c, request, reply))
+		return;
+	if (request->finish) {
+		stats->answered++;
+		stats->latency_us_sum += (clock_boottime_ns() - request->started_ns) / 1000;
+	}
+	/* The caller's code runs in here: c may be dropped or released when it returns. */
+	if (reply->type == REDIS_REPLY_ERROR)
+		on_error_reply(c, request, reply->str);
+	else if (request->finish && !request->finish(request, REDIS_RESULT_OK, "", reply))
+		note_error(c, request, REDIS_RESULT_ERROR, REDIS_UNUSABLE);
+	redis_request_free(request);
+}
+
+static void read_replies(struct redis_connection *c)
+{
+	uint64_t serial = c->serial;
+
+	while (c->serial == serial) {
+		void *reply = NULL;
+		char reason[160];
+
+		if (redisReaderGetReply(c->reader, &reply) != REDIS_OK) {
+			snprintf(reason, sizeof(reason), "protocol: %s", c->reader->errstr);
+			redis_connection_lose(c, false, reason);
+			return;
+		}
+		if (!reply)
+			return;
+		if (c->state == REDIS_CONNECTION_READY)
+			on_reply(c, reply);
+		else
+			redis_connection_on_greeting(c, reply);
+		freeReplyObject(reply);
+	}
+}
+
+void redis_connection_on_read(evutil_socket_t fd, short what, void *ctx)
+{
+	struct redis_connection *c = ctx;
+	char bytes[READ_SIZE];
+	ssize_t n;
+
+	(void)what;
+	MAGIC_CHECK(c, REDIS_CONNECTION_MAGIC);
+	n = recv(fd, bytes, sizeof(bytes), 0);
+	if (n < 0 && (errno == EAGAIN || errno == EINTR))
+		return;
+	if (n < 0) {
+		redis_connection_lose_errno(c, "read", errno);
+	} else if (n == 0) {
+		redis_connection_lose(c, false, "closed by Redis");
+	} else if (redisReaderFeed(c->reader, bytes, (size_t)n) != REDIS_OK) {
+		redis_connection_lose(c, false, "the reader is out of memory");
+	} else {
+		struct redis_pool *pool = c->pool;
+
+		redis_pool_enter(pool);
+		read_replies(c);
+		redis_pool_leave(pool);
+	}
+}

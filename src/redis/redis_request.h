@@ -1,0 +1,106 @@
+/* SPDX-License-Identifier: ISC */
+/*
+ * One script call on its way: its arguments as RESP, and whom to answer. Inside
+ * the Redis room only; a request is owned by exactly one queue at a time.
+ */
+#ifndef KEEPSOCK_REDIS_REQUEST_H
+#define KEEPSOCK_REDIS_REQUEST_H
+
+#include <hiredis/hiredis.h>
+
+#include "keepsock/redis_scripts.h"
+
+/* X(name): scripts/<name>.lua. Each is loaded whenever a connection is made. */
+#define REDIS_SCRIPTS(X)    \
+	X(publish)          \
+	X(subscribe)        \
+	X(history)          \
+	X(presence_get)     \
+	X(presence_stats)   \
+	X(presence_refresh) \
+	X(presence_remove)  \
+	X(done_remove)      \
+	X(control)
+
+enum redis_script {
+#define X(name) REDIS_SCRIPT_##name,
+	REDIS_SCRIPTS(X)
+#undef X
+		REDIS_SCRIPT_COUNT
+};
+
+#define REDIS_SHA_LENGTH 40
+
+const char *redis_script_name(enum redis_script script);
+struct slice redis_script_text(enum redis_script script);
+
+struct redis_request;
+
+/*
+ * Turns the answer into a typed result and calls the caller back, exactly once
+ * per request. reply is NULL unless code is OK; error is never NULL. False: the
+ * reply was unusable and the caller got ERROR.
+ */
+typedef bool (*redis_finish)(struct redis_request *request, enum redis_result code,
+			     const char *error, const redisReply *reply);
+
+#define REDIS_REQUEST_MAGIC 0x51455252u /* "RREQ" */
+
+struct redis_request {
+	uint32_t magic;
+	struct redis_request *next; /* in its queue */
+	redis_finish finish;        /* NULL: a PING of our own */
+	union {
+		redis_publish_callback publish;
+		redis_subscribe_callback subscribe;
+		redis_history_callback history;
+		redis_presence_callback presence;
+		redis_presence_stats_callback presence_stats;
+		redis_count_callback count;
+	} callback;
+	void *ctx;         /* the caller's */
+	uint64_t expected; /* channels of a publish, limit of a read */
+	bool has_limit;    /* a read: expected is a limit */
+	bool has_epoch;    /* a read: the channel keeps history */
+	enum redis_script script;
+	bool by_text;       /* sent with EVAL because Redis had forgotten the script */
+	unsigned words;     /* RESP elements in tail */
+	struct buffer tail; /* numkeys, keys and arguments */
+	uint64_t started_ns;
+	uint64_t deadline_ms;      /* boottime */
+	enum redis_result failure; /* in the queue of failed ones: what to answer */
+	const char *failure_text;  /* a constant */
+};
+
+struct redis_request *redis_request_new(enum redis_script script, unsigned n_keys,
+					redis_finish finish, void *ctx);
+/* For scripts whose reply is one number. */
+struct redis_request *redis_request_new_count(enum redis_script script, unsigned n_keys,
+					      redis_count_callback callback, void *ctx);
+struct redis_request *redis_request_new_ping(void);
+void redis_request_free(struct redis_request *request);
+
+/* All keys first, then all arguments, in the order the script's head states. */
+void redis_request_add(struct redis_request *request, struct slice word);
+void redis_request_add_u64(struct redis_request *request, uint64_t value);
+
+/* Appends the command as it goes on the wire; sha is the script's. */
+void redis_request_append_to(const struct redis_request *request, const char *sha,
+			     struct buffer *out);
+
+/* Appends one RESP command made of n words. */
+void redis_append_command(struct buffer *out, const struct slice *words, size_t n);
+
+struct redis_queue {
+	struct redis_request *first;
+	struct redis_request *last;
+	unsigned count; /* without PINGs */
+	size_t bytes;   /* their tails, together */
+};
+
+void redis_queue_push(struct redis_queue *queue, struct redis_request *request);
+
+/* NULL when empty. */
+struct redis_request *redis_queue_pop(struct redis_queue *queue);
+
+#endif

@@ -1,0 +1,431 @@
+/* SPDX-License-Identifier: ISC */
+/*
+ * What each client command does, but for subscribing (client_subscribe.c). A
+ * handler either fills the open draft with its reply, or starts a Redis call and
+ * waits, or names the code to disconnect with. Run by the worker.
+ */
+#include <stdlib.h>
+#include <string.h>
+
+#include "keepsock/alloc.h"
+#include "keepsock/channel_name.h"
+#include "keepsock/clock.h"
+#include "keepsock/log.h"
+#include "keepsock/random.h"
+#include "keepsock/redis_keys.h"
+#include "keepsock/redis_scripts.h"
+#include "worker/internal.h"
+
+#include "config.h"
+
+#define CLIENT_NAME_MAX	   16u
+#define CLIENT_VERSION_MAX 64u
+
+/* A command that waits for Redis. */
+struct command_pending {
+	struct pending base;
+	struct client_command command; /* id and method only: the slices are gone by then */
+	uint64_t since_offset;
+	char since_epoch[REDIS_EPOCH_MAX];
+	size_t since_epoch_length;
+};
+
+static struct command_pending *wait_for_redis(struct connection *c,
+					      const struct client_command *command)
+{
+	struct command_pending *pending = xcalloc(1, sizeof(*pending));
+
+	pending->base.worker = c->worker;
+	pending->base.connection = c;
+	pending->command.id = command->id;
+	pending->command.method = command->method;
+	c->pending = &pending->base;
+	return pending;
+}
+
+struct connection *client_command_answered(struct pending *pending)
+{
+	struct connection *c = pending->connection;
+
+	if (!c)
+		return NULL;
+	worker_now(c->worker);
+	c->pending = NULL;
+	connection_draft(c);
+	return c;
+}
+
+void client_command_resume(struct connection *c, struct pending *pending)
+{
+	free(pending);
+	if (!c || !client_session_finish(c))
+		return;
+	client_session_pump(c);
+	if (c->fd >= 0 && connection_check_queue(c))
+		connection_flush(c);
+}
+
+/* True: the outcome is no success, and the error reply is appended. */
+static bool failed(struct connection *c, const struct command_pending *pending,
+		   const struct redis_outcome *outcome)
+{
+	if (outcome->code == REDIS_RESULT_OK)
+		return false;
+	if (outcome->code == REDIS_RESULT_ERROR)
+		log_error("redis_command_failed method=%s error=%s",
+			  client_method_name(pending->command.method),
+			  log_value_str(outcome->error));
+	client_session_append_error(c, &pending->command, CLIENT_ERROR_INTERNAL);
+	return true;
+}
+
+static enum command_outcome refuse_with_error(struct connection *c,
+					      const struct client_command *command, uint32_t code)
+{
+	client_session_append_error(c, command, code);
+	return COMMAND_DONE;
+}
+
+/* --- connect --- */
+
+static struct slice cut(struct slice text, size_t max)
+{
+	return slice_from(text.data, text.len < max ? text.len : max);
+}
+
+static void start_pings(struct worker *w, struct passport *now)
+{
+	uint64_t interval = (uint64_t)w->settings.client.ping_interval;
+
+	/* Spread, so that clients who came together are not pinged together. */
+	now->ping_at = w->now_ms + interval / 2 + random_below((uint32_t)(interval / 2 + 1));
+}
+
+static enum command_outcome command_connect(struct connection *c,
+					    const struct client_command *command,
+					    uint16_t *close_code)
+{
+	struct worker *w = c->worker;
+	struct passport *now = &w->draft.now;
+	struct client_reply reply = {.id = command->id, .method = CLIENT_METHOD_CONNECT};
+	char id[37];
+	arena_ref identity;
+
+	if (now->state != PASSPORT_STATE_UNAUTHENTICATED)
+		return COMMAND_REFUSED;
+	if (command->token.len > 0) {
+		/* No key is configured that could have signed it. */
+		*close_code = CLIENT_DISCONNECT_INVALID_TOKEN;
+		return COMMAND_REFUSED;
+	}
+	if (!w->settings.client.insecure && !w->settings.client.allow_anonymous)
+		return COMMAND_REFUSED;
+	identity = passport_identity_make(w->arena, SLICE(""), cut(command->name, CLIENT_NAME_MAX),
+					  cut(command->version, CLIENT_VERSION_MAX), SLICE(""));
+	if (!identity) {
+		w->draft.failed = true;
+		return COMMAND_DONE;
+	}
+	passport_draft_own(&w->draft, identity);
+	now->identity = identity;
+	now->state = PASSPORT_STATE_CONNECTED;
+	now->deadline = 0;
+	start_pings(w, now);
+	reply.connect.client = connection_id(now, id);
+	reply.connect.version = SLICE("keepsock " PACKAGE_VERSION);
+	if (!(now->flags & PASSPORT_FRAME_PINGS)) {
+		reply.connect.ping = (uint32_t)(w->settings.client.ping_interval / 1000);
+		reply.connect.pong = true;
+	}
+	client_session_append_reply(c, &reply);
+	return COMMAND_DONE;
+}
+
+/* --- publish --- */
+
+static void on_published(void *ctx, const struct redis_publish_result *result)
+{
+	struct command_pending *pending = ctx;
+	struct connection *c = client_command_answered(&pending->base);
+	struct client_reply reply = {.id = pending->command.id, .method = CLIENT_METHOD_PUBLISH};
+
+	if (result->outcome.code == REDIS_RESULT_OK && !result->duplicate)
+		metric_add(METRIC_publications_published_total, 1);
+	if (c && !failed(c, pending, &result->outcome))
+		client_session_append_reply(c, &reply);
+	client_command_resume(c, &pending->base);
+}
+
+/* ClientInfo of the connection, in w->payload. */
+static struct slice own_info(struct connection *c, struct slice client)
+{
+	struct worker *w = c->worker;
+	const struct passport *now = &w->draft.now;
+
+	buffer_reset(&w->payload);
+	client_info_encode(&w->payload, passport_user(w->arena, now), client,
+			   passport_info(w->arena, now), SLICE(""));
+	return buffer_slice(&w->payload);
+}
+
+static enum command_outcome command_publish(struct connection *c,
+					    const struct client_command *command)
+{
+	struct worker *w = c->worker;
+	const struct passport *now = &w->draft.now;
+	char id[37], epoch[REDIS_EPOCH_LENGTH + 1];
+	struct slice client = connection_id(now, id);
+	struct buffer done_key = {0};
+	struct redis_publish_channel channel = {
+		.channel = command->channel,
+		.history_size = (uint32_t)w->settings.channel.history_size,
+		.history_ttl_ms = (uint64_t)w->settings.channel.history_ttl,
+		.meta_ttl_ms = (uint64_t)w->settings.channel.history_meta_ttl,
+	};
+	struct redis_publish publish = {
+		.kind = REDIS_MESSAGE_PUBLICATION,
+		.epoch = epoch,
+		.channels = &channel,
+		.n_channels = 1,
+		.client = client,
+		.number = now->command_number + 1,
+	};
+	struct redis_body body = {.data = command->data};
+
+	if (!w->settings.client.insecure && !w->settings.channel.allow_publish_for_client)
+		return refuse_with_error(c, command, CLIENT_ERROR_PERMISSION_DENIED);
+	if (command->data.len == 0)
+		return refuse_with_error(c, command, CLIENT_ERROR_BAD_REQUEST);
+	body.info = own_info(c, client);
+	buffer_reset(&w->scratch);
+	redis_envelope_append_body(&w->scratch, &body);
+	publish.body = buffer_slice(&w->scratch);
+	redis_key_done(&done_key, slice_str(w->start.node), w->start.slot);
+	publish.done_key = buffer_slice(&done_key);
+	redis_epoch_generate(epoch);
+	c->remembered = true;
+	redis_publish(w->pool, connection_affinity(now), &publish, on_published,
+		      wait_for_redis(c, command));
+	buffer_free(&done_key);
+	return COMMAND_WAITS;
+}
+
+/* --- history --- */
+
+struct publication *client_publications(const struct redis_publication *from, size_t count)
+{
+	struct publication *out = xcalloc(count ? count : 1, sizeof(*out));
+
+	for (size_t i = 0; i < count; i++) {
+		out[i] = (struct publication){
+			.data = from[i].body.data,
+			.info = from[i].body.info,
+			.tags = from[i].body.tags,
+			.offset = from[i].offset,
+		};
+	}
+	return out;
+}
+
+static void on_history(void *ctx, const struct redis_history_result *result)
+{
+	struct command_pending *pending = ctx;
+	struct connection *c = client_command_answered(&pending->base);
+	struct client_reply reply = {.id = pending->command.id, .method = CLIENT_METHOD_HISTORY};
+	struct slice since = slice_from(pending->since_epoch, pending->since_epoch_length);
+	struct publication *publications = NULL;
+
+	if (c && !failed(c, pending, &result->outcome)) {
+		if (since.len > 0 && !slice_equal(since, result->epoch)) {
+			client_session_append_error(c, &pending->command,
+						    CLIENT_ERROR_UNRECOVERABLE_POSITION);
+		} else {
+			publications = client_publications(result->publications,
+							   result->n_publications);
+			reply.history.publications = publications;
+			reply.history.n_publications = result->n_publications;
+			reply.history.epoch = result->epoch;
+			reply.history.offset = result->top;
+			client_session_append_reply(c, &reply);
+		}
+	}
+	free(publications);
+	client_command_resume(c, &pending->base);
+}
+
+static enum command_outcome command_history(struct connection *c,
+					    const struct client_command *command)
+{
+	struct worker *w = c->worker;
+	int64_t max = w->settings.channel.history_max_publication_limit;
+	char epoch[REDIS_EPOCH_LENGTH + 1];
+	struct redis_history history = {
+		.channel = command->channel,
+		.epoch = epoch,
+		.meta_ttl_ms = (uint64_t)w->settings.channel.history_meta_ttl,
+		.limit = command->limit,
+		.reverse = command->reverse,
+		.has_since = command->has_since,
+		.since_offset = command->since.offset,
+		.since_epoch = command->since.epoch,
+	};
+	struct command_pending *pending;
+
+	if (w->settings.channel.history_size == 0)
+		return refuse_with_error(c, command, CLIENT_ERROR_NOT_AVAILABLE);
+	if (!w->settings.client.insecure && !w->settings.channel.allow_history_for_client)
+		return refuse_with_error(c, command, CLIENT_ERROR_PERMISSION_DENIED);
+	if (command->since.epoch.len > REDIS_EPOCH_MAX)
+		return refuse_with_error(c, command, CLIENT_ERROR_UNRECOVERABLE_POSITION);
+	if (command->reverse && command->has_since && command->since.offset == 0)
+		return refuse_with_error(c, command, CLIENT_ERROR_BAD_REQUEST);
+	if (history.limit < 0 || history.limit > max)
+		history.limit = max;
+	redis_epoch_generate(epoch);
+	pending = wait_for_redis(c, command);
+	if (command->has_since && command->since.epoch.len > 0) {
+		memcpy(pending->since_epoch, command->since.epoch.data, command->since.epoch.len);
+		pending->since_epoch_length = command->since.epoch.len;
+	}
+	redis_history(w->pool, connection_affinity(&w->draft.now), &history, on_history, pending);
+	return COMMAND_WAITS;
+}
+
+/* --- presence --- */
+
+static void on_presence(void *ctx, const struct redis_presence_result *result)
+{
+	struct command_pending *pending = ctx;
+	struct connection *c = client_command_answered(&pending->base);
+	struct client_reply reply = {.id = pending->command.id, .method = CLIENT_METHOD_PRESENCE};
+	struct client_presence_entry *entries = NULL;
+
+	if (c && !failed(c, pending, &result->outcome)) {
+		entries = xcalloc(result->n_members + 1, sizeof(*entries));
+		for (size_t i = 0; i < result->n_members; i++) {
+			entries[i].client = result->members[i].client;
+			entries[i].info = result->members[i].info;
+		}
+		reply.presence.entries = entries;
+		reply.presence.n_entries = result->n_members;
+		client_session_append_reply(c, &reply);
+	}
+	free(entries);
+	client_command_resume(c, &pending->base);
+}
+
+static void on_presence_stats(void *ctx, const struct redis_presence_stats_result *result)
+{
+	struct command_pending *pending = ctx;
+	struct connection *c = client_command_answered(&pending->base);
+	struct client_reply reply = {.id = pending->command.id,
+				     .method = CLIENT_METHOD_PRESENCE_STATS};
+
+	if (c && !failed(c, pending, &result->outcome)) {
+		reply.presence_stats.num_clients = (uint32_t)result->n_clients;
+		reply.presence_stats.num_users = (uint32_t)result->n_users;
+		client_session_append_reply(c, &reply);
+	}
+	client_command_resume(c, &pending->base);
+}
+
+static enum command_outcome command_presence(struct connection *c,
+					     const struct client_command *command)
+{
+	struct worker *w = c->worker;
+	uint64_t affinity = connection_affinity(&w->draft.now);
+
+	if (!w->settings.channel.presence)
+		return refuse_with_error(c, command, CLIENT_ERROR_NOT_AVAILABLE);
+	if (!w->settings.client.insecure && !w->settings.channel.allow_presence_for_client)
+		return refuse_with_error(c, command, CLIENT_ERROR_PERMISSION_DENIED);
+	if (command->method == CLIENT_METHOD_PRESENCE)
+		redis_presence_get(w->pool, affinity, command->channel, clock_wall_ms(),
+				   on_presence, wait_for_redis(c, command));
+	else
+		redis_presence_stats(w->pool, affinity, command->channel, clock_wall_ms(),
+				     on_presence_stats, wait_for_redis(c, command));
+	return COMMAND_WAITS;
+}
+
+/* --- the rest --- */
+
+static enum command_outcome command_refresh(const struct client_command *command,
+					    uint16_t *close_code)
+{
+	/* No connection expires here, so nobody has a token to refresh. */
+	if (command->token.len > 0)
+		*close_code = CLIENT_DISCONNECT_INVALID_TOKEN;
+	return COMMAND_REFUSED;
+}
+
+static enum command_outcome command_sub_refresh(struct connection *c,
+						const struct client_command *command)
+{
+	struct worker *w = c->worker;
+	struct channel *channel = hub_find(&w->hub, command->channel);
+
+	if (!channel || !hub_subscription_find(&w->hub, &w->draft.now, channel))
+		return refuse_with_error(c, command, CLIENT_ERROR_PERMISSION_DENIED);
+	return COMMAND_REFUSED;
+}
+
+static enum command_outcome command_pong(struct connection *c)
+{
+	struct passport *now = &c->worker->draft.now;
+
+	if (now->state != PASSPORT_STATE_CONNECTED || now->pong_deadline == 0)
+		return COMMAND_REFUSED;
+	now->pong_deadline = 0;
+	return COMMAND_DONE;
+}
+
+/* The name is wrong for every command that has a channel but subscribe, which has its own order. */
+static uint32_t channel_error(const struct worker *w, struct slice name)
+{
+	enum channel_verdict verdict =
+		channel_name_check(name, (size_t)w->settings.client.channel_max_length);
+
+	return verdict == CHANNEL_PRIVATE ? 0 : channel_verdict_error(verdict);
+}
+
+static enum command_outcome command_on_channel(struct connection *c,
+					       const struct client_command *command)
+{
+	uint32_t code = channel_error(c->worker, command->channel);
+
+	if (code)
+		return refuse_with_error(c, command, code);
+	switch (command->method) {
+	case CLIENT_METHOD_PUBLISH: return command_publish(c, command);
+	case CLIENT_METHOD_HISTORY: return command_history(c, command);
+	default: return command_presence(c, command);
+	}
+}
+
+enum command_outcome client_command_execute(struct connection *c,
+					    const struct client_command *command,
+					    uint16_t *close_code)
+{
+	struct worker *w = c->worker;
+
+	if (command->method == CLIENT_METHOD_CONNECT)
+		return command_connect(c, command, close_code);
+	if (w->draft.now.state != PASSPORT_STATE_CONNECTED)
+		return COMMAND_REFUSED;
+	switch (command->method) {
+	case CLIENT_METHOD_PONG: return command_pong(c);
+	case CLIENT_METHOD_SUBSCRIBE: return client_subscribe(c, command, close_code);
+	case CLIENT_METHOD_UNSUBSCRIBE: return client_unsubscribe(c, command);
+	case CLIENT_METHOD_PUBLISH:
+	case CLIENT_METHOD_HISTORY:
+	case CLIENT_METHOD_PRESENCE:
+	case CLIENT_METHOD_PRESENCE_STATS: return command_on_channel(c, command);
+	case CLIENT_METHOD_RPC: return refuse_with_error(c, command, CLIENT_ERROR_NOT_AVAILABLE);
+	case CLIENT_METHOD_SEND: *close_code = CLIENT_DISCONNECT_NOT_AVAILABLE; break;
+	case CLIENT_METHOD_REFRESH: return command_refresh(command, close_code);
+	case CLIENT_METHOD_SUB_REFRESH: return command_sub_refresh(c, command);
+	default: break;
+	}
+	return COMMAND_REFUSED;
+}

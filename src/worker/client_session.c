@@ -1,0 +1,237 @@
+/* SPDX-License-Identifier: ISC */
+/*
+ * A client's commands: one at a time, in order, each raw in the message queue
+ * until one commit carries its reply, what it changed and the consumption
+ * (DESIGN §3 rule 3). Run by the worker.
+ */
+#include <string.h>
+
+#include "keepsock/crash_points.h"
+#include "keepsock/log.h"
+#include "keepsock/redis_keys.h"
+#include "keepsock/redis_scripts.h"
+#include "keepsock/websocket.h"
+#include "worker/fanout.h"
+#include "worker/internal.h"
+#include "worker/redis_subscription.h"
+
+#define MESSAGE_COMPLETE    ((uint64_t)1 << 63)
+#define MESSAGE_LENGTH(w)   ((w) & (((uint64_t)1 << 56) - 1))
+#define MESSAGE_PADDED(len) (((len) + 7) & ~(uint64_t)7)
+
+/* --- replies --- */
+
+void client_session_append_reply(struct connection *c, const struct client_reply *reply)
+{
+	struct worker *w = c->worker;
+
+	buffer_reset(&w->payload);
+	json_codec.encode_reply(&w->payload, reply);
+	connection_append_frame(c, WEBSOCKET_TEXT, buffer_slice(&w->payload));
+	metric_add(METRIC_websocket_messages_sent_total, 1);
+	if (reply->error.code)
+		metric_add(METRIC_command_errors_total, 1);
+}
+
+void client_session_append_error(struct connection *c, const struct client_command *command,
+				 uint32_t code)
+{
+	const struct client_reply reply = {
+		.id = command->id,
+		.method = command->method,
+		.error = {.code = code},
+	};
+
+	client_session_append_reply(c, &reply);
+}
+
+/* --- one command after the other --- */
+
+static void consume_command(struct connection *c)
+{
+	struct passport *now = &c->worker->draft.now;
+
+	now->command_number++;
+	if (!c->last_command) {
+		now->command_index++;
+		return;
+	}
+	now->command_index = 0;
+	queue_consume(&c->worker->draft, &now->messages,
+		      sizeof(uint64_t) + MESSAGE_PADDED(c->message_length));
+}
+
+bool client_session_finish(struct connection *c)
+{
+	struct worker *w = c->worker;
+
+	consume_command(c);
+	arena_commit_add(&w->draft.commit, &w->arena->header->work.serving, 0);
+	crash_point(CRASH_COMMAND_REPLY);
+	return connection_commit(c);
+}
+
+static void announce(struct connection *c)
+{
+	struct work_slot *work = &c->worker->arena->header->work;
+
+	arena_store(&work->serving_item, connection_passport(c)->command_number + 1);
+	arena_store(&work->serving, WORK_WORD(WORK_SERVING_CONNECTION, c->passport));
+}
+
+/* False: the next command has to wait, or there is nobody left to serve. */
+static bool serve_command(struct connection *c, struct slice raw)
+{
+	struct worker *w = c->worker;
+	struct client_command command;
+	uint16_t close_code = CLIENT_DISCONNECT_BAD_REQUEST;
+
+	if (json_codec.decode(raw, &w->decode, &command) != CLIENT_DECODE_OK) {
+		connection_disconnect(c, CLIENT_DISCONNECT_BAD_REQUEST, NULL);
+		return false;
+	}
+	if (command.method != CLIENT_METHOD_PONG)
+		metric_add(METRIC_commands_total, 1);
+	announce(c);
+	connection_draft(c);
+	switch (client_command_execute(c, &command, &close_code)) {
+	case COMMAND_DONE:
+		if (!client_session_finish(c))
+			return false;
+		client_unsubscribe_settle(c);
+		return c->fd >= 0 && connection_check_queue(c);
+	case COMMAND_WAITS:
+		passport_draft_drop(&w->draft);
+		arena_store(&w->arena->header->work.serving, 0);
+		crash_point(CRASH_COMMAND_SENT);
+		return false;
+	case COMMAND_REFUSED: break;
+	}
+	passport_draft_drop(&w->draft);
+	arena_store(&w->arena->header->work.serving, 0);
+	connection_disconnect(c, close_code, NULL);
+	return false;
+}
+
+/* Serves the first message's commands. False: stop. */
+static bool serve_message(struct connection *c, uint64_t length)
+{
+	struct worker *w = c->worker;
+	const struct passport *passport = connection_passport(c);
+	uint32_t skip = passport->command_index;
+	struct slice rest, raw, ahead, next;
+
+	buffer_reset(&w->message);
+	buffer_reserve(&w->message, (size_t)length + 1);
+	queue_copy(w->arena, &passport->messages, passport->messages.done + sizeof(uint64_t),
+		   (size_t)length, w->message.data);
+	rest = slice_from(w->message.data, (size_t)length);
+	c->message_length = length;
+	while (json_codec.next_command(&rest, &raw)) {
+		if (skip > 0) {
+			skip--;
+			continue;
+		}
+		ahead = rest;
+		c->last_command = !json_codec.next_command(&ahead, &next);
+		if (!serve_command(c, raw))
+			return false;
+		if (c->last_command)
+			return true;
+	}
+	/* A message always has a command, and its last one consumes it. */
+	connection_disconnect(c, CLIENT_DISCONNECT_BAD_REQUEST, NULL);
+	return false;
+}
+
+static bool accepts_commands(const struct passport *passport)
+{
+	return passport->state == PASSPORT_STATE_UNAUTHENTICATED ||
+	       passport->state == PASSPORT_STATE_CONNECTED ||
+	       passport->state == PASSPORT_STATE_UNUSABLE;
+}
+
+void client_session_pump(struct connection *c)
+{
+	struct worker *w = c->worker;
+	const struct passport *passport = connection_passport(c);
+	uint64_t limit = (uint64_t)w->settings.client.input_queue_max_size;
+
+	while (c->fd >= 0 && !c->pending && accepts_commands(passport) &&
+	       queue_length(&passport->messages) >= sizeof(uint64_t)) {
+		uint64_t word = *queue_word(w->arena, &passport->messages,
+					    passport->messages.done);
+
+		if (!(word & MESSAGE_COMPLETE))
+			break;
+		if (!serve_message(c, MESSAGE_LENGTH(word)))
+			break;
+	}
+	if (c->fd < 0 || !accepts_commands(passport))
+		return;
+	/* Too much waits, or the arena is short and anything waits: the peer has to wait as well. */
+	if (arena_bytes_used(w->arena) >= arena_bytes_cap(w->arena) / 10 * 8)
+		limit = (uint64_t)w->settings.websocket.message_size_limit;
+	connection_set_paused(c, c->pending && queue_length(&passport->messages) > limit);
+	connection_arm(c);
+}
+
+/* --- pings --- */
+
+void client_session_ping(struct connection *c)
+{
+	struct worker *w = c->worker;
+	struct passport_draft *draft = connection_draft(c);
+	uint64_t interval = (uint64_t)w->settings.client.ping_interval;
+
+	if (draft->now.flags & PASSPORT_FRAME_PINGS) {
+		connection_append_frame(c, WEBSOCKET_PING, SLICE(""));
+	} else {
+		buffer_reset(&w->payload);
+		json_codec.encode_ping(&w->payload);
+		connection_append_frame(c, WEBSOCKET_TEXT, buffer_slice(&w->payload));
+	}
+	draft->now.ping_at += interval;
+	if (draft->now.ping_at <= w->now_ms)
+		draft->now.ping_at = w->now_ms + interval;
+	draft->now.pong_deadline = w->now_ms + (uint64_t)w->settings.client.pong_timeout;
+	if (!connection_commit(c))
+		return;
+	connection_arm(c);
+	connection_flush(c);
+}
+
+/* --- the end --- */
+
+static void on_forgotten(void *ctx, const struct redis_count_result *result)
+{
+	(void)ctx;
+	if (result->outcome.code == REDIS_RESULT_ERROR)
+		log_warning("redis_cleanup_failed error=%s", log_value_str(result->outcome.error));
+}
+
+static void forget_commands(struct connection *c)
+{
+	struct worker *w = c->worker;
+	const struct passport *passport = connection_passport(c);
+	char text[37];
+	struct slice id = connection_id(passport, text);
+
+	if (!c->remembered || !w->pool)
+		return;
+	c->remembered = false;
+	buffer_reset(&w->scratch);
+	redis_key_done(&w->scratch, slice_str(w->start.node), w->start.slot);
+	redis_done_remove(w->pool, connection_affinity(passport), buffer_slice(&w->scratch), &id, 1,
+			  on_forgotten, NULL);
+}
+
+void client_session_end(struct connection *c)
+{
+	if (c->pending) {
+		c->pending->connection = NULL;
+		c->pending = NULL;
+	}
+	client_unsubscribe_all(c);
+	forget_commands(c);
+}

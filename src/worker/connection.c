@@ -1,0 +1,560 @@
+/* SPDX-License-Identifier: ISC */
+/*
+ * Client connections, see connection.h. Run by the worker. Every read and write
+ * is announced in the work slot, so that after a death the kernel can be asked
+ * about the one socket in doubt; every change goes through a draft.
+ */
+#include "worker/connection.h"
+
+#include <arpa/inet.h>
+#include <errno.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include "keepsock/clock.h"
+#include "keepsock/crash_points.h"
+#include "keepsock/log.h"
+#include "keepsock/random.h"
+#include "keepsock/websocket.h"
+#include "worker/internal.h"
+#include "worker/stream.h"
+
+/* Above these shares of the arena: no new connections; the longest queues are closed. */
+#define ARENA_REFUSE_PERCENT  80u
+#define ARENA_RELIEVE_PERCENT 90u
+
+static void on_connection(evutil_socket_t fd, short what, void *arg);
+
+struct connection *connection_at(struct worker *w, arena_ref passport)
+{
+	return arena_companion(w->arena, passport, sizeof(struct connection));
+}
+
+uint64_t connection_affinity(const struct passport *passport)
+{
+	uint64_t affinity;
+
+	memcpy(&affinity, passport->id.bytes, sizeof(affinity));
+	return affinity;
+}
+
+struct slice connection_id(const struct passport *passport, char out[37])
+{
+	struct uuid id;
+
+	memcpy(id.bytes, passport->id.bytes, sizeof(id.bytes));
+	uuid_format(&id, out);
+	return slice_from(out, UUID_TEXT_LEN);
+}
+
+struct connection *connection_find(struct worker *w, const struct passport_id *id)
+{
+	arena_ref ref = 0;
+
+	while ((ref = arena_record_next(w->arena, ARENA_PASSPORT, ref))) {
+		const struct passport *passport = arena_at(w->arena, ref);
+
+		if (passport->magic == PASSPORT_MAGIC && passport->kind == PASSPORT_CLIENT &&
+		    memcmp(&passport->id, id, sizeof(*id)) == 0) {
+			struct connection *c = connection_at(w, ref);
+
+			return c->fd >= 0 ? c : NULL;
+		}
+	}
+	return NULL;
+}
+
+static bool arena_above(const struct worker *w, unsigned percent)
+{
+	return arena_bytes_used(w->arena) >= arena_bytes_cap(w->arena) / 100 * percent;
+}
+
+/* --- opening --- */
+
+static void peer_address(const struct sockaddr_storage *peer, struct passport *passport)
+{
+	if (peer->ss_family == AF_INET6) {
+		const struct sockaddr_in6 *in6 = (const void *)peer;
+
+		memcpy(passport->peer.bytes, &in6->sin6_addr, 16);
+		passport->peer_port = ntohs(in6->sin6_port);
+	} else if (peer->ss_family == AF_INET) {
+		const struct sockaddr_in *in = (const void *)peer;
+
+		passport->peer.bytes[10] = passport->peer.bytes[11] = 0xff;
+		memcpy(passport->peer.bytes + 12, &in->sin_addr, 4);
+		passport->peer_port = ntohs(in->sin_port);
+	}
+}
+
+/* A limit is reached: the connection may ask for its 503 and nothing else. */
+static bool over_limit(struct worker *w)
+{
+	int64_t limit = w->settings.client.connection_limit;
+
+	if (w->stopping || arena_above(w, ARENA_REFUSE_PERCENT) ||
+	    w->connection_count >= w->connection_max)
+		return true;
+	if (!node_page_take_connection_rate(w->page,
+					    (uint64_t)w->settings.client.connection_rate_limit,
+					    clock_boottime_ns()))
+		return true;
+	return !node_page_admit_connection(w->page, (uint64_t)limit);
+}
+
+static arena_ref passport_create(struct worker *w, const struct sockaddr_storage *peer,
+				 uint16_t local_port)
+{
+	arena_ref ref = arena_record_alloc(w->arena, ARENA_PASSPORT);
+	struct passport fresh = {
+		.magic = PASSPORT_MAGIC,
+		.version = PASSPORT_VERSION,
+		.kind = PASSPORT_CLIENT,
+		.state = PASSPORT_STATE_HTTP,
+		.generation = w->arena->header->generation + 1,
+		.accepted_at = w->now_ms,
+		.local_port = local_port,
+		.deadline = w->now_ms + (uint64_t)w->settings.http.header_timeout,
+	};
+	struct uuid id;
+	struct passport *passport;
+
+	if (!ref)
+		return 0;
+	uuid_generate(&id);
+	memcpy(fresh.id.bytes, id.bytes, sizeof(id.bytes));
+	peer_address(peer, &fresh);
+	passport = arena_at(w->arena, ref);
+	arena_store(&w->arena->header->generation, fresh.generation);
+	/* The first word is the commit. */
+	memcpy((uint8_t *)passport + 8, (const uint8_t *)&fresh + 8, sizeof(fresh) - 8);
+	arena_store(passport, *(const uint64_t *)(const void *)&fresh);
+	return ref;
+}
+
+void connection_accept(struct worker *w, int fd, const struct sockaddr_storage *peer,
+		       uint16_t local_port)
+{
+	/* A few beyond the limit may ask and hear why; the rest is cut. */
+	bool refused = over_limit(w);
+	struct connection *c;
+	arena_ref ref;
+
+	metric_add(METRIC_connections_accepted_total, 1);
+	if (refused)
+		metric_add(METRIC_connections_refused_total, 1);
+	ref = refused && w->connection_count >= w->connection_max + 64
+		      ? 0
+		      : passport_create(w, peer, local_port);
+	if (!ref) {
+		if (!refused)
+			metric_subtract(METRIC_connections_open, 1);
+		close(fd);
+		return;
+	}
+	crash_point(CRASH_PASSPORT);
+	c = connection_at(w, ref);
+	memset(c, 0, sizeof(*c));
+	c->worker = w;
+	c->passport = ref;
+	c->fd = fd;
+	c->over_limit = refused;
+	w->connection_count++;
+	event_assign(&c->event, w->base, fd, EV_READ | EV_PERSIST, on_connection, c);
+	event_add(&c->event, NULL);
+	connection_arm(c);
+}
+
+/* --- drafts --- */
+
+struct passport_draft *connection_draft(struct connection *c)
+{
+	passport_draft_begin(&c->worker->draft, c->passport);
+	return &c->worker->draft;
+}
+
+bool connection_commit(struct connection *c)
+{
+	struct work_slot *work = &c->worker->arena->header->work;
+
+	if (passport_draft_commit(&c->worker->draft))
+		return true;
+	c->worker->removed_channel = NULL;
+	/* The commit would have ended them. */
+	arena_store(&work->syscall, 0);
+	if (atomic_load(&work->serving) == WORK_WORD(WORK_SERVING_CONNECTION, c->passport))
+		arena_store(&work->serving, 0);
+	log_warning("arena_full action=close peer_port=%u",
+		    (unsigned)connection_passport(c)->peer_port);
+	connection_close(c, "arena full");
+	return false;
+}
+
+void connection_append_frame(struct connection *c, unsigned opcode, struct slice payload)
+{
+	struct passport_draft *draft = &c->worker->draft;
+	uint8_t header[10];
+	size_t length = websocket_write_header(header, opcode, payload.len);
+
+	queue_append(draft, &draft->now.out, header, length);
+	queue_append(draft, &draft->now.out, payload.data, payload.len);
+}
+
+/* --- times --- */
+
+static uint64_t earliest(uint64_t a, uint64_t b)
+{
+	if (a == 0 || b == 0)
+		return a + b;
+	return a < b ? a : b;
+}
+
+void connection_arm(struct connection *c)
+{
+	const struct passport *passport = connection_passport(c);
+
+	timer_wheel_set(&c->worker->wheel, &c->timer,
+			earliest(passport->deadline,
+				 earliest(passport->ping_at, passport->pong_deadline)));
+}
+
+void connection_set_paused(struct connection *c, bool paused)
+{
+	if (c->paused == paused || c->fd < 0)
+		return;
+	c->paused = paused;
+	event_del(&c->event);
+	event_assign(&c->event, c->worker->base, c->fd,
+		     (short)((paused ? 0 : EV_READ) | (c->writing ? EV_WRITE : 0) | EV_PERSIST),
+		     on_connection, c);
+	if (!paused || c->writing)
+		event_add(&c->event, NULL);
+}
+
+static void set_writing(struct connection *c, bool writing)
+{
+	if (c->writing == writing)
+		return;
+	c->writing = writing;
+	event_del(&c->event);
+	event_assign(&c->event, c->worker->base, c->fd,
+		     (short)((c->paused ? 0 : EV_READ) | (writing ? EV_WRITE : 0) | EV_PERSIST),
+		     on_connection, c);
+	if (!c->paused || writing)
+		event_add(&c->event, NULL);
+}
+
+void connection_schedule(struct connection *c)
+{
+	struct worker *w = c->worker;
+	static const struct timeval now = {0, 0};
+
+	if (c->in_turn || c->fd < 0)
+		return;
+	c->in_turn = true;
+	c->next_turn = w->turn_first;
+	w->turn_first = c;
+	event_add(w->turn, &now);
+}
+
+/* --- the write phase --- */
+
+/* Nothing more goes out: what follows from the state. */
+static void on_drained(struct connection *c)
+{
+	const struct passport *passport = connection_passport(c);
+
+	struct passport_draft *draft;
+
+	if (c->writing)
+		set_writing(c, false);
+	if (passport->state == PASSPORT_STATE_ECHO)
+		connection_set_paused(c, false);
+	if (passport->state != PASSPORT_STATE_DRAINING || (passport->flags & PASSPORT_SHUT))
+		return;
+	if ((passport->flags & PASSPORT_PEER_FIN) || shutdown(c->fd, SHUT_WR) < 0) {
+		connection_close(c, "served");
+		return;
+	}
+	/* The peer closes first: closing with its bytes unread would reset the connection and could
+	 * take our last words away from it. */
+	draft = connection_draft(c);
+	draft->now.flags |= PASSPORT_SHUT;
+	draft->now.deadline = c->worker->now_ms + (uint64_t)c->worker->settings.client.close_timeout;
+	if (!connection_commit(c))
+		return;
+	connection_arm(c);
+	connection_set_paused(c, false);
+}
+
+void connection_drain(struct connection *c)
+{
+	struct worker *w = c->worker;
+
+	w->draft.now.state = PASSPORT_STATE_DRAINING;
+	w->draft.now.ping_at = w->draft.now.pong_deadline = 0;
+	w->draft.now.deadline = w->now_ms + (uint64_t)w->settings.client.close_timeout;
+	queue_consume(&w->draft, &w->draft.now.in, UINT64_MAX);
+	queue_consume(&w->draft, &w->draft.now.messages, UINT64_MAX);
+	w->draft.now.partial_message = 0;
+	w->draft.now.command_index = 0;
+}
+
+void connection_flush(struct connection *c)
+{
+	struct worker *w = c->worker;
+	uint64_t written = 0;
+
+	if (c->fd < 0)
+		return;
+	switch (stream_write(w, c->passport, c->fd, &written)) {
+	case STREAM_DRAINED: on_drained(c); break;
+	case STREAM_BLOCKED: set_writing(c, true); break;
+	case STREAM_FAILED: connection_close(c, "write failed"); break;
+	}
+	metric_add(METRIC_bytes_sent_total, written);
+}
+
+bool connection_check_queue(struct connection *c)
+{
+	const struct passport *passport = connection_passport(c);
+
+	if (c->fd < 0)
+		return false;
+	if (passport->state != PASSPORT_STATE_CONNECTED ||
+	    queue_length(&passport->out) <= (uint64_t)c->worker->settings.client.queue_max_size)
+		return true;
+	metric_add(METRIC_slow_closed_total, 1);
+	connection_disconnect(c, CLIENT_DISCONNECT_SLOW, NULL);
+	return c->fd >= 0;
+}
+
+/* --- the read phase --- */
+
+static void on_end_of_stream(struct connection *c, ssize_t got)
+{
+	struct worker *w = c->worker;
+	int error = errno;
+
+	const struct passport *passport = connection_passport(c);
+
+	arena_store(&w->arena->header->work.syscall, 0);
+	if (got < 0 && error == EAGAIN)
+		return;
+	/* Half-closed after a request: the answer is still wanted. */
+	if (got == 0 && passport->state == PASSPORT_STATE_HTTP &&
+	    (c->pending || queue_length(&passport->out) > 0)) {
+		connection_draft(c);
+		w->draft.now.flags |= PASSPORT_PEER_FIN | PASSPORT_HTTP_LAST;
+		if (!c->pending)
+			connection_drain(c);
+		if (connection_commit(c))
+			connection_set_paused(c, true);
+		return;
+	}
+	connection_close(c, got == 0 ? "peer closed" : "read failed");
+}
+
+static void connection_read(struct connection *c)
+{
+	struct worker *w = c->worker;
+	const struct passport *passport = connection_passport(c);
+	bool http = passport->state == PASSPORT_STATE_HTTP ||
+		    passport->state == PASSPORT_STATE_DRAINING;
+	/* A WebSocket keeps at most an unfinished header or control frame back. */
+	size_t kept = http ? 0 : (size_t)queue_length(&passport->in);
+	ssize_t got;
+
+	if (kept > 0)
+		queue_copy(w->arena, &passport->in, passport->in.done, kept, w->arena->scratch);
+	got = stream_read(w, c->passport, c->fd, kept);
+	if (got <= 0) {
+		on_end_of_stream(c, got);
+		return;
+	}
+	metric_add(METRIC_bytes_received_total, (uint64_t)got);
+	if (!http) {
+		websocket_session_process(c, kept, kept + (size_t)got);
+		return;
+	}
+	connection_draft(c);
+	/* Whoever is being closed after an answer has nothing more to say. */
+	if (passport->state == PASSPORT_STATE_HTTP)
+		queue_append(&w->draft, &w->draft.now.in, w->arena->scratch, (size_t)got);
+	else
+		w->draft.now.in.done = w->draft.now.in.end =
+			queue_end(&w->draft.now.in) + (uint64_t)got;
+	arena_commit_add(&w->draft.commit, &w->arena->header->work.syscall, 0);
+	if (connection_commit(c) && passport->state == PASSPORT_STATE_HTTP)
+		http_session_process(c);
+}
+
+void connection_process_input(struct connection *c)
+{
+	struct worker *w = c->worker;
+	const struct passport *passport = connection_passport(c);
+	size_t kept = (size_t)queue_length(&passport->in);
+
+	/* More than the scratch holds was never read in one go: the rest waits for its turn. */
+	if (kept == 0 || kept > ARENA_READ_SCRATCH || passport->state == PASSPORT_STATE_DRAINING)
+		return;
+	queue_copy(w->arena, &passport->in, passport->in.done, kept, w->arena->scratch);
+	websocket_session_process(c, kept, kept);
+}
+
+static void on_connection(evutil_socket_t fd, short what, void *arg)
+{
+	struct connection *c = arg;
+
+	(void)fd;
+	worker_now(c->worker);
+	if ((what & EV_WRITE) && c->fd >= 0)
+		connection_flush(c);
+	if ((what & EV_READ) && c->fd >= 0 && !c->paused)
+		connection_read(c);
+}
+
+/* --- closing --- */
+
+void connection_disconnect(struct connection *c, uint16_t code, const char *reason)
+{
+	struct worker *w = c->worker;
+	const struct passport *passport = connection_passport(c);
+	struct passport_draft *draft;
+	char id[37];
+
+	if (c->fd < 0 || passport->state == PASSPORT_STATE_CLOSING ||
+	    passport->state == PASSPORT_STATE_DRAINING)
+		return;
+	if (!reason)
+		reason = client_disconnect_reason(code);
+	log_info("disconnect client=%.*s code=%u reason=%s",
+		 SLICE_ARG(connection_id(passport, id)), (unsigned)code,
+		 log_value_str(reason));
+	metric_add(METRIC_disconnects_total, 1);
+	client_session_end(c);
+	if (c->fd < 0)
+		return;
+	draft = connection_draft(c);
+	buffer_reset(&w->frame);
+	websocket_append_close(&w->frame, code, reason);
+	queue_append(draft, &draft->now.out, w->frame.data, w->frame.len);
+	queue_consume(draft, &draft->now.messages, UINT64_MAX);
+	draft->now.partial_message = 0;
+	draft->now.command_index = 0;
+	draft->now.state = PASSPORT_STATE_CLOSING;
+	draft->now.close_code = code;
+	draft->now.ping_at = draft->now.pong_deadline = 0;
+	draft->now.deadline = w->now_ms + (uint64_t)w->settings.client.close_timeout;
+	crash_point(CRASH_CLOSE);
+	if (!connection_commit(c))
+		return;
+	connection_arm(c);
+	connection_set_paused(c, false);
+	connection_flush(c);
+}
+
+void connection_close(struct connection *c, const char *why)
+{
+	struct worker *w = c->worker;
+	const struct passport *passport = connection_passport(c);
+	static const struct timeval now = {0, 0};
+	char id[37];
+
+	if (c->fd < 0)
+		return;
+	log_debug("connection_closed client=%.*s state=%s why=%s",
+		  SLICE_ARG(connection_id(passport, id)), passport_state_name(passport->state),
+		  log_value_str(why));
+	event_del(&c->event);
+	timer_wheel_set(&w->wheel, &c->timer, 0);
+	/* A duplicate of the descriptor may live elsewhere: close() alone would tell the peer
+	 * nothing. */
+	shutdown(c->fd, SHUT_RDWR);
+	close(c->fd);
+	c->fd = -1;
+	client_session_end(c);
+	w->connection_count--;
+	if (!c->over_limit)
+		metric_subtract(METRIC_connections_open, 1);
+	c->next_closed = w->closed;
+	w->closed = c;
+	event_add(w->turn, &now);
+}
+
+static void passport_free(struct worker *w, arena_ref ref)
+{
+	struct passport *passport = arena_at(w->arena, ref);
+	arena_ref identity;
+
+	passport_draft_begin(&w->draft, ref);
+	queue_consume(&w->draft, &w->draft.now.in, UINT64_MAX);
+	queue_consume(&w->draft, &w->draft.now.messages, UINT64_MAX);
+	queue_consume(&w->draft, &w->draft.now.out, UINT64_MAX);
+	identity = w->draft.now.identity;
+	if (identity)
+		passport_draft_release(&w->draft, identity);
+	w->draft.now.identity = 0;
+	w->draft.now.magic = 0;
+	w->draft.now.state = PASSPORT_STATE_FREE;
+	passport_draft_commit(&w->draft);
+	memset(passport->id.bytes, 0, sizeof(passport->id.bytes));
+	arena_record_free(w->arena, ref);
+}
+
+/* Who is freed must not be in the list of those with work left. */
+static void forget_turns(struct worker *w)
+{
+	struct connection **link = &w->turn_first;
+
+	while (*link) {
+		if ((*link)->fd < 0)
+			*link = (*link)->next_turn;
+		else
+			link = &(*link)->next_turn;
+	}
+}
+
+void connection_reap(struct worker *w)
+{
+	if (w->closed)
+		forget_turns(w);
+	while (w->closed) {
+		struct connection *c = w->closed;
+
+		w->closed = c->next_closed;
+		passport_free(w, c->passport);
+	}
+	worker_stop_check(w);
+}
+
+/* --- relief --- */
+
+void connection_relieve_arena(struct worker *w)
+{
+	while (arena_above(w, ARENA_RELIEVE_PERCENT)) {
+		struct connection *longest = NULL;
+		uint64_t length = 0;
+		arena_ref ref = 0;
+
+		while ((ref = arena_record_next(w->arena, ARENA_PASSPORT, ref))) {
+			const struct passport *passport = arena_at(w->arena, ref);
+			uint64_t queued = queue_length(&passport->out);
+
+			if (passport->magic == PASSPORT_MAGIC &&
+			    passport->kind == PASSPORT_CLIENT && queued > length &&
+			    connection_at(w, ref)->fd >= 0) {
+				longest = connection_at(w, ref);
+				length = queued;
+			}
+		}
+		if (!longest)
+			return;
+		log_warning("arena_nearly_full action=close queued_bytes=%llu",
+			    (unsigned long long)length);
+		metric_add(METRIC_slow_closed_total, 1);
+		connection_close(longest, "arena nearly full");
+		connection_reap(w);
+	}
+}

@@ -1,0 +1,83 @@
+/* SPDX-License-Identifier: ISC */
+/*
+ * Connections: sockets, the read phase, the write phase and closing. Phases do
+ * not nest (DESIGN §3 rule 2): read and parse, then append output, then write.
+ */
+#ifndef KEEPSOCK_WORKER_CONNECTION_H
+#define KEEPSOCK_WORKER_CONNECTION_H
+
+#include <event2/event.h>
+#include <event2/event_struct.h>
+#include <netinet/in.h>
+
+#include "keepsock/passport.h"
+#include "worker/timer_wheel.h"
+
+struct worker;
+struct pending;
+
+/* The heap half of a connection: only what can be rebuilt. */
+struct connection {
+	struct event event;
+	struct timer_entry timer; /* at the earliest of the passport's times */
+	struct worker *worker;
+	struct pending *pending; /* a command or request that waits for Redis; owned by its call */
+	struct connection *next_closed;
+	struct connection *next_turn; /* list of connections with work left for this loop turn */
+	arena_ref passport;
+	int fd; /* owned; -1 = closed */
+	uint64_t http_length;	 /* bytes of the request under way */
+	uint64_t message_length; /* payload bytes of the message whose command is under way */
+	bool paused;  /* not reading: too much input waits */
+	bool writing; /* waits for the socket to take more output */
+	bool over_limit;
+	bool in_turn;
+	bool http_keep_alive;
+	bool http_head_only; /* a HEAD request: no body in the response */
+	bool last_command; /* the command under way is its message's last */
+	bool remembered;   /* Redis remembers a command of this client */
+};
+
+
+/* A socket from accept(): passport, deposit, timers. Takes the fd over in any case. */
+void connection_accept(struct worker *w, int fd, const struct sockaddr_storage *peer,
+		       uint16_t local_port);
+
+struct connection *connection_at(struct worker *w, arena_ref passport);
+/* The open connection with this client id, NULL if there is none here. */
+struct connection *connection_find(struct worker *w, const struct passport_id *id);
+
+/* Begins a draft of its passport. */
+struct passport_draft *connection_draft(struct connection *c);
+/* Commits it; false: the arena is full and the connection is closed. */
+bool connection_commit(struct connection *c);
+
+/* Writes what is committed, as far as the socket takes it. */
+void connection_flush(struct connection *c);
+/* Appends a WebSocket frame to the draft's output. */
+void connection_append_frame(struct connection *c, unsigned opcode, struct slice payload);
+/* Committed output beyond client.queue_max_size: disconnects with 3008. */
+bool connection_check_queue(struct connection *c);
+
+/* WebSocket: queues a close frame and waits for the peer's; nothing else is served any more. */
+void connection_disconnect(struct connection *c, uint16_t code, const char *reason);
+/* In an open draft: nothing more is read; what is queued is written, then the peer may close. */
+void connection_drain(struct connection *c);
+/* Closes the socket at once and gives everything back; `why` is for the log. */
+void connection_close(struct connection *c, const char *why);
+
+/* The times in the passport changed: arms the timer anew. */
+void connection_arm(struct connection *c);
+/* Reading stops while too much input waits. */
+void connection_set_paused(struct connection *c, bool paused);
+/* A WebSocket's input queue holds bytes that came with the upgrade request: serves them. */
+void connection_process_input(struct connection *c);
+/* Lets WebSocket or HTTP work on what is in the input queue once more, in this loop turn. */
+void connection_schedule(struct connection *c);
+
+/* Periodic: closes the longest queues when the arena is nearly full. */
+void connection_relieve_arena(struct worker *w);
+/* Frees what was closed in this loop turn. */
+void connection_reap(struct worker *w);
+
+#endif

@@ -1,0 +1,415 @@
+/* SPDX-License-Identifier: ISC */
+/*
+ * Groups of messages and their fan-outs, see delivery.h. Run by the worker.
+ * A message that does not follow on the channel's position is never passed over
+ * in silence: positioned subscribers are told (2500).
+ */
+#include "worker/delivery.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "keepsock/alloc.h"
+#include "keepsock/clock.h"
+#include "keepsock/log.h"
+#include "keepsock/websocket.h"
+#include "worker/fanout.h"
+#include "worker/redis_subscription.h"
+
+/* Collected before a fan-out starts. */
+#define DELIVERY_BYTES_MAX (1024u * 1024u)
+/* Held for subscribers in preparation, per channel. */
+#define HELD_BYTES_MAX (4u * 1024u * 1024u)
+/* Sends in one slice: some 10 ms. */
+#define SLICE_SENDS 2048u
+
+struct group {
+	struct channel *channel;
+	struct buffer frames;		 /* owned */
+	struct fanout_message *messages; /* owned */
+	size_t count, capacity;
+	char epoch[CHANNEL_EPOCH_MAX];
+	size_t epoch_length;
+};
+
+struct delivery {
+	struct worker *worker;
+	struct group *groups; /* owned; buffers are kept for reuse */
+	size_t count, capacity;
+	size_t next;	 /* the group whose fan-out is next or under way */
+	bool under_way;	 /* a fan-out of groups[next] has begun */
+	size_t bytes;	 /* collected */
+	struct buffer push;
+};
+
+struct delivery *delivery_create(struct worker *w)
+{
+	struct delivery *delivery = xcalloc(1, sizeof(*delivery));
+
+	delivery->worker = w;
+	return delivery;
+}
+
+void delivery_free(struct delivery *delivery)
+{
+	if (!delivery)
+		return;
+	for (size_t i = 0; i < delivery->capacity; i++) {
+		buffer_free(&delivery->groups[i].frames);
+		free(delivery->groups[i].messages);
+	}
+	free(delivery->groups);
+	buffer_free(&delivery->push);
+	free(delivery);
+}
+
+bool delivery_pending(const struct delivery *delivery)
+{
+	return delivery->next < delivery->count;
+}
+
+bool delivery_full(const struct delivery *delivery)
+{
+	return delivery->bytes >= DELIVERY_BYTES_MAX;
+}
+
+static struct group *group_new(struct delivery *delivery, struct channel *channel)
+{
+	struct group *group;
+
+	if (delivery->count == delivery->capacity) {
+		size_t capacity = delivery->capacity ? delivery->capacity * 2 : 16;
+
+		delivery->groups = xrealloc(delivery->groups, capacity * sizeof(*group));
+		memset(delivery->groups + delivery->capacity, 0,
+		       (capacity - delivery->capacity) * sizeof(*group));
+		delivery->capacity = capacity;
+	}
+	group = &delivery->groups[delivery->count++];
+	group->channel = channel;
+	group->count = 0;
+	group->epoch_length = 0;
+	buffer_reset(&group->frames);
+	channel->group = (uint32_t)delivery->count;
+	return group;
+}
+
+static struct group *group_for(struct delivery *delivery, struct channel *channel)
+{
+	/* A group whose fan-out has begun takes nothing more. */
+	if (channel->group > delivery->next + (delivery->under_way ? 1 : 0))
+		return &delivery->groups[channel->group - 1];
+	return group_new(delivery, channel);
+}
+
+static void group_append(struct delivery *delivery, struct group *group, uint64_t sequence,
+			 uint64_t offset, struct slice frame)
+{
+	if (group->count == group->capacity) {
+		group->capacity = group->capacity ? group->capacity * 2 : 8;
+		group->messages = xrealloc(group->messages,
+					   group->capacity * sizeof(*group->messages));
+	}
+	group->messages[group->count++] = (struct fanout_message){
+		.sequence = sequence,
+		.offset = offset,
+		.start = group->frames.len,
+		.length = frame.len,
+	};
+	buffer_append_slice(&group->frames, frame);
+	delivery->bytes += frame.len;
+}
+
+/* The WebSocket frame of a message, in w->frame. */
+static struct slice message_frame(struct delivery *delivery, struct slice channel_name,
+				  enum redis_message_kind kind, const struct redis_body *body,
+				  uint64_t offset, struct slice epoch)
+{
+	struct worker *w = delivery->worker;
+	struct client_push push = {.channel = channel_name};
+
+	if (kind == REDIS_MESSAGE_PUBLICATION) {
+		push.kind = CLIENT_PUSH_PUBLICATION;
+		push.publication = (struct publication){
+			.data = body->data,
+			.info = body->info,
+			.tags = body->tags,
+			.offset = offset,
+			/* Clients learn a new epoch from its first publication. */
+			.epoch = offset == 1 ? epoch : SLICE(""),
+		};
+	} else {
+		push.kind = kind == REDIS_MESSAGE_JOIN ? CLIENT_PUSH_JOIN : CLIENT_PUSH_LEAVE;
+		push.info = body->info;
+	}
+	buffer_reset(&delivery->push);
+	json_codec.encode_push(&delivery->push, &push);
+	buffer_reset(&w->frame);
+	websocket_append_frame(&w->frame, WEBSOCKET_TEXT, buffer_slice(&delivery->push));
+	return buffer_slice(&w->frame);
+}
+
+/* Where the channel stands once everything collected so far is served. */
+static void expected_position(const struct delivery *delivery, const struct channel *channel,
+			      uint64_t *sequence, uint64_t *offset, struct slice *epoch)
+{
+	const struct channel_record *record = hub_record(&delivery->worker->hub, channel);
+
+	*sequence = record->last_sequence;
+	*offset = record->offset;
+	*epoch = hub_epoch(record);
+	if (channel->group) {
+		const struct group *group = &delivery->groups[channel->group - 1];
+		const struct fanout_message *last = &group->messages[group->count - 1];
+
+		*sequence = last->sequence;
+		if (last->offset)
+			*offset = last->offset;
+		if (group->epoch_length)
+			*epoch = slice_from(group->epoch, group->epoch_length);
+	}
+}
+
+static void announce_gap(struct delivery *delivery, struct channel *channel,
+			 const struct redis_envelope *envelope, uint64_t offset)
+{
+	struct worker *w = delivery->worker;
+
+	log_warning("channel_gap channel=%s expected_offset=%llu got_offset=%llu",
+		    log_value(hub_name(&w->hub, channel)), (unsigned long long)offset + 1,
+		    (unsigned long long)envelope->offset);
+	client_subscribe_insufficient(w, channel);
+}
+
+/* True: the message is for this channel's subscribers now; held ones are kept on the way. */
+static bool accept_message(struct delivery *delivery, struct channel *channel,
+			   const struct redis_envelope *envelope)
+{
+	const struct channel_record *record = hub_record(&delivery->worker->hub, channel);
+	struct slice epoch;
+	uint64_t sequence, offset;
+
+	if (!record->positioned || channel->catching_up)
+		return false;
+	expected_position(delivery, channel, &sequence, &offset, &epoch);
+	if (envelope->sequence <= sequence)
+		return false;
+	if (envelope->offset &&
+	    (envelope->offset != offset + 1 ||
+	     (epoch.len > 0 && !slice_equal(epoch, envelope->epoch))))
+		announce_gap(delivery, channel, envelope, offset);
+	return true;
+}
+
+void delivery_add(struct delivery *delivery, struct slice channel_name,
+		  const struct redis_envelope *envelope)
+{
+	struct worker *w = delivery->worker;
+	struct channel *channel = hub_find(&w->hub, channel_name);
+	struct held_message like = {.sequence = envelope->sequence, .offset = envelope->offset};
+	struct group *group;
+	bool accepted, held;
+	struct slice frame;
+
+	if (!channel || envelope->epoch.len > CHANNEL_EPOCH_MAX)
+		return;
+	accepted = accept_message(delivery, channel, envelope);
+	held = channel->waiting > 0 || channel->catching_up;
+	if (!accepted && !held)
+		return;
+	frame = message_frame(delivery, channel_name, envelope->kind, &envelope->body,
+			      envelope->offset, envelope->epoch);
+	if (held) {
+		like.epoch_length = envelope->epoch.len;
+		memcpy(like.epoch, envelope->epoch.data, envelope->epoch.len);
+		hub_hold(channel, &like, frame, HELD_BYTES_MAX);
+	}
+	if (!accepted)
+		return;
+	group = group_for(delivery, channel);
+	group_append(delivery, group, envelope->sequence, envelope->offset, frame);
+	if (envelope->epoch.len > 0) {
+		group->epoch_length = envelope->epoch.len;
+		memcpy(group->epoch, envelope->epoch.data, envelope->epoch.len);
+	}
+}
+
+static bool group_begin(struct delivery *delivery, struct group *group)
+{
+	struct worker *w = delivery->worker;
+
+	if (group->count > 0 &&
+	    fanout_begin(w->fanout, group->channel, group->messages, group->count,
+			 buffer_slice(&group->frames),
+			 slice_from(group->epoch, group->epoch_length)))
+		return true;
+	if (group->count > 0) {
+		log_warning("arena_full action=announce_gap channel=%s",
+			    log_value(hub_name(&w->hub, group->channel)));
+		client_subscribe_insufficient(w, group->channel);
+	}
+	return false;
+}
+
+static void group_end(struct delivery *delivery)
+{
+	struct group *group = &delivery->groups[delivery->next];
+	struct channel *channel = group->channel;
+
+	if (channel->group == delivery->next + 1)
+		channel->group = 0;
+	delivery->next++;
+	delivery->under_way = false;
+	redis_subscription_review(delivery->worker->subscription, channel);
+}
+
+bool delivery_run(struct delivery *delivery)
+{
+	while (delivery->next < delivery->count) {
+		struct group *group = &delivery->groups[delivery->next];
+
+		if (!delivery->under_way) {
+			if (!group_begin(delivery, group)) {
+				group_end(delivery);
+				continue;
+			}
+			delivery->under_way = true;
+		}
+		if (!fanout_run(delivery->worker->fanout, SLICE_SENDS))
+			return false;
+		group_end(delivery);
+	}
+	delivery->count = delivery->next = 0;
+	delivery->bytes = 0;
+	return true;
+}
+
+/* --- catching up --- */
+
+struct catch_up {
+	struct delivery *delivery;
+	struct channel *channel;
+	uint64_t run; /* of the subscription connection */
+};
+
+static void deliver_held(struct delivery *delivery, struct channel *channel, uint64_t above,
+			 uint64_t offset)
+{
+	struct worker *w = delivery->worker;
+
+	for (const struct held_message *held = channel->held_first; held; held = held->next) {
+		struct group *group;
+
+		if (held->sequence <= above)
+			continue;
+		if (held->offset && held->offset != offset + 1) {
+			client_subscribe_insufficient(w, channel);
+			offset = held->offset - 1;
+		}
+		group = group_for(delivery, channel);
+		group_append(delivery, group, held->sequence, held->offset,
+			     slice_from(held->frame, held->length));
+		if (held->offset)
+			offset = held->offset;
+	}
+}
+
+static void set_position(struct worker *w, struct channel *channel, struct slice epoch,
+			 uint64_t offset, uint64_t sequence)
+{
+	struct arena_commit commit;
+
+	arena_commit_begin(&commit, w->arena);
+	hub_position_set(&w->hub, &commit, channel, epoch, offset, sequence);
+	arena_commit_apply(&commit);
+}
+
+static bool follows(const struct channel_record *record,
+		    const struct redis_subscribe_result *result)
+{
+	size_t n = result->n_publications;
+
+	if (result->truncated || !slice_equal(hub_epoch(record), result->epoch))
+		return false;
+	if (n == 0)
+		return result->top == record->offset;
+	return result->publications[0].offset == record->offset + 1 &&
+	       result->publications[n - 1].offset == result->top;
+}
+
+static void deliver_missed(struct delivery *delivery, struct channel *channel,
+			   const struct redis_subscribe_result *result)
+{
+	struct worker *w = delivery->worker;
+
+	for (size_t i = 0; i < result->n_publications; i++) {
+		const struct redis_publication *publication = &result->publications[i];
+		struct slice frame = message_frame(delivery, hub_name(&w->hub, channel),
+						   REDIS_MESSAGE_PUBLICATION, &publication->body,
+						   publication->offset, result->epoch);
+
+		group_append(delivery, group_for(delivery, channel), result->sequence,
+			     publication->offset, frame);
+	}
+}
+
+static void on_missed_read(void *ctx, const struct redis_subscribe_result *result)
+{
+	struct catch_up *catch_up = ctx;
+	struct delivery *delivery = catch_up->delivery;
+	struct channel *channel = catch_up->channel;
+	struct worker *w = delivery->worker;
+	bool current = catch_up->run == redis_subscription_run(w->subscription);
+
+	free(catch_up);
+	channel->waiting--;
+	if (!current || result->outcome.code != REDIS_RESULT_OK || channel->held_overflow) {
+		/* A newer connection catches up by itself; otherwise the connection is given up,
+		 * and the next one catches up. */
+		if (current)
+			redis_subscription_restart(w->subscription, "catching up failed");
+		return;
+	}
+	channel->catching_up = false;
+	if (follows(hub_record(&w->hub, channel), result)) {
+		deliver_missed(delivery, channel, result);
+		if (result->n_publications == 0)
+			set_position(w, channel, SLICE(""), result->top, result->sequence);
+	} else {
+		log_warning("channel_gap channel=%s after=reconnect",
+			    log_value(hub_name(&w->hub, channel)));
+		client_subscribe_insufficient(w, channel);
+		set_position(w, channel, result->epoch, result->top, result->sequence);
+	}
+	deliver_held(delivery, channel, result->sequence, result->top);
+	client_subscribe_joined(w, channel, true);
+	redis_subscription_review(w->subscription, channel);
+	redis_subscription_work(w->subscription);
+}
+
+void delivery_catch_up(struct delivery *delivery, struct channel *channel)
+{
+	struct worker *w = delivery->worker;
+	const struct channel_record *record = hub_record(&w->hub, channel);
+	struct catch_up *catch_up = xcalloc(1, sizeof(*catch_up));
+	char epoch[REDIS_EPOCH_LENGTH + 1];
+	struct redis_subscribe subscribe = {
+		.channel = hub_name(&w->hub, channel),
+		.history = true,
+		.epoch = epoch,
+		.meta_ttl_ms = (uint64_t)w->settings.channel.history_meta_ttl,
+		.recover = true,
+		.since_offset = record->offset,
+		.since_epoch = hub_epoch(record),
+		.limit = (uint32_t)w->settings.channel.recovery_max_publication_limit,
+		.now_ms = clock_wall_ms(),
+	};
+
+	catch_up->delivery = delivery;
+	catch_up->channel = channel;
+	catch_up->run = redis_subscription_run(w->subscription);
+	channel->catching_up = true;
+	channel->waiting++;
+	redis_epoch_generate(epoch);
+	redis_subscribe_read(w->pool, channel->hash, &subscribe, on_missed_read, catch_up);
+}

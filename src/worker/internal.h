@@ -1,0 +1,186 @@
+/* SPDX-License-Identifier: ISC */
+/*
+ * What the files of the worker room share: the worker itself and the calls
+ * between its parts. Nothing outside src/worker includes this.
+ */
+#ifndef KEEPSOCK_WORKER_INTERNAL_H
+#define KEEPSOCK_WORKER_INTERNAL_H
+
+#include <event2/event.h>
+
+#include "keepsock/arena.h"
+#include "keepsock/buffer.h"
+#include "keepsock/client_protocol.h"
+#include "keepsock/hub.h"
+#include "keepsock/http.h"
+#include "keepsock/ipc_messages.h"
+#include "keepsock/metrics.h"
+#include "keepsock/node_page.h"
+#include "keepsock/passport.h"
+#include "keepsock/redis_command.h"
+#include "keepsock/settings.h"
+#include "worker/connection.h"
+#include "worker/timer_wheel.h"
+
+struct fanout;
+struct redis_subscription;
+struct survey;
+struct redis_publication;
+struct subscribe_pending;
+
+struct listener {
+	struct event *event; /* owned */
+	struct worker *worker;
+	int fd; /* owned */
+	uint16_t port;
+};
+
+struct worker {
+	struct event_base *base;
+	struct settings settings;
+	struct ipc_start start; /* node, slot, Redis endpoint, API key */
+	struct node_page *page;
+	int ipc_fd;
+	struct event *ipc_event;
+	struct listener *listeners; /* owned */
+	size_t listener_count;
+	struct event *accept_again; /* after running out of descriptors */
+
+	struct arena *arena;
+	struct passport_draft draft;
+	struct hub hub;
+	struct fanout *fanout;
+	struct redis_pool *pool;
+	struct redis_subscription *subscription;
+	struct survey *survey;
+
+	struct timer_wheel wheel;
+	struct event *tick;	 /* TIMER_WHEEL_TICK_MS: wheel, loop lag, relief */
+	struct event *turn;	 /* end of a loop turn: scheduled connections, reaping */
+	struct connection *turn_first; /* connections with work left */
+	struct connection *closed;     /* to be freed at the turn's end */
+	uint64_t now_ms;	 /* CLOCK_BOOTTIME, taken at the start of each callback */
+	uint64_t started_ms;
+	uint64_t tick_due_ms;
+	uint64_t lag_us, lag_window_ms, lag_worst_us;
+
+	struct buffer frame;	/* one frame or response being built */
+	struct buffer payload;	/* its payload */
+	struct buffer message;	/* a message or request copied flat */
+	struct buffer decode;	/* decoded strings of the command being served */
+	struct buffer body;	/* a decoded request body */
+	struct buffer scratch;	/* short-lived text: keys, ids */
+	uint8_t *unmasked;	/* ARENA_READ_SCRATCH bytes; owned */
+
+	/* A removal that client_unsubscribe_settle() has yet to follow up. */
+	struct channel *removed_channel;
+	bool removed_presence;
+	struct subscribe_pending *subscribing; /* all of them */
+
+	struct redis_pool_stats seen; /* counted in the metrics already */
+	uint64_t position_check_at;   /* boottime ms of the next walk over the channels */
+	double presence_credit;
+	arena_ref presence_cursor; /* where the presence refresh goes on */
+	uint64_t connection_max;   /* descriptors for clients */
+	uint64_t connection_count;
+	bool stopping;
+	bool ready_sent;
+	uint64_t stop_deadline;
+	int exit_status;
+};
+
+static inline struct passport *connection_passport(const struct connection *c)
+{
+	return arena_at(c->worker->arena, c->passport);
+}
+
+/* Something a connection waits for. Freed by whoever answers; connection is NULL once it closed. */
+struct pending {
+	struct worker *worker;
+	struct connection *connection;
+};
+
+void worker_now(struct worker *w);
+/* Ends the loop once the last connection is gone. */
+void worker_stop_check(struct worker *w);
+
+/* The connection's affinity for the command pool. */
+uint64_t connection_affinity(const struct passport *passport);
+/* Its id as text; the result lies in `out`. */
+struct slice connection_id(const struct passport *passport, char out[37]);
+
+/* --- control.c: the master's requests --- */
+void control_open(struct worker *w);
+/* Tells the master that clients may come. */
+void control_ready(struct worker *w);
+
+/* --- http_session.c --- */
+void http_session_process(struct connection *c);
+/* Answers the request under way and consumes it; goes on with the next one in this loop turn. */
+void http_session_respond(struct connection *c, int status, const char *content_type,
+			  struct slice body, const char *extra_headers);
+
+/* --- websocket_session.c --- */
+/* Serves `length` bytes that lie in the read scratch, the first `kept` of which are in the input
+ * queue too. */
+void websocket_session_process(struct connection *c, size_t kept, size_t length);
+
+/* --- client_session.c --- */
+/* The first waiting message's commands, one at a time, as long as none waits for Redis. */
+void client_session_pump(struct connection *c);
+/* A reply for the command under way: consumes the command in the draft that is open, commits, writes
+ * and goes on. False if the connection is gone. */
+bool client_session_finish(struct connection *c);
+void client_session_append_reply(struct connection *c, const struct client_reply *reply);
+void client_session_append_error(struct connection *c, const struct client_command *command,
+				 uint32_t code);
+/* Called when the connection closes: subscriptions, presence, remembered commands. */
+void client_session_end(struct connection *c);
+void client_session_ping(struct connection *c);
+
+/* --- client_commands.c --- */
+enum command_outcome {
+	COMMAND_DONE,	 /* the draft holds the reply */
+	COMMAND_WAITS,	 /* c->pending is set, the draft is to be dropped */
+	COMMAND_REFUSED, /* close_code is set: disconnect */
+};
+enum command_outcome client_command_execute(struct connection *c,
+					    const struct client_command *command,
+					    uint16_t *close_code);
+
+/* For the callbacks of Redis calls. Answered: the connection, with a draft open, or NULL if it is
+ * gone. Resume: commits the reply in the draft and goes on with the next command; frees `pending`. */
+struct connection *client_command_answered(struct pending *pending);
+void client_command_resume(struct connection *c, struct pending *pending);
+/* As the protocol layer wants them; the result is the caller's to free. */
+struct publication *client_publications(const struct redis_publication *from, size_t count);
+
+/* --- client_subscribe.c --- */
+enum command_outcome client_subscribe(struct connection *c, const struct client_command *command,
+				      uint16_t *close_code);
+enum command_outcome client_unsubscribe(struct connection *c,
+					const struct client_command *command);
+/* After the commit of a subscription's removal: its channel may be empty now, its presence is void. */
+void client_unsubscribe_settle(struct connection *c);
+/* All of the connection's subscriptions, without a word to it. */
+void client_unsubscribe_all(struct connection *c);
+/* The channel's SUBSCRIBE is confirmed, or can't be (Redis went away). */
+void client_subscribe_joined(struct worker *w, struct channel *channel, bool available);
+/* Takes a subscription away and tells the client so. */
+void client_unsubscribe_push(struct connection *c, arena_ref subscription, uint32_t code);
+/* Subscribe commands that waited too long for their channel get error 100. */
+void client_subscribe_expire(struct worker *w);
+/* Positioned subscribers of a channel lost continuity: 2500. */
+void client_subscribe_insufficient(struct worker *w, struct channel *channel);
+void client_subscribe_presence_refresh(struct worker *w);
+void client_subscribe_position_check(struct worker *w);
+
+/* --- http_routes.c, http_api.c, http_files.c --- */
+void http_route(struct connection *c, const struct http_request *request, struct slice body);
+void http_api(struct connection *c, const struct http_request *request, struct slice path,
+	      struct slice body);
+bool http_files_serve(struct connection *c, const struct http_request *request);
+/* NULL: may take clients; otherwise the reason why not. */
+const char *worker_not_ready_reason(const struct worker *w);
+
+#endif

@@ -1,0 +1,74 @@
+/* SPDX-License-Identifier: ISC */
+/*
+ * The read and the write of a socket, see stream.h. Used for client connections
+ * and for the Redis subscription connection alike; it decides nothing.
+ */
+#include "worker/stream.h"
+
+#include <errno.h>
+#include <sys/socket.h>
+#include <sys/uio.h>
+#include <unistd.h>
+
+#include "keepsock/crash_points.h"
+#include "worker/internal.h"
+
+#define WRITE_PIECES 16
+
+static ssize_t write_announced(struct worker *w, arena_ref ref, int fd)
+{
+	struct work_slot *work = &w->arena->header->work;
+	const struct passport *passport = arena_at(w->arena, ref);
+	struct iovec pieces[WRITE_PIECES];
+	struct msghdr message = {.msg_iov = pieces};
+	ssize_t written;
+
+	message.msg_iovlen =
+		(size_t)queue_pieces(w->arena, &passport->out, pieces, WRITE_PIECES);
+	arena_store(&work->syscall, WORK_WORD(WORK_SYSCALL_WRITE, ref));
+	crash_point(CRASH_WRITE_BEFORE);
+	written = sendmsg(fd, &message, MSG_DONTWAIT | MSG_NOSIGNAL);
+	crash_point(CRASH_WRITE_AFTER);
+	return written;
+}
+
+enum stream_result stream_write(struct worker *w, arena_ref ref, int fd, uint64_t *written)
+{
+	const struct passport *passport = arena_at(w->arena, ref);
+	struct work_slot *work = &w->arena->header->work;
+
+	while (queue_length(&passport->out) > 0) {
+		ssize_t n = write_announced(w, ref, fd);
+
+		if (n < 0) {
+			int error = errno;
+
+			arena_store(&work->syscall, 0);
+			if (error == EINTR)
+				continue;
+			return error == EAGAIN || error == ENOBUFS ? STREAM_BLOCKED : STREAM_FAILED;
+		}
+		*written += (uint64_t)n;
+		passport_draft_begin(&w->draft, ref);
+		queue_consume(&w->draft, &w->draft.now.out, (uint64_t)n);
+		arena_commit_add(&w->draft.commit, &work->syscall, 0);
+		passport_draft_commit(&w->draft);
+	}
+	return STREAM_DRAINED;
+}
+
+ssize_t stream_read(struct worker *w, arena_ref ref, int fd, size_t kept)
+{
+	struct work_slot *work = &w->arena->header->work;
+	const struct passport *passport = arena_at(w->arena, ref);
+	ssize_t got;
+
+	arena_store(&work->read_base, queue_end(&passport->in) - kept);
+	arena_store(&work->syscall, WORK_WORD(WORK_SYSCALL_READ, ref));
+	crash_point(CRASH_READ_BEFORE);
+	do {
+		got = read(fd, w->arena->scratch + kept, ARENA_READ_SCRATCH - kept);
+	} while (got < 0 && errno == EINTR);
+	crash_point(CRASH_READ_AFTER);
+	return got;
+}

@@ -1,0 +1,477 @@
+/* SPDX-License-Identifier: ISC */
+/*
+ * The worker process: start, loop, stop. Everything a client does happens in
+ * this process's one thread; what a successor needs is in the arena.
+ */
+#include "keepsock/worker.h"
+
+#include <arpa/inet.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <netinet/tcp.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/resource.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "keepsock/alloc.h"
+#include "keepsock/clock.h"
+#include "keepsock/crash_points.h"
+#include "keepsock/ipc.h"
+#include "keepsock/log.h"
+#include "keepsock/process_title.h"
+#include "worker/fanout.h"
+#include "worker/internal.h"
+#include "worker/redis_subscription.h"
+#include "worker/survey.h"
+
+/* Accepted at most in one callback, so that a flood starves nobody. */
+#define ACCEPTS_PER_TURN 64
+/* Descriptors a worker needs besides its clients. */
+#define DESCRIPTORS_RESERVED 256u
+
+void worker_now(struct worker *w)
+{
+	w->now_ms = clock_boottime_ms();
+}
+
+void worker_stop_check(struct worker *w)
+{
+	if (w->stopping && (w->connection_count == 0 || w->now_ms >= w->stop_deadline))
+		event_base_loopexit(w->base, NULL);
+}
+
+/* --- last words --- */
+
+static struct arena_header *fault_header;
+
+/* Nothing but the signal's number can be said safely: the master reads it. */
+static void on_fault(int number)
+{
+	if (fault_header)
+		atomic_store(&fault_header->fault, (uint64_t)number);
+	signal(number, SIG_DFL);
+	raise(number);
+}
+
+static void watch_faults(struct arena *arena)
+{
+	static char stack[65536];
+	static const int numbers[] = {SIGSEGV, SIGBUS, SIGILL, SIGFPE, SIGABRT};
+	const stack_t own = {.ss_sp = stack, .ss_size = sizeof(stack)};
+	struct sigaction action = {.sa_handler = on_fault, .sa_flags = SA_ONSTACK};
+
+	fault_header = arena->header;
+#ifdef __SANITIZE_ADDRESS__
+	return; /* the sanitizer's own handlers say more */
+#endif
+	sigaltstack(&own, NULL);
+	for (size_t i = 0; i < sizeof(numbers) / sizeof(numbers[0]); i++)
+		sigaction(numbers[i], &action, NULL);
+}
+
+/* --- accepting --- */
+
+static void pause_accepting(struct worker *w, bool pause)
+{
+	static const struct timeval soon = {0, 100000};
+
+	for (size_t i = 0; i < w->listener_count; i++) {
+		if (!w->listeners[i].event)
+			continue;
+		if (pause)
+			event_del(w->listeners[i].event);
+		else
+			event_add(w->listeners[i].event, NULL);
+	}
+	if (pause)
+		event_add(w->accept_again, &soon);
+}
+
+static void on_accept_again(evutil_socket_t fd, short what, void *arg)
+{
+	(void)fd;
+	(void)what;
+	pause_accepting(arg, false);
+}
+
+static void on_accept(evutil_socket_t fd, short what, void *arg)
+{
+	struct listener *listener = arg;
+	struct worker *w = listener->worker;
+
+	(void)what;
+	worker_now(w);
+	for (int i = 0; i < ACCEPTS_PER_TURN; i++) {
+		struct sockaddr_storage peer;
+		socklen_t length = sizeof(peer);
+		int on = 1;
+		int client = accept4((int)fd, (struct sockaddr *)&peer, &length,
+				     SOCK_NONBLOCK | SOCK_CLOEXEC);
+
+		if (client < 0) {
+			if (errno == EMFILE || errno == ENFILE || errno == ENOMEM) {
+				log_warning("accept_paused error=%s",
+					    log_value_str(strerror(errno)));
+				pause_accepting(w, true);
+			}
+			return;
+		}
+		crash_point(CRASH_ACCEPTED);
+		(void)setsockopt(client, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on));
+		/* Urgent data stays in the stream, so that the kernel's counts are ours. */
+		(void)setsockopt(client, SOL_SOCKET, SO_OOBINLINE, &on, sizeof(on));
+		connection_accept(w, client, &peer, listener->port);
+	}
+}
+
+static void open_listeners(struct worker *w, const int *fds, size_t count)
+{
+	w->listeners = xcalloc(count ? count : 1, sizeof(*w->listeners));
+	w->listener_count = count;
+	w->accept_again = evtimer_new(w->base, on_accept_again, w);
+	for (size_t i = 0; i < count; i++) {
+		struct listener *listener = &w->listeners[i];
+		struct sockaddr_storage address;
+		socklen_t length = sizeof(address);
+
+		listener->worker = w;
+		listener->fd = fds[i];
+		if (getsockname(fds[i], (struct sockaddr *)&address, &length) == 0)
+			listener->port = ntohs(address.ss_family == AF_INET6
+						       ? ((struct sockaddr_in6 *)&address)->sin6_port
+						       : ((struct sockaddr_in *)&address)->sin_port);
+		listener->event =
+			event_new(w->base, fds[i], EV_READ | EV_PERSIST, on_accept, listener);
+		event_add(listener->event, NULL);
+	}
+}
+
+/* --- time --- */
+
+static void on_connection_due(struct connection *c)
+{
+	struct worker *w = c->worker;
+	const struct passport *passport = connection_passport(c);
+
+	if (passport->pong_deadline && passport->pong_deadline <= w->now_ms) {
+		/* Whose input we do not read can't answer. */
+		if (!c->paused) {
+			connection_disconnect(c, CLIENT_DISCONNECT_NO_PONG, NULL);
+			return;
+		}
+		connection_draft(c)->now.pong_deadline =
+			w->now_ms + (uint64_t)w->settings.client.pong_timeout;
+		if (!connection_commit(c))
+			return;
+	}
+	if (passport->deadline && passport->deadline <= w->now_ms) {
+		if (passport->state == PASSPORT_STATE_UNAUTHENTICATED)
+			connection_disconnect(c, CLIENT_DISCONNECT_STALE, NULL);
+		else
+			connection_close(c, "time is up");
+		return;
+	}
+	if (passport->ping_at && passport->ping_at <= w->now_ms)
+		client_session_ping(c);
+	else
+		connection_arm(c);
+}
+
+static void measure_lag(struct worker *w)
+{
+	uint64_t lag_us = w->now_ms > w->tick_due_ms ? (w->now_ms - w->tick_due_ms) * 1000 : 0;
+
+	if (lag_us > w->lag_worst_us)
+		w->lag_worst_us = lag_us;
+	if (w->now_ms < w->lag_window_ms)
+		return;
+	metric_set(METRIC_loop_lag_microseconds, w->lag_worst_us);
+	w->lag_worst_us = 0;
+	w->lag_window_ms = w->now_ms + 1000;
+}
+
+static void update_metrics(struct worker *w)
+{
+	struct redis_pool_stats stats;
+
+	redis_pool_stats(w->pool, &stats);
+	metric_add(METRIC_redis_commands_total, stats.sent - w->seen.sent);
+	metric_add(METRIC_redis_command_errors_total,
+		   stats.errors + stats.unavailable - w->seen.errors - w->seen.unavailable);
+	metric_add(METRIC_redis_command_timeouts_total, stats.timeouts - w->seen.timeouts);
+	metric_set(METRIC_redis_command_connections, stats.connected);
+	w->seen = stats;
+	metric_set(METRIC_arena_bytes_used, arena_bytes_used(w->arena));
+	metric_set(METRIC_arena_bytes_cap, arena_bytes_cap(w->arena));
+	metric_set(METRIC_ready, worker_not_ready_reason(w) == NULL);
+}
+
+static void on_tick(evutil_socket_t fd, short what, void *arg)
+{
+	struct worker *w = arg;
+	struct timer_entry *entry;
+
+	(void)fd;
+	(void)what;
+	worker_now(w);
+	measure_lag(w);
+	w->tick_due_ms = w->now_ms + TIMER_WHEEL_TICK_MS;
+	while ((entry = timer_wheel_due(&w->wheel, w->now_ms)))
+		on_connection_due((struct connection *)(void *)((char *)entry -
+								offsetof(struct connection, timer)));
+	client_subscribe_expire(w);
+	client_subscribe_presence_refresh(w);
+	client_subscribe_position_check(w);
+	connection_relieve_arena(w);
+	update_metrics(w);
+	worker_stop_check(w);
+}
+
+/* What the callbacks of this loop turn left for its end. */
+static void on_turn(evutil_socket_t fd, short what, void *arg)
+{
+	struct worker *w = arg;
+
+	(void)fd;
+	(void)what;
+	worker_now(w);
+	while (w->turn_first) {
+		struct connection *c = w->turn_first;
+
+		w->turn_first = c->next_turn;
+		c->in_turn = false;
+		if (c->fd < 0)
+			continue;
+		if (connection_passport(c)->state == PASSPORT_STATE_HTTP)
+			http_session_process(c);
+		else
+			connection_process_input(c);
+	}
+	redis_subscription_settle(w->subscription);
+	connection_reap(w);
+}
+
+/* --- start --- */
+
+static char *read_settings(int fd, struct buffer *text)
+{
+	ssize_t got;
+
+	if (lseek(fd, 0, SEEK_SET) < 0)
+		return NULL;
+	do {
+		got = read(fd, buffer_reserve(text, 65536), 65536);
+		if (got > 0)
+			text->len += (size_t)got;
+	} while (got > 0 || (got < 0 && errno == EINTR));
+	return got < 0 ? NULL : (char *)buffer_cstr(text);
+}
+
+static void take_settings(struct worker *w, int fd)
+{
+	struct buffer text = {0}, error = {0};
+	enum log_level level;
+	enum log_format format;
+	char *config = read_settings(fd, &text);
+
+	if (!config)
+		log_fatal("settings_unreadable error=%s", log_value_str(strerror(errno)));
+	if (settings_parse(config, w->start.config_name, &w->settings, &error) < 0)
+		log_fatal("settings_invalid error=%s", log_value(buffer_slice(&error)));
+	buffer_free(&text);
+	buffer_free(&error);
+	close(fd);
+	if (log_format_parse(w->settings.log.format, &format))
+		log_set_format(format);
+	if (log_set_target(w->settings.log.target) < 0)
+		log_warning("log_target_failed error=%s", log_value_str(strerror(errno)));
+	if (log_level_parse(w->settings.log.level, &level))
+		log_set_level(level);
+}
+
+/* Waits for the master's first message: who we are, and what we work with. */
+static void receive_start(struct worker *w)
+{
+	struct ipc_message *message = xmalloc(sizeof(*message));
+	struct buffer error = {0};
+	struct slice payload;
+	int slot;
+
+	if (ipc_receive(w->ipc_fd, message) != 1 || message->type != IPC_START ||
+	    ipc_message_payload(message, &payload) < 0)
+		log_fatal("start_message_missing");
+	if (ipc_start_decode(payload.data, payload.len, &w->start, &error) < 0)
+		log_fatal("start_message_unreadable error=%s", log_value(buffer_slice(&error)));
+	if (message->nfds != IPC_START_FD_LISTENERS + w->start.listeners)
+		log_fatal("start_message_without_descriptors");
+	slot = (int)w->start.slot;
+	log_init("worker", slot);
+	process_title_set_name("keepsockd");
+	process_title_set("keepsockd: worker %d of %s (%s)", slot, w->start.node,
+			  w->start.config_name);
+	take_settings(w, message->fds[IPC_START_FD_SETTINGS]);
+	w->page = node_page_map(message->fds[IPC_START_FD_NODE_PAGE]);
+	if (!w->page)
+		log_fatal("node_page_failed error=%s", log_value_str(strerror(errno)));
+	close(message->fds[IPC_START_FD_NODE_PAGE]);
+	node_page_reset_gauges(w->page, w->start.slot);
+	node_page_claim_slot(w->page, w->start.slot);
+	open_listeners(w, message->fds + IPC_START_FD_LISTENERS, w->start.listeners);
+	free(message); /* its descriptors are ours now */
+}
+
+static uint64_t client_descriptors(void)
+{
+	struct rlimit limit;
+	uint64_t total, reserve;
+
+	if (getrlimit(RLIMIT_NOFILE, &limit) < 0)
+		return 1024 - DESCRIPTORS_RESERVED;
+	total = limit.rlim_cur;
+	reserve = total / 4 < DESCRIPTORS_RESERVED ? total / 4 : DESCRIPTORS_RESERVED;
+	return total - reserve;
+}
+
+static void make_arena(struct worker *w)
+{
+	const char *error = NULL;
+
+	w->arena = arena_create((uint64_t)w->settings.memory.arena_size, &error);
+	if (!w->arena)
+		log_fatal("arena_failed error=%s", log_value_str(error));
+	watch_faults(w->arena);
+	/* Whoever outlives us holds what a successor needs. */
+	if (ipc_send(w->ipc_fd, IPC_DEPOSIT_ARENA, 0, NULL, 0, &w->arena->fd, 1) < 0)
+		log_fatal("arena_deposit_failed error=%s", log_value_str(strerror(errno)));
+	passport_draft_init(&w->draft, w->arena);
+	hub_init(&w->hub, w->arena);
+	w->unmasked = xmalloc(ARENA_READ_SCRATCH);
+}
+
+static void connect_redis(struct worker *w)
+{
+	const struct ipc_redis *redis = &w->start.redis;
+	const struct redis_endpoint endpoint = {redis->host, redis->port, redis->user,
+						redis->password, redis->db};
+	const struct redis_pool_options options = {
+		.size = (unsigned)w->settings.redis.pool_size,
+		.command_timeout_ms = (unsigned)w->settings.redis.command_timeout,
+		.connect_timeout_ms = (unsigned)w->settings.redis.connect_timeout,
+		.reconnect_max_delay_ms = (unsigned)w->settings.redis.reconnect_max_delay,
+	};
+
+	w->pool = redis_pool_create(w->base, &endpoint, &options, NULL, NULL);
+	w->fanout = fanout_create(w);
+	w->subscription = redis_subscription_create(w);
+	w->survey = survey_create(w);
+}
+
+static void worker_start(struct worker *w)
+{
+	static const struct timeval tick = {0, TIMER_WHEEL_TICK_MS * 1000};
+
+	receive_start(w);
+	worker_now(w);
+	w->started_ms = w->now_ms;
+	w->connection_max = client_descriptors();
+	timer_wheel_init(&w->wheel, w->now_ms);
+	make_arena(w);
+	w->turn = evtimer_new(w->base, on_turn, w);
+	w->tick = event_new(w->base, -1, EV_PERSIST, on_tick, w);
+	event_add(w->tick, &tick);
+	w->tick_due_ms = w->now_ms + TIMER_WHEEL_TICK_MS;
+	connect_redis(w);
+	control_open(w);
+	log_info("worker_started pid=%d arena_cap=%llu", (int)getpid(),
+		 (unsigned long long)arena_bytes_cap(w->arena));
+}
+
+/* --- stop --- */
+
+static void close_everything(struct worker *w)
+{
+	arena_ref ref = 0;
+
+	while ((ref = arena_record_next(w->arena, ARENA_PASSPORT, ref))) {
+		const struct passport *passport = arena_at(w->arena, ref);
+
+		if (passport->magic == PASSPORT_MAGIC && passport->kind == PASSPORT_CLIENT)
+			connection_close(connection_at(w, ref), "stopping");
+	}
+	while (w->closed) {
+		struct connection *c = w->closed;
+
+		w->closed = c->next_closed;
+		c->next_closed = NULL;
+	}
+}
+
+static void worker_free(struct worker *w)
+{
+	close_everything(w);
+	survey_free(w->survey);
+	redis_pool_destroy(w->pool);
+	redis_subscription_free(w->subscription);
+	fanout_free(w->fanout);
+	hub_free(&w->hub);
+	passport_draft_free(&w->draft);
+	arena_destroy(w->arena);
+	for (size_t i = 0; i < w->listener_count; i++) {
+		if (w->listeners[i].event)
+			event_free(w->listeners[i].event);
+		if (w->listeners[i].fd >= 0)
+			close(w->listeners[i].fd);
+	}
+	free(w->listeners);
+	event_free(w->accept_again);
+	event_free(w->turn);
+	event_free(w->tick);
+	event_free(w->ipc_event);
+	event_base_free(w->base);
+	node_page_claim_slot(NULL, 0);
+	node_page_unmap(w->page);
+	settings_free(&w->settings);
+	ipc_start_free(&w->start);
+	for (size_t i = 0; i < 6; i++) {
+		struct buffer *buffers[] = {&w->frame,	&w->payload, &w->message,
+					    &w->decode, &w->body,    &w->scratch};
+
+		buffer_free(buffers[i]);
+	}
+	free(w->unmasked);
+	/* The pair stays open until the process is gone: its end is how the master learns of that. */
+}
+
+int worker_main(int ipc_fd, int argc, char **argv)
+{
+	struct worker *w = xcalloc(1, sizeof(*w));
+	struct event_config *config = event_config_new();
+	int status;
+
+	(void)argc;
+	(void)argv;
+	signal(SIGPIPE, SIG_IGN);
+	/* The master decides when we stop: a terminal's Ctrl-C reaches the whole group. */
+	signal(SIGINT, SIG_IGN);
+	signal(SIGTERM, SIG_IGN);
+	signal(SIGHUP, SIG_IGN);
+	w->ipc_fd = ipc_fd;
+	event_config_set_flag(config, EVENT_BASE_FLAG_NOLOCK);
+	w->base = event_base_new_with_config(config);
+	event_config_free(config);
+	if (!w->base)
+		log_fatal("event_base_failed");
+	worker_start(w);
+	event_base_dispatch(w->base);
+	status = w->exit_status;
+	log_info("worker_stopped connections_left=%llu", (unsigned long long)w->connection_count);
+	worker_free(w);
+	free(w);
+	libevent_global_shutdown();
+	return status;
+}

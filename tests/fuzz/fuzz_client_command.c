@@ -1,0 +1,170 @@
+/* SPDX-License-Identifier: ISC */
+/*
+ * Any bytes as a transport message of the client protocol: split, decoded twice,
+ * and what comes out is checked against the invariants that the worker relies on,
+ * then sent back through the encoders, whose output has to be one line of JSON.
+ *
+ *	clang -std=gnu11 -D_GNU_SOURCE -g -O1 -Iinclude \
+ *		-fsanitize=fuzzer,address,undefined -fno-sanitize-recover=all \
+ *		-o fuzz_client_command tests/fuzz/fuzz_client_command.c \
+ *		$(find src/protocol -name "*.c") src/base/buffer.c src/base/alloc.c
+ *	./fuzz_client_command -max_len=4096 tests/fuzz/corpus/client_command
+ */
+#include <stdlib.h>
+
+#include "keepsock/channel_name.h"
+#include "keepsock/client_protocol.h"
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
+
+static void check(bool holds)
+{
+	if (!holds)
+		abort();
+}
+
+static bool lies_in(struct slice part, const char *start, size_t len)
+{
+	return part.len == 0 || (part.data >= start && part.data + part.len <= start + len);
+}
+
+static void check_text(struct slice text, struct slice raw, const struct buffer *scratch)
+{
+	check(lies_in(text, raw.data, raw.len) || lies_in(text, scratch->data, scratch->len));
+}
+
+static void check_raw(struct slice value, struct slice raw)
+{
+	check(lies_in(value, raw.data, raw.len));
+	check(value.len == 0 || json_validate(value));
+	check(value.len == 0 || json_kind_of(value) != JSON_KIND_NULL);
+}
+
+static void check_command(const struct client_command *c, struct slice raw,
+			  const struct buffer *scratch)
+{
+	check(json_validate(raw));
+	check(c->method > CLIENT_METHOD_UNKNOWN && c->method < CLIENT_METHOD_COUNT);
+	check(c->method == CLIENT_METHOD_PONG ? c->id == 0
+					      : c->id != 0 || c->method == CLIENT_METHOD_SEND);
+	check(c->method != CLIENT_METHOD_SUBSCRIBE || c->channel.len > 0);
+	check_text(c->channel, raw, scratch);
+	check_text(c->token, raw, scratch);
+	check_text(c->name, raw, scratch);
+	check_text(c->version, raw, scratch);
+	check_text(c->rpc_method, raw, scratch);
+	check_text(c->epoch, raw, scratch);
+	check_text(c->delta, raw, scratch);
+	check_text(c->since.epoch, raw, scratch);
+	check_raw(c->data, raw);
+	check_raw(c->subs, raw);
+	check_raw(c->headers, raw);
+	check_raw(c->tf, raw);
+}
+
+static void check_subs(const struct client_command *c)
+{
+	struct json_walk it;
+	struct client_sub sub;
+	struct buffer scratch;
+
+	if (c->subs.len == 0)
+		return;
+	buffer_init(&scratch);
+	json_object_begin(&it, c->subs);
+	while (client_sub_next(&it, &scratch, &sub)) {
+		check_text(sub.channel, c->subs, &scratch);
+		check_text(sub.epoch, c->subs, &scratch);
+		check_text(sub.delta, c->subs, &scratch);
+	}
+	check(json_walk_ok(&it));
+	buffer_free(&scratch);
+}
+
+static void check_line(struct buffer *out)
+{
+	check(json_validate(buffer_slice(out)));
+	check(memchr(out->data, '\n', out->len) == NULL);
+	buffer_reset(out);
+}
+
+/* True if data may stand six levels down, as in the messages below, and still be valid. */
+static bool is_shallow(struct slice data)
+{
+	struct buffer text;
+
+	if (data.len == 0)
+		return true;
+	buffer_init(&text);
+	buffer_append_str(&text, "[[[[[[");
+	buffer_append_slice(&text, data);
+	buffer_append_str(&text, "]]]]]]");
+	bool shallow = json_validate(buffer_slice(&text));
+	buffer_free(&text);
+	return shallow;
+}
+
+static void check_encoders(const struct client_command *c)
+{
+	struct buffer out, info;
+	struct client_reply reply = {.id = c->id, .method = CLIENT_METHOD_CONNECT};
+	struct client_push push = {.kind = CLIENT_PUSH_PUBLICATION, .channel = c->channel};
+
+	buffer_init(&out);
+	buffer_init(&info);
+	client_info_encode(&info, c->token, c->name, c->data, c->headers);
+	reply.connect.client = c->name;
+	reply.connect.data = c->data;
+	json_codec.encode_reply(&out, &reply);
+	check_line(&out);
+	reply.error = (struct client_error){CLIENT_ERROR_INTERNAL, c->token, false};
+	json_codec.encode_reply(&out, &reply);
+	check_line(&out);
+	push.publication.data = c->data;
+	push.publication.info = buffer_slice(&info);
+	push.publication.tags = c->headers;
+	push.publication.offset = c->offset;
+	push.publication.epoch = c->epoch;
+	json_codec.encode_push(&out, &push);
+	check_line(&out);
+	buffer_free(&info);
+	buffer_free(&out);
+}
+
+static void check_one(struct slice raw)
+{
+	struct buffer scratch, again_scratch;
+	struct client_command command, again;
+
+	buffer_init(&scratch);
+	buffer_init(&again_scratch);
+	enum client_decode_result result = json_codec.decode(raw, &scratch, &command);
+	check(json_codec.decode(raw, &again_scratch, &again) == result);
+	if (result == CLIENT_DECODE_OK) {
+		check(command.method == again.method && command.id == again.id &&
+		      slice_equal(command.channel, again.channel));
+		check_command(&command, raw, &scratch);
+		check_subs(&command);
+		if (is_shallow(command.data))
+			check_encoders(&command);
+		channel_name_check(command.channel, 255);
+	}
+	buffer_free(&scratch);
+	buffer_free(&again_scratch);
+}
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
+{
+	struct slice message = slice_from(data, size);
+	struct slice command;
+	size_t total = 0, lines = 0;
+
+	while (json_codec.next_command(&message, &command)) {
+		check_one(command);
+		total += command.len + 1;
+		lines++;
+	}
+	/* Every byte belongs to a command or is a line feed between two, or the last one. */
+	check(lines > 0 && (total == size + 1 || total == size));
+	return 0;
+}

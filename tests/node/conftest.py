@@ -1,0 +1,127 @@
+# SPDX-License-Identifier: ISC
+"""Fixtures of the node tests: nodes, Redis servers, and a guard against a test that hangs."""
+
+import faulthandler
+import itertools
+import os
+import random
+import signal
+import sys
+
+import pytest
+
+from client import Client
+from keepsock import Keepsock, Redis, keepsockd
+
+HANG_AFTER = 300
+CHANNEL_NUMBERS = itertools.count(1)
+
+
+def pytest_addoption(parser):
+    parser.addoption("--long", action="store_true", help="run the long campaigns too")
+    parser.addoption("--seed", type=int, default=None, help="seed of the randomized tests")
+
+
+def pytest_sessionstart():
+    if not os.access(keepsockd(), os.X_OK):
+        pytest.exit(f"{keepsockd()} is missing: build it, or name another one in KEEPSOCKD", 1)
+
+
+@pytest.fixture(autouse=True)
+def _guard_against_hanging(request):
+    """Ends a test that never comes to an end; --long campaigns set their own limits."""
+    def on_alarm(*_):
+        faulthandler.dump_traceback(file=sys.stderr)
+        raise AssertionError(f"hangs for {HANG_AFTER} s")
+
+    if request.config.getoption("--long"):
+        yield
+        return
+    previous = signal.signal(signal.SIGALRM, on_alarm)
+    signal.alarm(HANG_AFTER)
+    yield
+    signal.alarm(0)
+    signal.signal(signal.SIGALRM, previous)
+
+
+@pytest.fixture
+def rng(request):
+    """A random generator whose seed is printed when the test fails."""
+    seed = request.config.getoption("--seed")
+    seed = random.randrange(2**32) if seed is None else seed
+    print(f"seed {seed}: repeat with --seed {seed}")
+    return random.Random(seed)
+
+
+def _end(nodes):
+    failures = []
+    for node in nodes:
+        try:
+            node.stop()
+        except AssertionError as failure:
+            failures.append(str(failure))
+        if not failures:
+            node.remove()
+    assert not failures, "\n".join(failures)
+
+
+@pytest.fixture
+def make_node():
+    """A function that makes a node with setting overrides; it is stopped and judged at the end."""
+    nodes = []
+
+    def make(**overrides):
+        nodes.append(Keepsock(**overrides))
+        return nodes[-1]
+
+    yield make
+    _end(nodes)
+
+
+@pytest.fixture
+def start_node(make_node):
+    """The same, started and ready."""
+    return lambda **overrides: make_node(**overrides).start()
+
+
+@pytest.fixture(scope="module")
+def node():
+    """One started node with default overrides, shared by the tests of a file."""
+    shared = Keepsock()
+    try:
+        yield shared.start()
+    finally:
+        _end([shared])
+
+
+@pytest.fixture
+def redis():
+    server = Redis().start()
+    yield server
+    server.stop()
+
+
+@pytest.fixture
+def make_client():
+    """A function that connects clients to a node; they are cut at the end of the test."""
+    clients = []
+
+    def make(node, **options):
+        clients.append(Client(node.port, **options))
+        return clients[-1]
+
+    yield make
+    for client in clients:
+        client.cut()
+
+
+@pytest.fixture
+def client(node, make_client):
+    """A connected client of the shared node."""
+    return make_client(node)
+
+
+@pytest.fixture
+def channel(request):
+    """A channel name no other test of the shared node uses."""
+    return f"{request.node.originalname}-{next(CHANNEL_NUMBERS)}"[-100:]

@@ -1,0 +1,161 @@
+# SPDX-License-Identifier: ISC
+"""Configuration: `-t`, errors that name file and line, and documents made from the settings table."""
+
+import re
+import socket
+import subprocess
+
+import pytest
+
+from keepsock import ROOT, free_port, keepsockd
+from wire import http
+
+
+def run(*arguments):
+    return subprocess.run([keepsockd(), *arguments], capture_output=True, text=True, timeout=20)
+
+
+def check(tmp_path, text):
+    """`keepsockd -t` on this configuration."""
+    path = tmp_path / "keepsock.conf"
+    path.write_text(text)
+    return run("-t", "-c", str(path))
+
+
+GOOD = """# A comment.
+node = { name = "a"; run_dir = "run"; state_dir = "state"; workers = 1; };
+listeners = ( { address = "127.0.0.1"; port = 8000; }, { address = "::1"; port = 8001; } );
+client : { ping_interval = "30s"; pong_timeout = 5000; stale_close_delay = "500ms"; };
+channel : { history_size = 10; history_ttl = "2h"; force_recovery = true; };
+websocket : { allowed_origins = [ "https://a.example", "https://*.b.example" ]; };
+"""
+
+
+def test_good_file(tmp_path):
+    result = check(tmp_path, GOOD)
+    assert result.returncode == 0, result.stderr
+
+
+def test_empty_file_means_defaults(tmp_path):
+    assert check(tmp_path, "").returncode == 0
+
+
+BAD = {
+    "unknown group": ('nodes = { name = "a"; };', "nodes"),
+    "unknown key": ('node = { nam = "a"; };', "nam"),
+    "unknown key on top": ('workers = 3;', "workers"),
+    "string for a number": ('node = { workers = "two"; };', "workers"),
+    "number for a string": ('node = { name = 5; };', "name"),
+    "number for a boolean": ('client = { insecure = 1; };', "insecure"),
+    "float for a number": ('node = { workers = 1.5; };', "workers"),
+    "value for a group": ('node = "a";', "node"),
+    "string for a list": ('websocket = { allowed_origins = "*"; };', "allowed_origins"),
+    "list with a number": ('websocket = { allowed_origins = [ 1 ]; };', "allowed_origins"),
+    "too large": ('node = { workers = 65; };', "workers"),
+    "negative": ('node = { workers = -1; };', "workers"),
+    "empty name": ('node = { name = ""; };', "name"),
+    "name with a space": ('node = { name = "a b"; };', "name"),
+    "name too long": ('node = { name = "' + "a" * 33 + '"; };', "name"),
+    "duration with an unknown unit": ('client = { ping_interval = "25 parsecs"; };',
+                                      "ping_interval"),
+    "negative duration": ('client = { ping_interval = "-5s"; };', "ping_interval"),
+    "port 0": ('listeners = ( { address = "127.0.0.1"; port = 0; } );', "port"),
+    "port too large": ('listeners = ( { address = "127.0.0.1"; port = 65536; } );', "port"),
+    "listener is no group": ('listeners = ( "127.0.0.1:8000" );', "listeners"),
+    "unknown key of a listener": ('listeners = ( { addres = "127.0.0.1"; } );', "addres"),
+    "address is none": ('listeners = ( { address = "nowhere"; port = 8000; } );', "address"),
+    "unknown log level": ('log = { level = "loud"; };', "level"),
+    "unknown log target": ('log = { target = "printer"; };', "target"),
+    "history without time": ('channel = { history_size = 10; };', "history_ttl"),
+    "history without size": ('channel = { history_ttl = "1m"; };', "history_size"),
+    "recovery without history": ('channel = { force_recovery = true; };', "force_recovery"),
+    "pong not shorter than ping": ('client = { ping_interval = "5s"; pong_timeout = "5s"; };',
+                                   "pong_timeout"),
+    "history outlives its position": ('channel = { history_size = 1; history_ttl = "2h"; '
+                                      'history_meta_ttl = "1h"; };', "history_meta_ttl"),
+    "redis is no URL": ('redis = { server = "localhost"; };', "server"),
+    "admin mode is not octal": ('admin = { mode = "0999"; };', "mode"),
+    "syntax": ('node = { name = "a" ', ""),
+    "twice": ('node = { workers = 1; workers = 2; };', "duplicate"),
+}
+
+
+@pytest.mark.parametrize("text, word", BAD.values(), ids=BAD.keys())
+def test_mistakes_are_told_with_file_and_line(tmp_path, text, word):
+    """The mistake sits on line 3; a syntax error may show itself only at the end."""
+    result = check(tmp_path, "# first\n\n" + text + "\n")
+    assert result.returncode == 1, result
+    place = re.search(r"keepsock\.conf:(\d+): (.+)", result.stderr)
+    assert place, result.stderr
+    assert place.group(1) == "3" or not word
+    assert word in place.group(2), result.stderr
+
+
+def test_each_mistake_is_found_on_its_own_line(tmp_path):
+    lines = GOOD.splitlines()
+    lines[3] = 'client : { ping_interval = "30s"; pong_timeout = "40s"; };'
+    assert "keepsock.conf:4:" in check(tmp_path, "\n".join(lines)).stderr
+
+
+def test_missing_file(tmp_path):
+    result = run("-t", "-c", str(tmp_path / "none.conf"))
+    assert result.returncode == 1 and "none.conf" in result.stderr
+
+
+def test_unknown_option_and_version():
+    assert run("--no-such-option").returncode != 0
+    version = run("-V")
+    assert version.returncode == 0 and re.search(r"keepsock\S* \d", version.stdout)
+
+
+def test_bad_file_is_refused_at_start_too(tmp_path):
+    path = tmp_path / "keepsock.conf"
+    path.write_text("node = { nam = 1; };\n")
+    result = run("-c", str(path))
+    assert result.returncode == 1 and "keepsock.conf:1:" in result.stderr
+
+
+@pytest.mark.parametrize("option, path", [("--print-config-man", "docs/keepsock.conf.5.md"),
+                                          ("--print-default-config", "etc/keepsock.conf")])
+def test_documents_are_those_of_the_table(option, path):
+    assert run(option).stdout == (ROOT / path).read_text(), f"regenerate {path}"
+
+
+def test_documented_defaults_are_accepted(tmp_path):
+    assert check(tmp_path, run("--print-default-config").stdout).returncode == 0
+
+
+def test_default_file_with_every_line_active(tmp_path):
+    """Every commented default is itself a valid setting."""
+    text = re.sub(r"^(\s*)#(\w+ = .*;)$", r"\1\2", run("--print-default-config").stdout,
+                  flags=re.MULTILINE)
+    result = check(tmp_path, text)
+    assert result.returncode == 0, result.stderr
+
+
+# What only a start can find
+
+def test_address_in_use_is_told(make_node):
+    port = free_port()
+    with socket.socket() as other:
+        other.bind(("127.0.0.1", port))
+        other.listen()
+        node = make_node(listeners=[{"address": "127.0.0.1", "port": port}]).launch()
+        assert node.wait() == 1
+        assert str(port) in node.log() and "in use" in node.log().lower()
+
+
+def test_key_file_that_is_missing_or_open_to_others(make_node):
+    node = make_node(http_api={"key_file": "no-such-file"}).launch()
+    assert node.wait() == 1 and "no-such-file" in node.log()
+    node = make_node()
+    node.key_path.chmod(0o644)
+    node.launch()
+    assert node.wait() == 1 and "api-key" in node.log()
+
+
+def test_several_listeners(start_node):
+    second = free_port()
+    start_node(listeners=[{"address": "127.0.0.1", "port": free_port()},
+                          {"address": "127.0.0.1", "port": second}])
+    assert http(second, "GET", "/health").status == 200

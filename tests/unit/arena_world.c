@@ -1,0 +1,174 @@
+/* SPDX-License-Identifier: ISC */
+/*
+ * Building blocks of the tests that work on an arena, see arena_world.h.
+ */
+#include <setjmp.h>
+#include <signal.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/resource.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+
+#include "arena_world.h"
+#include "keepsock/alloc.h"
+
+struct world *world_new(uint64_t arena_size)
+{
+	struct world *world = xcalloc(1, sizeof(*world));
+	const char *error = NULL;
+
+	world->arena = arena_create(arena_size, &error);
+	if (!world->arena)
+		fail_msg("arena_create: %s", error);
+	passport_draft_init(&world->draft, world->arena);
+	hub_init(&world->hub, world->arena);
+	return world;
+}
+
+void world_free(struct world *world)
+{
+	hub_free(&world->hub);
+	passport_draft_free(&world->draft);
+	arena_destroy(world->arena);
+	free(world);
+}
+
+int world_setup(void **state)
+{
+	*state = world_new(4 * MIB);
+	return 0;
+}
+
+int world_teardown(void **state)
+{
+	world_free(*state);
+	return 0;
+}
+
+struct passport *world_passport_at(struct world *world, arena_ref passport)
+{
+	return arena_at(world->arena, passport);
+}
+
+arena_ref world_passport(struct world *world)
+{
+	arena_ref ref = arena_record_alloc(world->arena, ARENA_PASSPORT);
+	struct passport fresh = {
+		.magic = PASSPORT_MAGIC,
+		.version = PASSPORT_VERSION,
+		.kind = PASSPORT_CLIENT,
+		.state = PASSPORT_STATE_CONNECTED,
+		.generation = world->arena->header->generation + 1,
+	};
+
+	assert_int_not_equal(ref, 0);
+	arena_store(&world->arena->header->generation, fresh.generation);
+	memcpy(arena_at(world->arena, ref), &fresh, sizeof(fresh));
+	return ref;
+}
+
+void world_passport_free(struct world *world, arena_ref passport)
+{
+	struct passport *now = &world->draft.now;
+
+	passport_draft_begin(&world->draft, passport);
+	assert_int_equal(now->subscriptions, 0);
+	queue_consume(&world->draft, &now->in, UINT64_MAX);
+	queue_consume(&world->draft, &now->messages, UINT64_MAX);
+	queue_consume(&world->draft, &now->out, UINT64_MAX);
+	if (now->identity)
+		passport_draft_release(&world->draft, now->identity);
+	now->magic = 0;
+	assert_true(passport_draft_commit(&world->draft));
+	arena_record_free(world->arena, passport);
+}
+
+void world_append(struct world *world, arena_ref passport, size_t queue_offset, const void *data,
+		  size_t length)
+{
+	char *now = (char *)&world->draft.now;
+
+	passport_draft_begin(&world->draft, passport);
+	queue_append(&world->draft, (struct stream_queue *)(void *)(now + queue_offset), data,
+		     length);
+	assert_true(passport_draft_commit(&world->draft));
+}
+
+arena_ref world_subscribe(struct world *world, arena_ref passport, struct channel *channel)
+{
+	arena_ref ref;
+
+	passport_draft_begin(&world->draft, passport);
+	ref = hub_subscription_add(&world->hub, &world->draft, channel, 0, 0);
+	assert_int_not_equal(ref, 0);
+	assert_true(passport_draft_commit(&world->draft));
+	hub_subscription_counted(&world->hub, 1);
+	return ref;
+}
+
+void world_unsubscribe(struct world *world, arena_ref passport, struct channel *channel,
+		       bool fanning_out)
+{
+	arena_ref ref = hub_subscription_find(&world->hub, world_passport_at(world, passport),
+					      channel);
+
+	assert_int_not_equal(ref, 0);
+	passport_draft_begin(&world->draft, passport);
+	hub_subscription_remove(&world->hub, &world->draft, ref, fanning_out);
+	assert_true(passport_draft_commit(&world->draft));
+	hub_subscription_counted(&world->hub, -1);
+}
+
+struct arena_census world_check(const struct world *world)
+{
+	struct buffer report = {0};
+	struct arena_census census = arena_check(world->arena, &report);
+
+	if (census.violations)
+		fail_msg("%s", buffer_cstr(&report));
+	buffer_free(&report);
+	return census;
+}
+
+arena_ref world_exhaust(struct world *world, size_t payload)
+{
+	arena_ref list = 0, ref;
+
+	while ((ref = arena_chunk_alloc(world->arena, payload)) != 0) {
+		arena_chunk_at(world->arena, ref)->next = list;
+		list = ref;
+	}
+	return list;
+}
+
+void world_release(struct world *world, arena_ref list)
+{
+	while (list) {
+		arena_ref next = arena_chunk_at(world->arena, list)->next;
+
+		arena_chunk_free(world->arena, list);
+		list = next;
+	}
+}
+
+bool world_aborts(void (*call)(void *context), void *context)
+{
+	static const struct rlimit no_core = {0, 0};
+	pid_t child = fork();
+	int status = 0;
+
+	if (child == 0) {
+		setrlimit(RLIMIT_CORE, &no_core);
+		signal(SIGABRT, SIG_DFL);
+		call(context);
+		_exit(0);
+	}
+	assert_true(child > 0);
+	assert_int_equal(waitpid(child, &status, 0), child);
+	return WIFSIGNALED(status) && WTERMSIG(status) == SIGABRT;
+}

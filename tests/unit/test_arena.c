@@ -1,0 +1,685 @@
+/* SPDX-License-Identifier: ISC */
+/*
+ * The arena: pages and their classes, growth up to the cap, and the commit with
+ * its redo after an interruption at any point.
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <setjmp.h>
+#include <signal.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+
+#include "arena_world.h"
+#include "keepsock/alloc.h"
+#include "keepsock/crash_points.h"
+
+#define PAGES_KEPT 64u /* free pages that stay backed */
+
+static uint64_t bytes_backed(const struct arena *arena)
+{
+	struct stat st;
+
+	assert_int_equal(fstat(arena->fd, &st), 0);
+	return (uint64_t)st.st_blocks * 512;
+}
+
+/* --- creating --- */
+
+static void test_header_of_a_new_arena(void **state)
+{
+	struct arena *arena = ((struct world *)*state)->arena;
+	const struct arena_header *header = arena->header;
+	uint64_t owner = atomic_load(&header->owner);
+
+	assert_int_equal(header->magic, ARENA_MAGIC);
+	assert_int_equal(header->layout_version, ARENA_LAYOUT_VERSION);
+	assert_int_equal(header->page_count, 4 * MIB / ARENA_PAGE_SIZE);
+	assert_int_equal(owner >> 32, ARENA_OWNER_RUNNING);
+	assert_int_equal((uint32_t)owner, getpid());
+	assert_int_equal(atomic_load(&header->fault), 0);
+	assert_int_equal(header->work.redo_count, 0);
+	assert_int_equal(arena_bytes_cap(arena), 4 * MIB);
+	for (uint32_t page = 0; page < header->page_count; page++)
+		assert_int_equal(atomic_load(&header->page_class[page]),
+				 page < arena->first_page ? ARENA_RESERVED : ARENA_FREE);
+	/* The scratch lies between header and first page. */
+	assert_true(arena->scratch + ARENA_READ_SCRATCH ==
+		    (uint8_t *)header + (size_t)arena->first_page * ARENA_PAGE_SIZE);
+}
+
+static void test_file_can_neither_shrink_nor_grow(void **state)
+{
+	struct arena *arena = ((struct world *)*state)->arena;
+
+	assert_int_equal(ftruncate(arena->fd, 2 * MIB), -1);
+	assert_int_equal(errno, EPERM);
+	assert_int_equal(ftruncate(arena->fd, 8 * MIB), -1);
+	assert_int_equal(fcntl(arena->fd, F_ADD_SEALS, F_SEAL_WRITE), -1);
+	assert_int_equal(fcntl(arena->fd, F_GETFD) & FD_CLOEXEC, FD_CLOEXEC);
+}
+
+static void test_too_small_a_cap_is_refused(void **state)
+{
+	const char *error = NULL;
+
+	(void)state;
+	assert_null(arena_create(4 * MIB - 1, &error));
+	assert_non_null(error);
+	assert_null(arena_create(0, &error));
+}
+
+static void test_cap_is_rounded_down_to_pages(void **state)
+{
+	const char *error = NULL;
+	struct arena *arena = arena_create(4 * MIB + ARENA_PAGE_SIZE + 1, &error);
+
+	(void)state;
+	assert_non_null(arena);
+	assert_int_equal(arena_bytes_cap(arena), 4 * MIB + ARENA_PAGE_SIZE);
+	arena_destroy(arena);
+}
+
+/* --- classes --- */
+
+static void test_chunk_gets_the_smallest_class_that_holds_it(void **state)
+{
+	struct arena *arena = ((struct world *)*state)->arena;
+	const size_t overhead = sizeof(struct arena_chunk);
+
+	for (enum arena_class class = ARENA_CHUNK_64; class <= ARENA_CHUNK_64K; class++) {
+		size_t size = arena_class_size(class);
+		arena_ref largest = arena_chunk_alloc(arena, size - overhead);
+		arena_ref next = arena_chunk_alloc(arena, size - overhead + 1);
+
+		assert_int_equal(arena_class_of(arena, largest), class);
+		assert_int_equal(arena_chunk_capacity(arena, largest), size - overhead);
+		assert_int_equal((size_t)largest * ARENA_REF_SIZE % size, 0);
+		assert_int_equal(arena_class_of(arena, next),
+				 class < ARENA_CHUNK_64K ? class + 1 : ARENA_CHUNK_64K);
+	}
+	assert_int_equal(arena_class_of(arena, arena_chunk_alloc(arena, 0)), ARENA_CHUNK_64);
+	assert_int_equal(arena_class_of(arena, arena_chunk_alloc(arena, 100 * MIB)),
+			 ARENA_CHUNK_64K);
+}
+
+static void test_new_chunk_is_blank(void **state)
+{
+	struct arena *arena = ((struct world *)*state)->arena;
+
+	for (int round = 0; round < 3; round++) {
+		arena_ref ref = arena_chunk_alloc(arena, 100);
+		struct arena_chunk *chunk = arena_chunk_at(arena, ref);
+
+		assert_int_equal(chunk->next, 0);
+		assert_int_equal(chunk->used, 0);
+		assert_int_equal(chunk->base, 0);
+		memset(chunk, 0xff, 128);
+		arena_chunk_free(arena, ref);
+	}
+}
+
+static void test_refs_and_addresses_convert(void **state)
+{
+	struct arena *arena = ((struct world *)*state)->arena;
+	arena_ref ref = arena_chunk_alloc(arena, 3000);
+
+	assert_int_equal(arena_ref_of(arena, arena_at(arena, ref)), ref);
+	assert_ptr_equal(arena_at(arena, ref), arena_chunk_at(arena, ref));
+}
+
+static void test_record_pages_start_as_zeros(void **state)
+{
+	struct world *world = *state;
+	struct arena *arena = world->arena;
+	static const uint8_t zeros[256];
+	arena_ref list = 0;
+
+	/* Dirty every page first. */
+	list = world_exhaust(world, 60000);
+	for (arena_ref ref = list; ref; ref = arena_chunk_at(arena, ref)->next)
+		memset(arena_chunk_at(arena, ref)->data, 0xff, arena_chunk_capacity(arena, ref));
+	world_release(world, list);
+	for (int i = 0; i < 600; i++) {
+		arena_ref ref = arena_record_alloc(arena, ARENA_PASSPORT);
+		arena_ref channel = arena_record_alloc(arena, ARENA_CHANNEL);
+
+		/* The free list's link is in bytes 16 to 19: what tells of use is elsewhere. */
+		assert_memory_equal(arena_at(arena, ref), zeros, 16);
+		assert_memory_equal((uint8_t *)arena_at(arena, ref) + 20, zeros, 236);
+		assert_memory_equal(arena_at(arena, channel), zeros, 16);
+		assert_memory_equal((uint8_t *)arena_at(arena, channel) + 20, zeros, 108);
+	}
+}
+
+static void test_records_are_walked_in_order(void **state)
+{
+	struct arena *arena = ((struct world *)*state)->arena;
+	arena_ref ref = 0, previous = 0;
+	uint64_t walked = 0;
+
+	assert_int_equal(arena_record_next(arena, ARENA_PASSPORT, 0), 0);
+	for (int i = 0; i < 300; i++) {
+		assert_int_not_equal(arena_record_alloc(arena, ARENA_PASSPORT), 0);
+		assert_int_not_equal(arena_chunk_alloc(arena, 2000), 0);
+	}
+	while ((ref = arena_record_next(arena, ARENA_PASSPORT, previous))) {
+		assert_true(ref > previous);
+		assert_int_equal(arena_class_of(arena, ref), ARENA_PASSPORT);
+		previous = ref;
+		walked++;
+	}
+	assert_int_equal(walked, 512); /* two pages of 256 */
+	assert_int_equal(walked, arena_records(arena, ARENA_PASSPORT));
+	assert_int_equal(arena_records(arena, ARENA_CHANNEL), 0);
+}
+
+static void test_companions_belong_to_their_record(void **state)
+{
+	struct arena *arena = ((struct world *)*state)->arena;
+	arena_ref refs[300];
+
+	for (uint32_t i = 0; i < 300; i++) {
+		uint32_t *companion;
+
+		refs[i] = arena_record_alloc(arena, ARENA_PASSPORT);
+		companion = arena_companion(arena, refs[i], 24);
+		assert_int_equal(*companion, 0);
+		*companion = i + 1;
+	}
+	for (uint32_t i = 0; i < 300; i++) {
+		assert_int_equal(*(uint32_t *)arena_companion(arena, refs[i], 24), i + 1);
+		arena_record_free(arena, refs[i]);
+	}
+}
+
+/* --- allocating and freeing --- */
+
+struct held {
+	arena_ref ref;
+	uint32_t length;
+	uint8_t fill;
+};
+
+static void fill(struct arena *arena, const struct held *held)
+{
+	memset(arena_chunk_at(arena, held->ref)->data, held->fill, held->length);
+}
+
+static void assert_filled(struct arena *arena, const struct held *held)
+{
+	const uint8_t *data = arena_chunk_at(arena, held->ref)->data;
+
+	for (uint32_t i = 0; i < held->length; i++) {
+		if (data[i] != held->fill)
+			fail_msg("chunk %u was overwritten at %u", held->ref, i);
+	}
+}
+
+/* Chunks of random sizes, each filled with its own byte: none ever touches another. */
+static void test_chunks_never_overlap(void **state)
+{
+	enum { COUNT = 400 };
+	struct arena *arena = ((struct world *)*state)->arena;
+	struct held held[COUNT] = {0};
+
+	srandom(20260102);
+	for (int step = 0; step < 20000; step++) {
+		struct held *one = &held[random() % COUNT];
+
+		if (one->ref) {
+			assert_filled(arena, one);
+			arena_chunk_free(arena, one->ref);
+			one->ref = 0;
+			continue;
+		}
+		one->ref = arena_chunk_alloc(arena, (size_t)random() % (1u << random() % 15));
+		if (!one->ref)
+			continue;
+		one->length = (uint32_t)arena_chunk_capacity(arena, one->ref);
+		one->fill = (uint8_t)random();
+		fill(arena, one);
+	}
+	for (int i = 0; i < COUNT; i++) {
+		if (held[i].ref)
+			assert_filled(arena, &held[i]);
+	}
+}
+
+static void test_freed_space_is_used_again(void **state)
+{
+	struct arena *arena = ((struct world *)*state)->arena;
+	uint64_t used = 0;
+
+	for (int i = 0; i < 100000; i++) {
+		arena_ref small = arena_chunk_alloc(arena, 40);
+		arena_ref large = arena_chunk_alloc(arena, 60000);
+
+		assert_int_not_equal(small, 0);
+		assert_int_not_equal(large, 0);
+		arena_chunk_free(arena, large);
+		arena_chunk_free(arena, small);
+		if (i == 0)
+			used = arena_bytes_used(arena);
+		assert_int_equal(arena_bytes_used(arena), used);
+	}
+}
+
+static void test_empty_pages_serve_other_classes(void **state)
+{
+	struct world *world = *state;
+	arena_ref list = world_exhaust(world, 48);
+	unsigned large = 0;
+
+	assert_int_equal(arena_chunk_alloc(world->arena, 60000), 0);
+	world_release(world, list);
+	list = world_exhaust(world, 60000);
+	for (arena_ref ref = list; ref; ref = arena_chunk_at(world->arena, ref)->next)
+		large++;
+	/* All but the page that a class keeps. */
+	assert_int_equal(large, world->arena->header->page_count - world->arena->first_page - 1);
+	world_release(world, list);
+}
+
+static void test_full_arena_says_so_and_recovers(void **state)
+{
+	struct world *world = *state;
+	arena_ref list = world_exhaust(world, 60000);
+
+	assert_int_equal(arena_bytes_used(world->arena), arena_bytes_cap(world->arena));
+	assert_int_equal(arena_chunk_alloc(world->arena, 1), 0);
+	assert_int_equal(arena_record_alloc(world->arena, ARENA_PASSPORT), 0);
+	/* A class keeps one empty page: it takes two for another class to get one. */
+	for (int i = 0; i < 2; i++) {
+		arena_ref first = list;
+
+		list = arena_chunk_at(world->arena, first)->next;
+		arena_chunk_free(world->arena, first);
+	}
+	assert_int_not_equal(arena_chunk_alloc(world->arena, 1), 0);
+	assert_int_equal(arena_record_alloc(world->arena, ARENA_PASSPORT), 0);
+	world_release(world, list);
+}
+
+/* --- growth --- */
+
+static void test_memory_is_backed_a_step_at_a_time(void **state)
+{
+	struct world *world = world_new(16 * MIB);
+	uint64_t start = bytes_backed(world->arena);
+
+	(void)state;
+	assert_true(start < MIB);
+	assert_int_not_equal(arena_chunk_alloc(world->arena, 1), 0);
+	assert_int_equal(bytes_backed(world->arena), start + MIB);
+	for (int i = 0; i < 15; i++)
+		assert_int_not_equal(arena_chunk_alloc(world->arena, 60000), 0);
+	assert_int_equal(bytes_backed(world->arena), start + MIB);
+	assert_int_not_equal(arena_chunk_alloc(world->arena, 60000), 0);
+	assert_int_equal(bytes_backed(world->arena), start + 2 * MIB);
+	world_free(world);
+}
+
+static void test_free_memory_goes_back_and_comes_again(void **state)
+{
+	struct world *world = world_new(32 * MIB);
+
+	(void)state;
+	for (int round = 0; round < 3; round++) {
+		arena_ref list = world_exhaust(world, 60000);
+
+		assert_true(bytes_backed(world->arena) >= 31 * MIB);
+		for (arena_ref ref = list; ref; ref = arena_chunk_at(world->arena, ref)->next)
+			memset(arena_chunk_at(world->arena, ref)->data, 0x5a, 60000);
+		world_release(world, list);
+		assert_true(bytes_backed(world->arena) <=
+			    (PAGES_KEPT + 8) * (uint64_t)ARENA_PAGE_SIZE);
+		/* The last page of a class stays with it. */
+		assert_int_equal(arena_bytes_used(world->arena),
+				 (uint64_t)(world->arena->first_page + 1) * ARENA_PAGE_SIZE);
+	}
+	world_free(world);
+}
+
+/* --- the commit --- */
+
+/* Some words that a commit may change. */
+static uint64_t *words_of(struct arena *arena)
+{
+	struct arena_chunk *chunk = arena_chunk_at(arena, arena_chunk_alloc(arena, 2000));
+
+	memset(chunk->data, 0, 2000);
+	return (uint64_t *)(void *)chunk->data;
+}
+
+static void test_commit_of_one_word_needs_no_redo(void **state)
+{
+	struct arena *arena = ((struct world *)*state)->arena;
+	uint64_t *words = words_of(arena);
+	struct work_redo before = arena->header->work.redo[0];
+	struct arena_commit commit;
+
+	arena_commit_begin(&commit, arena);
+	arena_commit_add(&commit, &words[3], 42);
+	assert_int_equal(words[3], 0);
+	arena_commit_apply(&commit);
+	assert_int_equal(words[3], 42);
+	assert_memory_equal(&arena->header->work.redo[0], &before, sizeof(before));
+}
+
+static void test_commit_of_many_words(void **state)
+{
+	struct arena *arena = ((struct world *)*state)->arena;
+	uint64_t *words = words_of(arena);
+	struct arena_commit commit;
+
+	for (unsigned count = 0; count <= ARENA_REDO_MAX; count++) {
+		arena_commit_begin(&commit, arena);
+		for (unsigned i = 0; i < count; i++)
+			arena_commit_add(&commit, &words[i * 2], count * 100 + i + 1);
+		arena_commit_apply(&commit);
+		for (unsigned i = 0; i < count; i++) {
+			assert_int_equal(words[i * 2], count * 100 + i + 1);
+			assert_int_equal(words[i * 2 + 1], 0);
+		}
+		assert_int_equal(atomic_load(&arena->header->work.redo_count), 0);
+		assert_int_equal(commit.count, 0);
+	}
+}
+
+static void test_commit_keeps_the_later_value_and_leaves_out_what_stays(void **state)
+{
+	struct arena *arena = ((struct world *)*state)->arena;
+	uint64_t *words = words_of(arena);
+	struct arena_commit commit;
+
+	words[0] = 7;
+	arena_commit_begin(&commit, arena);
+	arena_commit_add(&commit, &words[0], 7);
+	assert_int_equal(commit.count, 0);
+	arena_commit_add(&commit, &words[1], 1);
+	arena_commit_add(&commit, &words[2], 2);
+	arena_commit_add(&commit, &words[1], 3);
+	assert_int_equal(commit.count, 2);
+	/* Back to what it is: still named, and so still right. */
+	arena_commit_add(&commit, &words[2], 0);
+	arena_commit_apply(&commit);
+	assert_int_equal(words[0], 7);
+	assert_int_equal(words[1], 3);
+	assert_int_equal(words[2], 0);
+}
+
+static void commit_too_many(void *context)
+{
+	struct arena *arena = context;
+	uint64_t *words = words_of(arena);
+	struct arena_commit commit;
+
+	arena_commit_begin(&commit, arena);
+	for (unsigned i = 0; i <= ARENA_REDO_MAX; i++)
+		arena_commit_add(&commit, &words[i], 1);
+}
+
+static void commit_half_a_word(void *context)
+{
+	struct arena *arena = context;
+	uint32_t *halves = (uint32_t *)(void *)words_of(arena);
+	struct arena_commit commit;
+
+	arena_commit_begin(&commit, arena);
+	arena_commit_add(&commit, (char *)halves + 8, 1);
+	arena_commit_add(&commit, (char *)halves + 4, 1);
+}
+
+static void free_an_unused_page(void *context)
+{
+	arena_record_free(context, 63 * (ARENA_PAGE_SIZE / ARENA_REF_SIZE));
+}
+
+static void free_the_header(void *context)
+{
+	arena_record_free(context, 0);
+}
+
+static void test_freeing_what_is_none_is_a_broken_invariant(void **state)
+{
+	struct arena *arena = ((struct world *)*state)->arena;
+
+	assert_true(world_aborts(free_an_unused_page, arena));
+	assert_true(world_aborts(free_the_header, arena));
+}
+
+static void test_impossible_commits_are_broken_invariants(void **state)
+{
+	struct arena *arena = ((struct world *)*state)->arena;
+
+	assert_true(world_aborts(commit_too_many, arena));
+#ifndef __SANITIZE_ADDRESS__ /* UBSan sees the unaligned word first */
+	assert_true(world_aborts(commit_half_a_word, arena));
+#else
+	(void)commit_half_a_word;
+#endif
+}
+
+/* --- redo --- */
+
+static uint64_t offset_of(struct arena *arena, const void *p)
+{
+	return (uint64_t)((const uint8_t *)p - (const uint8_t *)arena->header);
+}
+
+static void test_redo_completes_what_was_stored(void **state)
+{
+	struct arena *arena = ((struct world *)*state)->arena;
+	struct work_slot *work = &arena->header->work;
+	uint64_t *words = words_of(arena);
+
+	for (unsigned i = 0; i < 5; i++)
+		work->redo[i] = (struct work_redo){offset_of(arena, &words[i]), i + 10};
+	words[0] = 10; /* this one was applied before the death */
+	atomic_store(&work->redo_count, 5);
+	for (int again = 0; again < 2; again++) {
+		assert_true(arena_redo(arena));
+		for (unsigned i = 0; i < 5; i++)
+			assert_int_equal(words[i], i + 10);
+		assert_int_equal(atomic_load(&work->redo_count), 0);
+		words[0] = 10;
+		atomic_store(&work->redo_count, 5);
+	}
+}
+
+static void test_pairs_without_a_count_mean_nothing(void **state)
+{
+	struct arena *arena = ((struct world *)*state)->arena;
+	uint64_t *words = words_of(arena);
+
+	arena->header->work.redo[0] = (struct work_redo){offset_of(arena, &words[0]), 5};
+	assert_true(arena_redo(arena));
+	assert_int_equal(words[0], 0);
+}
+
+static void test_redo_refuses_pairs_that_make_no_sense(void **state)
+{
+	struct arena *arena = ((struct world *)*state)->arena;
+	struct work_slot *work = &arena->header->work;
+	uint64_t *words = words_of(arena);
+	const uint64_t bad_offsets[] = {
+		offset_of(arena, words) + 4,
+		arena_bytes_cap(arena),
+		arena_bytes_cap(arena) - 4,
+		UINT64_MAX - 7,
+		UINT64_MAX,
+	};
+
+	work->redo[0] = (struct work_redo){offset_of(arena, &words[0]), 5};
+	for (size_t i = 0; i < sizeof(bad_offsets) / sizeof(bad_offsets[0]); i++) {
+		work->redo[1] = (struct work_redo){bad_offsets[i], 5};
+		atomic_store(&work->redo_count, 2);
+		assert_false(arena_redo(arena));
+		assert_int_equal(words[0], 0);
+	}
+	atomic_store(&work->redo_count, ARENA_REDO_MAX + 1);
+	assert_false(arena_redo(arena));
+	atomic_store(&work->redo_count, 0);
+}
+
+static void test_attaching_completes_the_commit_in_a_private_view(void **state)
+{
+	struct arena *arena = ((struct world *)*state)->arena;
+	struct work_slot *work = &arena->header->work;
+	uint64_t *words = words_of(arena);
+	const char *error = NULL;
+	struct arena *view;
+
+	work->redo[0] = (struct work_redo){offset_of(arena, &words[0]), 5};
+	work->redo[1] = (struct work_redo){offset_of(arena, &words[1]), 6};
+	atomic_store(&work->redo_count, 2);
+	view = arena_attach(arena->fd, &error);
+	assert_non_null(view);
+	assert_int_equal(((uint64_t *)arena_at(view, arena_ref_of(arena, words - 2)))[2], 5);
+	assert_int_equal(((uint64_t *)arena_at(view, arena_ref_of(arena, words - 2)))[3], 6);
+	assert_int_equal(view->first_page, arena->first_page);
+	arena_destroy(view);
+	/* The owner's arena is as it was. */
+	assert_int_equal(words[0], 0);
+	assert_int_equal(atomic_load(&work->redo_count), 2);
+	atomic_store(&work->redo_count, 0);
+}
+
+#ifdef KEEPSOCK_CRASH_POINTS
+/* Two words by a process that dies at the named point. */
+static void commit_until(struct arena *arena, uint64_t *words, const char *point)
+{
+	pid_t child = fork();
+	int status = 0;
+
+	if (child == 0) {
+		struct arena_commit commit;
+
+		if (!crash_point_arm(point, 1))
+			_exit(1);
+		arena_commit_begin(&commit, arena);
+		for (unsigned i = 0; i < 3; i++)
+			arena_commit_add(&commit, &words[i], i + 1);
+		arena_commit_apply(&commit);
+		_exit(2);
+	}
+	assert_true(child > 0);
+	assert_int_equal(waitpid(child, &status, 0), child);
+	assert_true(WIFSIGNALED(status) && WTERMSIG(status) == SIGKILL);
+}
+
+static void test_a_death_leaves_all_of_a_commit_or_nothing(void **state)
+{
+	static const struct {
+		const char *point;
+		uint64_t first, rest; /* what the words are before the redo */
+		bool committed;
+	} cases[] = {
+		{"commit-before", 0, 0, false},
+		{"commit-stored", 0, 0, true},
+		{"commit-half", 1, 0, true},
+	};
+	struct arena *arena = ((struct world *)*state)->arena;
+
+	for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+		uint64_t *words = words_of(arena);
+
+		commit_until(arena, words, cases[i].point);
+		assert_int_equal(words[0], cases[i].first);
+		assert_int_equal(words[1], cases[i].rest);
+		assert_true(arena_redo(arena));
+		for (unsigned word = 0; word < 3; word++)
+			assert_int_equal(words[word], cases[i].committed ? word + 1 : 0);
+	}
+}
+#else
+static void test_a_death_leaves_all_of_a_commit_or_nothing(void **state)
+{
+	(void)state;
+	skip(); /* crash points are in test builds */
+}
+#endif
+
+/* --- attaching --- */
+
+static void assert_refused(int fd, const char *expected)
+{
+	const char *error = NULL;
+
+	assert_null(arena_attach(fd, &error));
+	assert_string_equal(error, expected);
+}
+
+static void test_attaching_refuses_what_is_no_arena(void **state)
+{
+	struct arena *arena = ((struct world *)*state)->arena;
+	struct arena_header *header = arena->header;
+	int fd = memfd_create("not-an-arena", MFD_CLOEXEC);
+
+	assert_true(fd >= 0);
+	assert_refused(fd, "too short for an arena");
+	assert_int_equal(ftruncate(fd, 4 * MIB), 0);
+	assert_refused(fd, "not an arena");
+	close(fd);
+	assert_refused(fd, strerror(EBADF));
+
+	header->layout_version++;
+	assert_refused(arena->fd, "an arena of another layout version");
+	header->layout_version--;
+	header->page_count--;
+	assert_refused(arena->fd, "the arena's size does not match its header");
+	header->page_count++;
+	atomic_store(&header->work.redo_count, 1000);
+	assert_refused(arena->fd, "the commit under way is damaged");
+	atomic_store(&header->work.redo_count, 0);
+	header->magic = 0;
+	assert_refused(arena->fd, "not an arena");
+	header->magic = ARENA_MAGIC;
+}
+
+#define IN_WORLD(test) cmocka_unit_test_setup_teardown(test, world_setup, world_teardown)
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		IN_WORLD(test_header_of_a_new_arena),
+		IN_WORLD(test_file_can_neither_shrink_nor_grow),
+		cmocka_unit_test(test_too_small_a_cap_is_refused),
+		cmocka_unit_test(test_cap_is_rounded_down_to_pages),
+		IN_WORLD(test_chunk_gets_the_smallest_class_that_holds_it),
+		IN_WORLD(test_new_chunk_is_blank),
+		IN_WORLD(test_refs_and_addresses_convert),
+		IN_WORLD(test_record_pages_start_as_zeros),
+		IN_WORLD(test_records_are_walked_in_order),
+		IN_WORLD(test_companions_belong_to_their_record),
+		IN_WORLD(test_chunks_never_overlap),
+		IN_WORLD(test_freed_space_is_used_again),
+		IN_WORLD(test_empty_pages_serve_other_classes),
+		IN_WORLD(test_full_arena_says_so_and_recovers),
+		IN_WORLD(test_freeing_what_is_none_is_a_broken_invariant),
+		cmocka_unit_test(test_memory_is_backed_a_step_at_a_time),
+		cmocka_unit_test(test_free_memory_goes_back_and_comes_again),
+		IN_WORLD(test_commit_of_one_word_needs_no_redo),
+		IN_WORLD(test_commit_of_many_words),
+		IN_WORLD(test_commit_keeps_the_later_value_and_leaves_out_what_stays),
+		IN_WORLD(test_impossible_commits_are_broken_invariants),
+		IN_WORLD(test_redo_completes_what_was_stored),
+		IN_WORLD(test_pairs_without_a_count_mean_nothing),
+		IN_WORLD(test_redo_refuses_pairs_that_make_no_sense),
+		IN_WORLD(test_attaching_completes_the_commit_in_a_private_view),
+		IN_WORLD(test_a_death_leaves_all_of_a_commit_or_nothing),
+		IN_WORLD(test_attaching_refuses_what_is_no_arena),
+	};
+
+	return cmocka_run_group_tests_name("arena", tests, NULL, NULL);
+}

@@ -1,0 +1,223 @@
+/* SPDX-License-Identifier: ISC */
+/*
+ * The messages between master and worker: who may send what, and that what one
+ * side encodes the other decodes, or refuses with a reason.
+ */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <cmocka.h>
+#include <jansson.h>
+
+#include "keepsock/buffer.h"
+#include "keepsock/ipc_messages.h"
+
+static const struct ipc_start sample = {
+	.slot = 3,
+	.slots = 4,
+	.node = (char *)"a",
+	.role = (char *)"single",
+	.config_name = (char *)"etc/\xc3\xa4\"\n.conf",
+	.run_dir = (char *)"/run/keepsock",
+	.restart_count = 1ull << 40,
+	.listeners = 2,
+	.redis = {(char *)"::1", 6380, (char *)"me", (char *)"p\"w", 7},
+	.api_key = (char *)"key",
+};
+
+/* Pinned here by hand: a new type must be thought about on both sides. */
+static void test_each_type_has_one_direction(void **state)
+{
+	static const struct {
+		uint32_t type;
+		enum ipc_direction direction;
+	} expected[] = {
+		{IPC_START, MASTER_TO_WORKER},         {IPC_REQUEST, MASTER_TO_WORKER},
+		{IPC_REDIS, MASTER_TO_WORKER},         {IPC_LOG_LEVEL, MASTER_TO_WORKER},
+		{IPC_STOP, MASTER_TO_WORKER},          {IPC_READY, WORKER_TO_MASTER},
+		{IPC_DEPOSIT_ARENA, WORKER_TO_MASTER}, {IPC_REPLY, WORKER_TO_MASTER},
+	};
+
+	(void)state;
+	assert_int_equal(sizeof(expected) / sizeof(expected[0]), IPC_TYPE_COUNT - 1);
+	for (size_t i = 0; i < IPC_TYPE_COUNT - 1; i++) {
+		uint32_t type = expected[i].type;
+		bool down = expected[i].direction == MASTER_TO_WORKER;
+
+		assert_int_equal(ipc_type_allowed(type, MASTER_TO_WORKER), down);
+		assert_int_equal(ipc_type_allowed(type, WORKER_TO_MASTER), !down);
+		assert_string_not_equal(ipc_type_name(type), "unknown");
+	}
+}
+
+static void test_unknown_types_are_refused(void **state)
+{
+	static const uint32_t types[] = {IPC_NONE, IPC_TYPE_COUNT, UINT32_MAX};
+
+	(void)state;
+	for (size_t i = 0; i < sizeof(types) / sizeof(types[0]); i++) {
+		assert_false(ipc_type_allowed(types[i], MASTER_TO_WORKER));
+		assert_false(ipc_type_allowed(types[i], WORKER_TO_MASTER));
+		assert_string_equal(ipc_type_name(types[i]), "unknown");
+	}
+}
+
+static void test_start_survives_the_way(void **state)
+{
+	struct buffer text = {0}, error = {0};
+	struct ipc_start start;
+
+	(void)state;
+	assert_int_equal(ipc_start_encode(&text, &sample), 0);
+	assert_int_equal(ipc_start_decode(text.data, text.len, &start, &error), 0);
+	assert_int_equal(start.slot, sample.slot);
+	assert_int_equal(start.slots, sample.slots);
+	assert_string_equal(start.node, sample.node);
+	assert_string_equal(start.role, sample.role);
+	assert_string_equal(start.config_name, sample.config_name);
+	assert_string_equal(start.run_dir, sample.run_dir);
+	assert_true(start.restart_count == sample.restart_count);
+	assert_int_equal(start.listeners, sample.listeners);
+	assert_string_equal(start.api_key, sample.api_key);
+	assert_true(ipc_redis_equal(&start.redis, &sample.redis));
+	ipc_start_free(&start);
+	buffer_free(&text);
+	buffer_free(&error);
+}
+
+static void test_redis_survives_the_way(void **state)
+{
+	struct ipc_redis copy = ipc_redis_copy(&sample.redis);
+	struct buffer text = {0}, error = {0};
+	struct ipc_redis redis;
+
+	(void)state;
+	assert_int_equal(ipc_redis_encode(&text, &copy), 0);
+	assert_int_equal(ipc_redis_decode(text.data, text.len, &redis, &error), 0);
+	assert_true(ipc_redis_equal(&redis, &copy));
+	redis.port++;
+	assert_false(ipc_redis_equal(&redis, &copy));
+	ipc_redis_free(&redis);
+	ipc_redis_free(&copy);
+	buffer_free(&text);
+	buffer_free(&error);
+}
+
+static void test_text_that_is_not_utf8_is_an_error(void **state)
+{
+	struct ipc_start start = sample;
+	struct buffer text = {0};
+
+	(void)state;
+	start.node = (char *)"\xff";
+	assert_int_equal(ipc_start_encode(&text, &start), -1);
+	start = sample;
+	start.redis.password = (char *)"\xff";
+	assert_int_equal(ipc_start_encode(&text, &start), -1);
+	assert_int_equal(ipc_redis_encode(&text, &start.redis), -1);
+	assert_int_equal(text.len, 0);
+	buffer_free(&text);
+}
+
+static void assert_refused(json_t *json)
+{
+	char *text = json_dumps(json, 0);
+	struct buffer error = {0};
+	struct ipc_start start;
+
+	assert_int_equal(ipc_start_decode(text, strlen(text), &start, &error), -1);
+	assert_true(error.len > 0);
+	assert_null(start.node);
+	assert_null(start.redis.host);
+	buffer_free(&error);
+	free(text);
+}
+
+/* The sample with one member changed (value) or left out (NULL); redis members behind a dot. */
+static void assert_refused_with(const char *key, json_t *value)
+{
+	struct buffer text = {0};
+	json_t *json, *object;
+
+	assert_int_equal(ipc_start_encode(&text, &sample), 0);
+	json = json_loadb(text.data, text.len, 0, NULL);
+	assert_non_null(json);
+	object = json;
+	if (strncmp(key, "redis.", 6) == 0) {
+		object = json_object_get(json, "redis");
+		key += 6;
+	}
+	if (value)
+		assert_int_equal(json_object_set_new(object, key, value), 0);
+	else
+		assert_int_equal(json_object_del(object, key), 0);
+	assert_refused(json);
+	json_decref(json);
+	buffer_free(&text);
+}
+
+static void test_a_bad_start_is_refused(void **state)
+{
+	static const char *const members[] = {
+		"version",    "slot",        "slots",          "node",
+		"role",       "config_name", "run_dir",        "redis",
+		"api_key",    "listeners",   "restart_count",  "redis.host",
+		"redis.port", "redis.user",  "redis.password", "redis.db",
+	};
+
+	(void)state;
+	for (size_t i = 0; i < sizeof(members) / sizeof(members[0]); i++) {
+		assert_refused_with(members[i], NULL);
+		assert_refused_with(members[i], json_true());
+	}
+	assert_refused_with("version", json_integer(IPC_PROTOCOL_VERSION + 1));
+	assert_refused_with("slot", json_integer(-1));
+	assert_refused_with("slot", json_integer(sample.slots));
+	assert_refused_with("slots", json_integer(0));
+	assert_refused_with("listeners", json_integer(-1));
+	assert_refused_with("redis.port", json_integer(0));
+	assert_refused_with("redis.port", json_integer(65536));
+	assert_refused_with("redis.db", json_integer(-1));
+	assert_refused_with("another", json_integer(1));
+	assert_refused_with("redis.another", json_integer(1));
+}
+
+static void test_what_is_no_json_is_refused(void **state)
+{
+	static const char *const texts[] = {"", "{", "[]", "null", "{} x"};
+	struct buffer error = {0};
+	struct ipc_redis redis;
+	struct ipc_start start;
+
+	(void)state;
+	for (size_t i = 0; i < sizeof(texts) / sizeof(texts[0]); i++) {
+		const char *text = texts[i];
+
+		buffer_reset(&error);
+		assert_int_equal(ipc_start_decode(text, strlen(text), &start, &error), -1);
+		assert_true(error.len > 0);
+		buffer_reset(&error);
+		assert_int_equal(ipc_redis_decode(text, strlen(text), &redis, &error), -1);
+		assert_true(error.len > 0);
+	}
+	buffer_free(&error);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(test_each_type_has_one_direction),
+		cmocka_unit_test(test_unknown_types_are_refused),
+		cmocka_unit_test(test_start_survives_the_way),
+		cmocka_unit_test(test_redis_survives_the_way),
+		cmocka_unit_test(test_text_that_is_not_utf8_is_an_error),
+		cmocka_unit_test(test_a_bad_start_is_refused),
+		cmocka_unit_test(test_what_is_no_json_is_refused),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}

@@ -1,0 +1,197 @@
+/* SPDX-License-Identifier: ISC */
+/*
+ * Listening sockets: a member for each worker, and no silent sharing of a port
+ * with another server.
+ */
+#include <arpa/inet.h>
+#include <fcntl.h>
+#include <netinet/in.h>
+#include <poll.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+
+#include "keepsock/alloc.h"
+#include "keepsock/buffer.h"
+#include "keepsock/listeners.h"
+#include "keepsock/log.h"
+#include "keepsock/settings.h"
+
+#define SLOTS 3
+
+static struct sockaddr_in loopback(uint16_t port)
+{
+	return (struct sockaddr_in){
+		.sin_family = AF_INET,
+		.sin_port = htons(port),
+		.sin_addr.s_addr = htonl(INADDR_LOOPBACK),
+	};
+}
+
+/* A bound socket that shares its port with whoever asks for that too. */
+static int bind_shared(uint16_t port)
+{
+	struct sockaddr_in address = loopback(port);
+	int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+	int on = 1;
+
+	assert_true(fd >= 0);
+	assert_int_equal(setsockopt(fd, SOL_SOCKET, SO_REUSEPORT, &on, sizeof(on)), 0);
+	assert_int_equal(bind(fd, (struct sockaddr *)&address, sizeof(address)), 0);
+	return fd;
+}
+
+static uint16_t port_of(int fd)
+{
+	struct sockaddr_in address;
+	socklen_t length = sizeof(address);
+
+	assert_int_equal(getsockname(fd, (struct sockaddr *)&address, &length), 0);
+	return ntohs(address.sin_port);
+}
+
+static uint16_t free_port(void)
+{
+	int fd = bind_shared(0);
+	uint16_t port = port_of(fd);
+
+	close(fd);
+	return port;
+}
+
+static void parse(struct settings *settings, const char *format, unsigned a, unsigned b)
+	__attribute__((format(printf, 2, 0)));
+
+static void parse(struct settings *settings, const char *format, unsigned a, unsigned b)
+{
+	struct buffer text = {0}, error = {0};
+
+	buffer_printf(&text, format, a, b);
+	assert_int_equal(settings_parse(buffer_cstr(&text), "test", settings, &error), 0);
+	buffer_free(&text);
+	buffer_free(&error);
+}
+
+static void connect_to(uint16_t port)
+{
+	struct sockaddr_in address = loopback(port);
+	int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+
+	assert_true(fd >= 0);
+	assert_int_equal(connect(fd, (struct sockaddr *)&address, sizeof(address)), 0);
+	close(fd);
+}
+
+static void test_each_slot_has_a_member_for_each_address(void **state)
+{
+	struct listeners listeners;
+	struct settings settings;
+	struct buffer error = {0};
+	unsigned ports[2] = {free_port(), free_port()};
+
+	(void)state;
+	parse(&settings,
+	      "listeners = ({ address = \"127.0.0.1\"; port = %u; },"
+	      "             { address = \"127.0.0.1\"; port = %u; });",
+	      ports[0], ports[1]);
+	assert_int_equal(listeners_open(&listeners, &settings, SLOTS, &error), 0);
+	assert_int_equal(listeners.count, 2);
+	for (uint32_t slot = 0; slot < SLOTS; slot++) {
+		for (size_t i = 0; i < 2; i++) {
+			int fd = listeners_of_slot(&listeners, slot)[i];
+
+			assert_int_equal(port_of(fd), ports[i]);
+			assert_true(fcntl(fd, F_GETFL) & O_NONBLOCK);
+			assert_true(fcntl(fd, F_GETFD) & FD_CLOEXEC);
+		}
+	}
+	listeners_close(&listeners);
+	listeners_close(&listeners);
+	settings_free(&settings);
+}
+
+/* Sooner or later each member gets a connection: all of them listen. */
+static void test_all_members_are_served(void **state)
+{
+	struct pollfd members[SLOTS];
+	struct listeners listeners;
+	struct settings settings;
+	struct buffer error = {0};
+	unsigned port = free_port();
+	bool seen[SLOTS] = {false};
+	int count = 0;
+
+	(void)state;
+	parse(&settings, "listeners = ({ address = \"127.0.0.1\"; port = %u; });%.0u", port, 0);
+	assert_int_equal(listeners_open(&listeners, &settings, SLOTS, &error), 0);
+	for (uint32_t slot = 0; slot < SLOTS; slot++)
+		members[slot] = (struct pollfd){listeners_of_slot(&listeners, slot)[0], POLLIN, 0};
+	while (count < SLOTS) {
+		connect_to((uint16_t)port);
+		assert_true(poll(members, SLOTS, -1) > 0);
+		for (int i = 0; i < SLOTS; i++) {
+			if (!(members[i].revents & POLLIN))
+				continue;
+			close(accept(members[i].fd, NULL, NULL));
+			count += !seen[i];
+			seen[i] = true;
+		}
+	}
+	listeners_close(&listeners);
+	settings_free(&settings);
+}
+
+static void test_a_port_that_another_has_is_refused(void **state)
+{
+	struct listeners listeners;
+	struct settings settings;
+	struct buffer error = {0};
+	int other = bind_shared(0);
+
+	(void)state;
+	assert_int_equal(listen(other, 1), 0);
+	parse(&settings, "listeners = ({ address = \"127.0.0.1\"; port = %u; });%.0u",
+	      port_of(other), 0);
+	assert_int_equal(listeners_open(&listeners, &settings, SLOTS, &error), -1);
+	assert_non_null(strstr(buffer_cstr(&error), "another process has it"));
+	assert_null(listeners.fds);
+	close(other);
+	buffer_free(&error);
+	settings_free(&settings);
+}
+
+static void test_an_address_this_host_does_not_have(void **state)
+{
+	struct listeners listeners;
+	struct settings settings;
+	struct buffer error = {0};
+
+	(void)state;
+	/* From the block for documentation (RFC 5737). */
+	parse(&settings, "listeners = ({ address = \"192.0.2.1\"; port = %u; });%.0u", free_port(),
+	      0);
+	assert_int_equal(listeners_open(&listeners, &settings, 1, &error), -1);
+	assert_non_null(strstr(buffer_cstr(&error), "192.0.2.1"));
+	buffer_free(&error);
+	settings_free(&settings);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(test_each_slot_has_a_member_for_each_address),
+		cmocka_unit_test(test_all_members_are_served),
+		cmocka_unit_test(test_a_port_that_another_has_is_refused),
+		cmocka_unit_test(test_an_address_this_host_does_not_have),
+	};
+
+	log_set_level(LOG_LEVEL_ERROR);
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
