@@ -18,7 +18,7 @@ struct slice {
 
 #define SLICE(literal) ((struct slice){(literal), sizeof(literal) - 1})
 /* For printf("%.*s"). */
-#define SLICE_ARG(s)   (int)(s).len, (s).data
+#define SLICE_ARG(s) (int)(s).len, (s).data
 
 static inline struct slice slice_from(const void *data, size_t len)
 {

@@ -269,6 +269,7 @@ static void on_channel(struct admin_request *request, const struct inquiry_answe
 		       size_t count)
 {
 	json_t *rows = merge_rows(answers, count);
+	json_t *summary;
 
 	if (json_array_size(rows) == 0) {
 		json_decref(rows);
@@ -276,9 +277,9 @@ static void on_channel(struct admin_request *request, const struct inquiry_answe
 				 count);
 		return;
 	}
-	admin_answer_summary(request,
-			     json_pack("{s:I}", "subscribers", sum_of(rows, "subscribers")),
-			     sort_rows(rows, "worker"), list_silent(answers, count));
+	summary = json_pack("{s:I}", "subscribers", sum_of(rows, "subscribers"));
+	admin_answer_summary(request, summary, sort_rows(rows, "worker"),
+			     list_silent(answers, count));
 }
 
 void admin_on_show_channel(struct admin_request *request)

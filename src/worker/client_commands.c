@@ -18,7 +18,7 @@
 
 #include "config.h"
 
-#define CLIENT_NAME_MAX	   16u
+#define CLIENT_NAME_MAX    16u
 #define CLIENT_VERSION_MAX 64u
 
 /* A command that waits for Redis. */
@@ -240,8 +240,8 @@ static void on_history(void *ctx, const struct redis_history_result *result)
 			client_session_append_error(c, &pending->command,
 						    CLIENT_ERROR_UNRECOVERABLE_POSITION);
 		} else {
-			publications = client_publications(result->publications,
-							   result->n_publications);
+			publications =
+				client_publications(result->publications, result->n_publications);
 			reply.history.publications = publications;
 			reply.history.n_publications = result->n_publications;
 			reply.history.epoch = result->epoch;

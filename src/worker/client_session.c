@@ -159,8 +159,7 @@ void client_session_pump(struct connection *c)
 
 	while (c->fd >= 0 && !c->pending && accepts_commands(passport) &&
 	       queue_length(&passport->messages) >= sizeof(uint64_t)) {
-		uint64_t word = *queue_word(w->arena, &passport->messages,
-					    passport->messages.done);
+		uint64_t word = *queue_word(w->arena, &passport->messages, passport->messages.done);
 
 		if (!(word & MESSAGE_COMPLETE))
 			break;
@@ -169,7 +168,8 @@ void client_session_pump(struct connection *c)
 	}
 	if (c->fd < 0 || !accepts_commands(passport))
 		return;
-	/* Too much waits, or the arena is short and anything waits: the peer has to wait as well. */
+	/* Too much waits, or the arena is short and anything waits: the peer has to wait as well.
+	 */
 	if (arena_bytes_used(w->arena) >= arena_bytes_cap(w->arena) / 10 * 8)
 		limit = (uint64_t)w->settings.websocket.message_size_limit;
 	connection_set_paused(c, c->pending && queue_length(&passport->messages) > limit);

@@ -22,8 +22,8 @@
 
 struct subscribe_pending {
 	struct pending base;
-	struct subscribe_pending *next, **link;	    /* of all in the worker */
-	struct subscribe_pending *next_waiter;	    /* for the same channel to be joined */
+	struct subscribe_pending *next, **link; /* of all in the worker */
+	struct subscribe_pending *next_waiter;  /* for the same channel to be joined */
 	struct channel *channel;
 	uint64_t deadline; /* boottime ms; while the channel is being joined */
 	uint32_t id;
@@ -94,8 +94,8 @@ static void answer_error(struct subscribe_pending *pending, uint32_t code)
 static uint32_t subscribe_refusal(struct worker *w, const struct passport *passport,
 				  const struct client_command *command)
 {
-	enum channel_verdict verdict = channel_name_check(
-		command->channel, (size_t)w->settings.client.channel_max_length);
+	enum channel_verdict verdict =
+		channel_name_check(command->channel, (size_t)w->settings.client.channel_max_length);
 	struct channel *channel;
 
 	if (verdict == CHANNEL_TOO_LONG)
@@ -456,12 +456,10 @@ void client_unsubscribe_settle(struct connection *c)
 	channel_settle(w, channel);
 }
 
-enum command_outcome client_unsubscribe(struct connection *c,
-					const struct client_command *command)
+enum command_outcome client_unsubscribe(struct connection *c, const struct client_command *command)
 {
 	struct worker *w = c->worker;
-	const struct client_reply reply = {.id = command->id,
-					   .method = CLIENT_METHOD_UNSUBSCRIBE};
+	const struct client_reply reply = {.id = command->id, .method = CLIENT_METHOD_UNSUBSCRIBE};
 	struct channel *channel = hub_find(&w->hub, command->channel);
 	arena_ref ref = channel ? hub_subscription_find(&w->hub, &w->draft.now, channel) : 0;
 
@@ -572,21 +570,21 @@ static void refresh_presence(struct connection *c)
 /* Called every tick: an interval's worth of ticks covers every connection once. */
 void client_subscribe_presence_refresh(struct worker *w)
 {
-	uint64_t ticks = (uint64_t)w->settings.client.presence_update_interval /
-			 TIMER_WHEEL_TICK_MS;
+	uint64_t ticks =
+		(uint64_t)w->settings.client.presence_update_interval / TIMER_WHEEL_TICK_MS;
 	uint64_t budget;
 
 	if (!w->settings.channel.presence)
 		return;
 	/* Free slots count too: the walk goes over records. */
-	w->presence_credit += (double)arena_records(w->arena, ARENA_PASSPORT) /
-			      (double)(ticks ? ticks : 1);
+	w->presence_credit +=
+		(double)arena_records(w->arena, ARENA_PASSPORT) / (double)(ticks ? ticks : 1);
 	for (budget = (uint64_t)w->presence_credit; budget > 0; budget--) {
 		const struct passport *passport;
 
 		w->presence_credit -= 1;
-		w->presence_cursor = arena_record_next(w->arena, ARENA_PASSPORT,
-						       w->presence_cursor);
+		w->presence_cursor =
+			arena_record_next(w->arena, ARENA_PASSPORT, w->presence_cursor);
 		if (!w->presence_cursor)
 			continue;
 		passport = arena_at(w->arena, w->presence_cursor);
@@ -616,7 +614,7 @@ static void on_position(void *ctx, const struct redis_history_result *result)
 	struct channel *channel = hub_find(&w->hub, slice_from(check->name, check->name_length));
 	const struct channel_record *record;
 	bool same, usable = channel && result->outcome.code == REDIS_RESULT_OK &&
-		      check->run == redis_subscription_run(w->subscription);
+			    check->run == redis_subscription_run(w->subscription);
 
 	free(check);
 	if (!usable)
@@ -629,8 +627,8 @@ static void on_position(void *ctx, const struct redis_history_result *result)
 		channel->check_top = 0;
 		return;
 	}
-	/* A message may be on its way to us, or the answer was: what Redis had at the last look must
-	 * be served here by now. check_top is that top plus 1. */
+	/* A message may be on its way to us, or the answer was: what Redis had at the last look
+	 * must be served here by now. check_top is that top plus 1. */
 	if (channel->check_top == 0 ||
 	    (same && record->offset >= channel->check_top - 1 && result->top >= record->offset)) {
 		channel->check_top = result->top + 1;

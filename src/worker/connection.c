@@ -214,9 +214,9 @@ void connection_arm(struct connection *c)
 {
 	const struct passport *passport = connection_passport(c);
 
-	timer_wheel_set(&c->worker->wheel, &c->timer,
-			earliest(passport->deadline,
-				 earliest(passport->ping_at, passport->pong_deadline)));
+	timer_wheel_set(
+		&c->worker->wheel, &c->timer,
+		earliest(passport->deadline, earliest(passport->ping_at, passport->pong_deadline)));
 }
 
 void connection_set_paused(struct connection *c, bool paused)
@@ -281,7 +281,8 @@ static void on_drained(struct connection *c)
 	 * take our last words away from it. */
 	draft = connection_draft(c);
 	draft->now.flags |= PASSPORT_SHUT;
-	draft->now.deadline = c->worker->now_ms + (uint64_t)c->worker->settings.client.close_timeout;
+	draft->now.deadline =
+		c->worker->now_ms + (uint64_t)c->worker->settings.client.close_timeout;
 	if (!connection_commit(c))
 		return;
 	connection_arm(c);
@@ -429,9 +430,8 @@ void connection_disconnect(struct connection *c, uint16_t code, const char *reas
 		return;
 	if (!reason)
 		reason = client_disconnect_reason(code);
-	log_info("disconnect client=%.*s code=%u reason=%s",
-		 SLICE_ARG(connection_id(passport, id)), (unsigned)code,
-		 log_value_str(reason));
+	log_info("disconnect client=%.*s code=%u reason=%s", SLICE_ARG(connection_id(passport, id)),
+		 (unsigned)code, log_value_str(reason));
 	metric_add(METRIC_disconnects_total, 1);
 	client_session_end(c);
 	if (c->fd < 0)

@@ -121,17 +121,17 @@ static json_t *show_connections(struct worker *w)
 }
 
 #define SHOW_NUMBER(value)  json_integer((json_int_t)(value))
-#define SHOW_HEX(value)	    json_sprintf("0x%llx", (unsigned long long)(value))
+#define SHOW_HEX(value)     json_sprintf("0x%llx", (unsigned long long)(value))
 #define SHOW_STATE(value)   json_string(passport_state_name(value))
 #define SHOW_UUID(value)    id_of(passport)
 #define SHOW_ADDRESS(value) address_of(passport)
-#define SHOW_REF(value)	    json_integer((json_int_t)(value))
-#define SHOW_QUEUE(value)                                                                          \
-	json_pack("{s:I, s:I}", "done", (json_int_t)(value).done, "waiting",                       \
+#define SHOW_REF(value)     json_integer((json_int_t)(value))
+#define SHOW_QUEUE(value)                                                    \
+	json_pack("{s:I, s:I}", "done", (json_int_t)(value).done, "waiting", \
 		  (json_int_t)queue_length(&(value)))
-#define SHOW_READER(value)                                                                         \
-	json_sprintf("%llx %llx %llx %llx", (unsigned long long)(value).word[0],                   \
-		     (unsigned long long)(value).word[1], (unsigned long long)(value).word[2],     \
+#define SHOW_READER(value)                                                                     \
+	json_sprintf("%llx %llx %llx %llx", (unsigned long long)(value).word[0],               \
+		     (unsigned long long)(value).word[1], (unsigned long long)(value).word[2], \
 		     (unsigned long long)(value).word[3])
 
 static json_t *subscriptions_of(struct worker *w, const struct passport *passport)
@@ -143,11 +143,11 @@ static json_t *subscriptions_of(struct worker *w, const struct passport *passpor
 		const struct subscription_record *subscription = arena_at(w->arena, ref);
 		const struct channel *channel = hub_channel_at(&w->hub, subscription->channel);
 
-		json_array_append_new(
-			list, json_pack("{s:o, s:I, s:I}", "channel",
-					text_of(hub_name(&w->hub, channel)), "start_sequence",
-					(json_int_t)subscription->start_sequence, "flags",
-					(json_int_t)subscription->flags));
+		json_array_append_new(list, json_pack("{s:o, s:I, s:I}", "channel",
+						      text_of(hub_name(&w->hub, channel)),
+						      "start_sequence",
+						      (json_int_t)subscription->start_sequence,
+						      "flags", (json_int_t)subscription->flags));
 		ref = subscription->next;
 	}
 	return list;
@@ -191,9 +191,8 @@ static json_t *channel_row(struct worker *w, const struct channel *channel)
 	const struct channel_record *record = hub_record(&w->hub, channel);
 	static const char *const states[] = {"absent", "joining", "joined", "leaving"};
 
-	return json_pack("{s:o, s:I, s:I, s:o, s:s}", "name",
-			 text_of(hub_name(&w->hub, channel)), "subscribers",
-			 (json_int_t)hub_subscribers(&w->hub, channel), "offset",
+	return json_pack("{s:o, s:I, s:I, s:o, s:s}", "name", text_of(hub_name(&w->hub, channel)),
+			 "subscribers", (json_int_t)hub_subscribers(&w->hub, channel), "offset",
 			 (json_int_t)record->offset, "epoch", text_of(hub_epoch(record)), "state",
 			 states[record->state]);
 }
@@ -236,13 +235,11 @@ static json_t *show_worker(struct worker *w)
 	return one_row(json_pack(
 		"{s:i, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:s}", "pid", (int)getpid(),
 		"connections", (json_int_t)w->connection_count, "subscriptions",
-		(json_int_t)w->hub.subscription_count, "channels",
-		(json_int_t)w->hub.channel_count, "arena_used",
-		(json_int_t)arena_bytes_used(w->arena), "arena_cap",
+		(json_int_t)w->hub.subscription_count, "channels", (json_int_t)w->hub.channel_count,
+		"arena_used", (json_int_t)arena_bytes_used(w->arena), "arena_cap",
 		(json_int_t)arena_bytes_cap(w->arena), "loop_lag_us",
 		(json_int_t)metric_get(METRIC_loop_lag_microseconds), "uptime_s",
-		(json_int_t)((w->now_ms - w->started_ms) / 1000), "redis",
-		reason ? reason : "ok"));
+		(json_int_t)((w->now_ms - w->started_ms) / 1000), "redis", reason ? reason : "ok"));
 }
 
 static json_t *show_redis(struct worker *w)
@@ -253,7 +250,8 @@ static json_t *show_redis(struct worker *w)
 	redis_pool_stats(w->pool, &stats);
 	redis_subscription_view(w->subscription, &view);
 	return one_row(json_pack(
-		"{s:s, s:i, s:s, s:I, s:I, s:I, s:I, s:i, s:i, s:i, s:I, s:I, s:I, s:I, s:I, s:s, s:s}",
+		"{s:s, s:i, s:s, s:I, s:I, s:I, s:I, s:i, s:i, s:i, s:I, s:I, s:I, s:I, s:I, s:s, "
+		"s:s}",
 		"host", w->start.redis.host, "port", (int)w->start.redis.port, "subscription",
 		view.state, "messages", (json_int_t)view.messages, "last_sequence",
 		(json_int_t)view.last_sequence, "resubscribes", (json_int_t)view.reconnects,
@@ -324,8 +322,8 @@ static json_t *do_publish(struct worker *w, uint64_t id, json_t *args)
 		.channels = &channel,
 		.n_channels = 1,
 	};
-	enum channel_verdict verdict = channel_name_check(
-		channel.channel, (size_t)w->settings.client.channel_max_length);
+	enum channel_verdict verdict =
+		channel_name_check(channel.channel, (size_t)w->settings.client.channel_max_length);
 	struct publish_request *request;
 
 	if (verdict != CHANNEL_OK && verdict != CHANNEL_PRIVATE)

@@ -25,7 +25,7 @@
 
 struct group {
 	struct channel *channel;
-	struct buffer frames;		 /* owned */
+	struct buffer frames;            /* owned */
 	struct fanout_message *messages; /* owned */
 	size_t count, capacity;
 	char epoch[CHANNEL_EPOCH_MAX];
@@ -36,9 +36,9 @@ struct delivery {
 	struct worker *worker;
 	struct group *groups; /* owned; buffers are kept for reuse */
 	size_t count, capacity;
-	size_t next;	 /* the group whose fan-out is next or under way */
-	bool under_way;	 /* a fan-out of groups[next] has begun */
-	size_t bytes;	 /* collected */
+	size_t next;    /* the group whose fan-out is next or under way */
+	bool under_way; /* a fan-out of groups[next] has begun */
+	size_t bytes;   /* collected */
 	struct buffer push;
 };
 
@@ -107,8 +107,8 @@ static void group_append(struct delivery *delivery, struct group *group, uint64_
 {
 	if (group->count == group->capacity) {
 		group->capacity = group->capacity ? group->capacity * 2 : 8;
-		group->messages = xrealloc(group->messages,
-					   group->capacity * sizeof(*group->messages));
+		group->messages =
+			xrealloc(group->messages, group->capacity * sizeof(*group->messages));
 	}
 	group->messages[group->count++] = (struct fanout_message){
 		.sequence = sequence,
@@ -194,9 +194,8 @@ static bool accept_message(struct delivery *delivery, struct channel *channel,
 	expected_position(delivery, channel, &sequence, &offset, &epoch);
 	if (envelope->sequence <= sequence)
 		return false;
-	if (envelope->offset &&
-	    (envelope->offset != offset + 1 ||
-	     (epoch.len > 0 && !slice_equal(epoch, envelope->epoch))))
+	if (envelope->offset && (envelope->offset != offset + 1 ||
+				 (epoch.len > 0 && !slice_equal(epoch, envelope->epoch))))
 		announce_gap(delivery, channel, envelope, offset);
 	return true;
 }
@@ -238,10 +237,9 @@ static bool group_begin(struct delivery *delivery, struct group *group)
 {
 	struct worker *w = delivery->worker;
 
-	if (group->count > 0 &&
-	    fanout_begin(w->fanout, group->channel, group->messages, group->count,
-			 buffer_slice(&group->frames),
-			 slice_from(group->epoch, group->epoch_length)))
+	if (group->count > 0 && fanout_begin(w->fanout, group->channel, group->messages,
+					     group->count, buffer_slice(&group->frames),
+					     slice_from(group->epoch, group->epoch_length)))
 		return true;
 	if (group->count > 0) {
 		log_warning("arena_full action=announce_gap channel=%s",

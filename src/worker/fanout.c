@@ -19,7 +19,7 @@
 struct fanout {
 	struct worker *worker;
 	struct channel *channel; /* NULL = no batch under way */
-	struct iovec *pieces;	 /* owned; the frame's chunks */
+	struct iovec *pieces;    /* owned; the frame's chunks */
 	int piece_count, piece_capacity;
 	size_t length;
 	struct fanout_message *messages; /* owned */
@@ -60,7 +60,8 @@ static void free_chunks(struct arena *arena, arena_ref ref)
 	}
 }
 
-/* Copies the frame into chunks nobody reaches yet; the first one's ref, 0 when the arena is full. */
+/* Copies the frame into chunks nobody reaches yet; the first one's ref, 0 when the arena is full.
+ */
 static arena_ref store_frame(struct fanout *fanout, struct slice frames)
 {
 	struct arena *arena = fanout->worker->arena;

@@ -92,7 +92,7 @@ static bool query_is(const struct worker *w, const struct http_request *request,
 
 static void refuse_upgrade(struct connection *c, int status)
 {
-	const char *extra = status == 426 ? WEBSOCKET_UPGRADE_REQUIRED_HEADERS
+	const char *extra = status == 426   ? WEBSOCKET_UPGRADE_REQUIRED_HEADERS
 			    : status == 405 ? "Allow: GET\r\n"
 					    : NULL;
 
@@ -107,10 +107,11 @@ static void upgrade(struct connection *c, const struct http_request *request, co
 	struct worker *w = c->worker;
 	struct passport_draft *draft;
 	bool frame_pings = query_is(w, request, "cf_ws_frame_ping_pong", "true");
-	const char *protocol = state == PASSPORT_STATE_UNAUTHENTICATED &&
-					       websocket_protocol_offered(request, "centrifuge-json")
-				       ? "centrifuge-json"
-				       : NULL;
+	const char *protocol =
+		state == PASSPORT_STATE_UNAUTHENTICATED &&
+				websocket_protocol_offered(request, "centrifuge-json")
+			? "centrifuge-json"
+			: NULL;
 
 	draft = connection_draft(c);
 	buffer_reset(&w->frame);
@@ -121,10 +122,9 @@ static void upgrade(struct connection *c, const struct http_request *request, co
 	draft->now.flags = frame_pings ? PASSPORT_FRAME_PINGS : 0;
 	/* Commands are counted from here. */
 	draft->now.command_number = 0;
-	draft->now.deadline =
-		state == PASSPORT_STATE_UNAUTHENTICATED
-			? w->now_ms + (uint64_t)w->settings.client.stale_close_delay
-			: 0;
+	draft->now.deadline = state == PASSPORT_STATE_UNAUTHENTICATED
+				      ? w->now_ms + (uint64_t)w->settings.client.stale_close_delay
+				      : 0;
 	arena_commit_add(&draft->commit, &w->arena->header->work.serving, 0);
 	if (!connection_commit(c))
 		return;

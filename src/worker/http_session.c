@@ -63,8 +63,8 @@ void http_session_respond(struct connection *c, int status, const char *content_
 	connection_flush(c);
 	if (c->fd < 0 || !keep_alive)
 		return;
-	/* The next request, if there is one already, has the next loop turn: a long pipeline starves
-	 * nobody. */
+	/* The next request, if there is one already, has the next loop turn: a long pipeline
+	 * starves nobody. */
 	connection_set_paused(c, false);
 	if (queue_length(&connection_passport(c)->in) > 0)
 		connection_schedule(c);
@@ -102,8 +102,7 @@ static void wait_for_more(struct connection *c, const struct http_request *reque
 		draft->now.flags |= PASSPORT_REQUEST_BEGUN;
 		draft->now.deadline = w->now_ms + (uint64_t)w->settings.http.header_timeout;
 	}
-	if (request && request->expect_continue &&
-	    !(draft->now.flags & PASSPORT_CONTINUE_SENT)) {
+	if (request && request->expect_continue && !(draft->now.flags & PASSPORT_CONTINUE_SENT)) {
 		draft->now.flags |= PASSPORT_CONTINUE_SENT;
 		queue_append(draft, &draft->now.out, HTTP_CONTINUE, sizeof(HTTP_CONTINUE) - 1);
 	}
@@ -157,8 +156,8 @@ void http_session_process(struct connection *c)
 	case HTTP_COMPLETE: break;
 	}
 	switch (http_parse_body(slice_from(input.data + head_length, input.len - head_length),
-				&request, (size_t)w->settings.http.body_size_limit, &w->body,
-				&body, &body_length, &status)) {
+				&request, (size_t)w->settings.http.body_size_limit, &w->body, &body,
+				&body_length, &status)) {
 	case HTTP_ERROR: refuse(c, status); return;
 	case HTTP_INCOMPLETE: wait_for_more(c, &request); return;
 	case HTTP_COMPLETE: break;

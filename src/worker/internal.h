@@ -11,8 +11,8 @@
 #include "keepsock/arena.h"
 #include "keepsock/buffer.h"
 #include "keepsock/client_protocol.h"
-#include "keepsock/hub.h"
 #include "keepsock/http.h"
+#include "keepsock/hub.h"
 #include "keepsock/ipc_messages.h"
 #include "keepsock/metrics.h"
 #include "keepsock/node_page.h"
@@ -55,22 +55,22 @@ struct worker {
 	struct survey *survey;
 
 	struct timer_wheel wheel;
-	struct event *tick;	 /* TIMER_WHEEL_TICK_MS: wheel, loop lag, relief */
-	struct event *turn;	 /* end of a loop turn: scheduled connections, reaping */
+	struct event *tick;            /* TIMER_WHEEL_TICK_MS: wheel, loop lag, relief */
+	struct event *turn;            /* end of a loop turn: scheduled connections, reaping */
 	struct connection *turn_first; /* connections with work left */
 	struct connection *closed;     /* to be freed at the turn's end */
-	uint64_t now_ms;	 /* CLOCK_BOOTTIME, taken at the start of each callback */
+	uint64_t now_ms;               /* CLOCK_BOOTTIME, taken at the start of each callback */
 	uint64_t started_ms;
 	uint64_t tick_due_ms;
 	uint64_t lag_us, lag_window_ms, lag_worst_us;
 
-	struct buffer frame;	/* one frame or response being built */
-	struct buffer payload;	/* its payload */
-	struct buffer message;	/* a message or request copied flat */
-	struct buffer decode;	/* decoded strings of the command being served */
-	struct buffer body;	/* a decoded request body */
-	struct buffer scratch;	/* short-lived text: keys, ids */
-	uint8_t *unmasked;	/* ARENA_READ_SCRATCH bytes; owned */
+	struct buffer frame;   /* one frame or response being built */
+	struct buffer payload; /* its payload */
+	struct buffer message; /* a message or request copied flat */
+	struct buffer decode;  /* decoded strings of the command being served */
+	struct buffer body;    /* a decoded request body */
+	struct buffer scratch; /* short-lived text: keys, ids */
+	uint8_t *unmasked;     /* ARENA_READ_SCRATCH bytes; owned */
 
 	/* A removal that client_unsubscribe_settle() has yet to follow up. */
 	struct channel *removed_channel;
@@ -128,8 +128,8 @@ void websocket_session_process(struct connection *c, size_t kept, size_t length)
 /* --- client_session.c --- */
 /* The first waiting message's commands, one at a time, as long as none waits for Redis. */
 void client_session_pump(struct connection *c);
-/* A reply for the command under way: consumes the command in the draft that is open, commits, writes
- * and goes on. False if the connection is gone. */
+/* A reply for the command under way: consumes the command in the draft that is open, commits,
+ * writes and goes on. False if the connection is gone. */
 bool client_session_finish(struct connection *c);
 void client_session_append_reply(struct connection *c, const struct client_reply *reply);
 void client_session_append_error(struct connection *c, const struct client_command *command,
@@ -140,8 +140,8 @@ void client_session_ping(struct connection *c);
 
 /* --- client_commands.c --- */
 enum command_outcome {
-	COMMAND_DONE,	 /* the draft holds the reply */
-	COMMAND_WAITS,	 /* c->pending is set, the draft is to be dropped */
+	COMMAND_DONE,    /* the draft holds the reply */
+	COMMAND_WAITS,   /* c->pending is set, the draft is to be dropped */
 	COMMAND_REFUSED, /* close_code is set: disconnect */
 };
 enum command_outcome client_command_execute(struct connection *c,
@@ -149,7 +149,8 @@ enum command_outcome client_command_execute(struct connection *c,
 					    uint16_t *close_code);
 
 /* For the callbacks of Redis calls. Answered: the connection, with a draft open, or NULL if it is
- * gone. Resume: commits the reply in the draft and goes on with the next command; frees `pending`. */
+ * gone. Resume: commits the reply in the draft and goes on with the next command; frees `pending`.
+ */
 struct connection *client_command_answered(struct pending *pending);
 void client_command_resume(struct connection *c, struct pending *pending);
 /* As the protocol layer wants them; the result is the caller's to free. */
@@ -158,9 +159,9 @@ struct publication *client_publications(const struct redis_publication *from, si
 /* --- client_subscribe.c --- */
 enum command_outcome client_subscribe(struct connection *c, const struct client_command *command,
 				      uint16_t *close_code);
-enum command_outcome client_unsubscribe(struct connection *c,
-					const struct client_command *command);
-/* After the commit of a subscription's removal: its channel may be empty now, its presence is void. */
+enum command_outcome client_unsubscribe(struct connection *c, const struct client_command *command);
+/* After the commit of a subscription's removal: its channel may be empty now, its presence is void.
+ */
 void client_unsubscribe_settle(struct connection *c);
 /* All of the connection's subscriptions, without a word to it. */
 void client_unsubscribe_all(struct connection *c);

@@ -4,69 +4,18 @@
  * reply is consumed from the passport only after everything it caused is
  * committed, so a successor parses it again and finds what is left to do.
  */
-#include "worker/redis_subscription.h"
-
 #include <errno.h>
-#include <hiredis/hiredis.h>
-#include <netinet/tcp.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/socket.h>
-#include <unistd.h>
 
 #include "keepsock/alloc.h"
 #include "keepsock/crash_points.h"
 #include "keepsock/log.h"
-#include "keepsock/random.h"
 #include "keepsock/redis_keys.h"
-#include "keepsock/redis_resolve.h"
-#include "worker/delivery.h"
 #include "worker/fanout.h"
+#include "worker/redis_subscription_private.h"
 #include "worker/stream.h"
 #include "worker/survey.h"
-
-#define RECONNECT_FIRST_MS 50u
-/* Control channels every worker hears: node-wide control and its own answers. */
-#define CONTROL_CHANNELS 2u
-
-enum subscription_state {
-	SUBSCRIPTION_WAITING,	 /* for the next attempt */
-	SUBSCRIPTION_RESOLVING,
-	SUBSCRIPTION_CONNECTING,
-	SUBSCRIPTION_SIGNING_IN, /* AUTH sent */
-	SUBSCRIPTION_CONTROL,	 /* control channels not confirmed yet */
-	SUBSCRIPTION_LIVE,
-};
-
-static const char *const state_names[] = {"waiting",	"resolving", "connecting",
-					  "signing_in", "control",   "live"};
-
-struct redis_subscription {
-	struct worker *worker;
-	enum subscription_state state;
-	uint64_t run;
-	int fd;			/* owned; -1 */
-	struct event *event;	/* owned; read (and write while blocked) */
-	struct event *retry;	/* owned; reconnect, attempt time-out */
-	struct event *again;	/* owned; the next slice of a fan-out */
-	struct evdns_base *dns; /* owned */
-	struct redis_resolution *resolution;
-	arena_ref passport; /* while the connection is up */
-	redisReader *reader; /* owned */
-	uint64_t fed;	     /* stream offset up to which the reader was fed */
-	redisReply *held;    /* a reply that waits for the fan-outs before it */
-	struct delivery *delivery;
-	struct channel *review; /* channels to look at when the turn ends */
-	uint64_t outstanding;	/* confirmations to come */
-	uint64_t joined;	/* channels in state joined */
-	unsigned attempt;
-	bool paused;
-	uint64_t reconnects, messages, audits_failed, last_sequence;
-	char last_error[160];
-};
-
-static void connect_start(struct redis_subscription *s);
-static void on_socket(evutil_socket_t fd, short what, void *arg);
 
 bool redis_subscription_available(const struct redis_subscription *s)
 {
@@ -78,40 +27,7 @@ uint64_t redis_subscription_run(const struct redis_subscription *s)
 	return s->run;
 }
 
-static void set_state(struct redis_subscription *s, enum subscription_state state)
-{
-	if (state == SUBSCRIPTION_LIVE || s->state == SUBSCRIPTION_LIVE)
-		log_info("redis_subscription state=%s->%s", state_names[s->state],
-			 state_names[state]);
-	s->state = state;
-	metric_set(METRIC_redis_subscription_connected, state == SUBSCRIPTION_LIVE);
-}
-
-static void wait_ms(struct event *event, uint64_t ms)
-{
-	struct timeval tv = {(time_t)(ms / 1000), (suseconds_t)(ms % 1000) * 1000};
-
-	event_add(event, &tv);
-}
-
 /* --- giving up a connection --- */
-
-static void passport_release(struct redis_subscription *s)
-{
-	struct worker *w = s->worker;
-
-	if (!s->passport)
-		return;
-	passport_draft_begin(&w->draft, s->passport);
-	queue_consume(&w->draft, &w->draft.now.in, UINT64_MAX);
-	queue_consume(&w->draft, &w->draft.now.out, UINT64_MAX);
-	w->draft.now.magic = 0;
-	w->draft.now.state = PASSPORT_STATE_FREE;
-	arena_commit_add(&w->draft.commit, &w->arena->header->redis_passport, 0);
-	passport_draft_commit(&w->draft);
-	arena_record_free(w->arena, s->passport);
-	s->passport = 0;
-}
 
 static void channel_forget(struct worker *w, struct channel *channel)
 {
@@ -145,60 +61,25 @@ static void channels_forget(struct redis_subscription *s)
 	s->outstanding = s->joined = 0;
 }
 
-static void disconnect(struct redis_subscription *s)
-{
-	if (s->resolution)
-		redis_resolution_forget(s->resolution);
-	s->resolution = NULL;
-	if (s->event)
-		event_free(s->event);
-	s->event = NULL;
-	if (s->fd >= 0) {
-		shutdown(s->fd, SHUT_RDWR);
-		close(s->fd);
-	}
-	s->fd = -1;
-	if (s->reader)
-		redisReaderFree(s->reader);
-	s->reader = NULL;
-	if (s->held)
-		freeReplyObject(s->held);
-	s->held = NULL;
-	passport_release(s);
-}
-
-static void retry_later(struct redis_subscription *s)
-{
-	uint64_t max = (uint64_t)s->worker->settings.redis.reconnect_max_delay;
-	uint64_t delay = (uint64_t)RECONNECT_FIRST_MS << (s->attempt < 10 ? s->attempt : 10);
-
-	if (delay > max)
-		delay = max;
-	s->attempt++;
-	set_state(s, SUBSCRIPTION_WAITING);
-	/* Half fixed, half random: workers of a node do not come back in step. */
-	wait_ms(s->retry, delay / 2 + random_below((uint32_t)delay / 2 + 1));
-}
-
-static void connection_lost(struct redis_subscription *s, const char *why)
+void redis_subscription_lost(struct redis_subscription *s, const char *why)
 {
 	bool live = s->state == SUBSCRIPTION_LIVE;
 
 	if (!s->attempt || live)
 		log_warning("redis_subscription_lost reason=%s", log_value_str(why));
 	snprintf(s->last_error, sizeof(s->last_error), "%s", why);
-	disconnect(s);
+	redis_subscription_disconnect(s);
 	s->state = SUBSCRIPTION_WAITING;
 	s->run++;
 	if (live)
 		channels_forget(s);
-	retry_later(s);
+	redis_subscription_retry_later(s);
 }
 
 void redis_subscription_restart(struct redis_subscription *s, const char *why)
 {
 	if (s->state != SUBSCRIPTION_WAITING)
-		connection_lost(s, why);
+		redis_subscription_lost(s, why);
 }
 
 void redis_subscription_set_endpoint(struct redis_subscription *s)
@@ -209,7 +90,7 @@ void redis_subscription_set_endpoint(struct redis_subscription *s)
 
 /* --- output --- */
 
-static void flush(struct redis_subscription *s)
+void redis_subscription_flush(struct redis_subscription *s)
 {
 	uint64_t written = 0;
 	short events = EV_READ | EV_PERSIST;
@@ -217,14 +98,14 @@ static void flush(struct redis_subscription *s)
 	if (!s->passport)
 		return;
 	switch (stream_write(s->worker, s->passport, s->fd, &written)) {
-	case STREAM_FAILED: connection_lost(s, "write failed"); return;
+	case STREAM_FAILED: redis_subscription_lost(s, "write failed"); return;
 	case STREAM_BLOCKED: events |= EV_WRITE; break;
 	case STREAM_DRAINED: break;
 	}
 	if (s->paused)
 		events &= (short)~EV_READ;
 	event_del(s->event);
-	event_assign(s->event, s->worker->base, s->fd, events, on_socket, s);
+	event_assign(s->event, s->worker->base, s->fd, events, redis_subscription_on_socket, s);
 	if (events & (EV_READ | EV_WRITE))
 		event_add(s->event, NULL);
 }
@@ -234,11 +115,12 @@ static void set_paused(struct redis_subscription *s, bool paused)
 	if (s->paused == paused || !s->event || !s->passport)
 		return;
 	s->paused = paused;
-	flush(s);
+	redis_subscription_flush(s);
 }
 
 /* Appends a command to the open draft's output; false: not enough memory. */
-static bool append_command(struct worker *w, const char **words, const size_t *lengths, int count)
+bool redis_subscription_append_command(struct worker *w, const char **words, const size_t *lengths,
+				       int count)
 {
 	char *text = NULL;
 	long long length = redisFormatCommandArgv(&text, count, words, lengths);
@@ -260,7 +142,7 @@ static bool append_channel_command(struct worker *w, const char *verb, struct sl
 	redis_key_channel(&w->scratch, channel);
 	words[1] = w->scratch.data;
 	lengths[1] = w->scratch.len;
-	ok = append_command(w, words, lengths, 2);
+	ok = redis_subscription_append_command(w, words, lengths, 2);
 	buffer_reset(&w->scratch);
 	return ok;
 }
@@ -288,7 +170,7 @@ static bool channel_change(struct redis_subscription *s, struct channel *channel
 		w->draft.failed = true;
 	hub_record_change(&w->hub, &w->draft.commit, channel, &now);
 	if (!passport_draft_commit(&w->draft)) {
-		connection_lost(s, "arena full");
+		redis_subscription_lost(s, "arena full");
 		return false;
 	}
 	s->outstanding++;
@@ -348,7 +230,7 @@ void redis_subscription_settle(struct redis_subscription *s)
 		channel_review(s, channel);
 	}
 	if (any)
-		flush(s);
+		redis_subscription_flush(s);
 	metric_set(METRIC_channels, s->worker->hub.channel_count);
 }
 
@@ -393,8 +275,8 @@ static void on_sequence_reset(struct redis_subscription *s, uint64_t sequence)
 	struct worker *w = s->worker;
 	struct channel *channel = NULL;
 
-	log_warning("redis_sequence_reset from=%llu to=%llu",
-		    (unsigned long long)s->last_sequence, (unsigned long long)sequence);
+	log_warning("redis_sequence_reset from=%llu to=%llu", (unsigned long long)s->last_sequence,
+		    (unsigned long long)sequence);
 	hub_sequences_reset(&w->hub);
 	while ((channel = hub_next(&w->hub, channel))) {
 		if (channel->waiting > 0)
@@ -435,7 +317,7 @@ static bool audit(struct redis_subscription *s, long long count)
 	s->audits_failed++;
 	log_error("redis_subscription_audit redis=%lld own=%llu action=resubscribe", count,
 		  (unsigned long long)(s->joined + CONTROL_CHANNELS));
-	connection_lost(s, "subscriptions differ from Redis's count");
+	redis_subscription_lost(s, "subscriptions differ from Redis's count");
 	return false;
 }
 
@@ -446,7 +328,7 @@ static void on_control_confirmed(struct redis_subscription *s)
 
 	if (s->state != SUBSCRIPTION_CONTROL || s->outstanding > 0)
 		return;
-	set_state(s, SUBSCRIPTION_LIVE);
+	redis_subscription_set_state(s, SUBSCRIPTION_LIVE);
 	if (s->run > 0) {
 		s->reconnects++;
 		metric_add(METRIC_redis_subscription_reconnects_total, 1);
@@ -521,8 +403,6 @@ static bool is_confirmation(const redisReply *reply)
 	       reply->element[2]->type == REDIS_REPLY_INTEGER;
 }
 
-static void subscribe_control(struct redis_subscription *s);
-
 /* What had to wait: sign-in, confirmations, errors, a message after a reset. May end the
  * connection. */
 static void on_held(struct redis_subscription *s, const redisReply *reply)
@@ -533,14 +413,14 @@ static void on_held(struct redis_subscription *s, const redisReply *reply)
 		(void)on_message(s, reply);
 	} else if (reply->type == REDIS_REPLY_ERROR) {
 		snprintf(text, sizeof(text), "%.*s", SLICE_ARG(reply_text(reply)));
-		connection_lost(s, text);
+		redis_subscription_lost(s, text);
 	} else if (s->state == SUBSCRIPTION_SIGNING_IN && reply->type == REDIS_REPLY_STATUS) {
 		commit_consumed(s, parsed_offset(s));
-		subscribe_control(s);
+		redis_subscription_control(s);
 	} else if (is_confirmation(reply)) {
 		on_confirmation(s, reply);
 	} else {
-		connection_lost(s, "unexpected reply");
+		redis_subscription_lost(s, "unexpected reply");
 	}
 }
 
@@ -551,7 +431,7 @@ static bool parse(struct redis_subscription *s)
 		void *raw = NULL;
 
 		if (redisReaderGetReply(s->reader, &raw) != REDIS_OK) {
-			connection_lost(s, "unreadable reply");
+			redis_subscription_lost(s, "unreadable reply");
 			return false;
 		}
 		if (!raw)
@@ -588,9 +468,8 @@ void redis_subscription_work(struct redis_subscription *s)
 			continue;
 		}
 		/* All of what was parsed is served: only now it is consumed. */
-		if (parsed_offset(s) > ((struct passport *)arena_at(s->worker->arena,
-								    s->passport))
-					       ->in.done)
+		if (parsed_offset(s) >
+		    ((struct passport *)arena_at(s->worker->arena, s->passport))->in.done)
 			commit_consumed(s, parsed_offset(s));
 		if (!parse(s) || run != s->run)
 			continue;
@@ -610,7 +489,7 @@ static void on_again(evutil_socket_t fd, short what, void *arg)
 	redis_subscription_work(s);
 }
 
-static void read_input(struct redis_subscription *s)
+void redis_subscription_read(struct redis_subscription *s)
 {
 	struct worker *w = s->worker;
 	ssize_t got = stream_read(w, s->passport, s->fd, 0);
@@ -620,7 +499,7 @@ static void read_input(struct redis_subscription *s)
 		arena_store(&w->arena->header->work.syscall, 0);
 		if (got < 0 && error == EAGAIN)
 			return;
-		connection_lost(s, got == 0 ? "closed by the server" : strerror(error));
+		redis_subscription_lost(s, got == 0 ? "closed by the server" : strerror(error));
 		return;
 	}
 	crash_point(CRASH_REDIS_READ);
@@ -628,192 +507,12 @@ static void read_input(struct redis_subscription *s)
 	queue_append(&w->draft, &w->draft.now.in, w->arena->scratch, (size_t)got);
 	arena_commit_add(&w->draft.commit, &w->arena->header->work.syscall, 0);
 	if (!passport_draft_commit(&w->draft)) {
-		connection_lost(s, "arena full");
+		redis_subscription_lost(s, "arena full");
 		return;
 	}
 	redisReaderFeed(s->reader, (const char *)w->arena->scratch, (size_t)got);
 	s->fed += (uint64_t)got;
 	redis_subscription_work(s);
-}
-
-/* --- connecting --- */
-
-static void subscribe_control(struct redis_subscription *s)
-{
-	struct worker *w = s->worker;
-	struct buffer reply_channel = {0};
-	const char *words[3] = {"SUBSCRIBE", REDIS_CONTROL_CHANNEL};
-	size_t lengths[3] = {9, sizeof(REDIS_CONTROL_CHANNEL) - 1};
-
-	redis_key_reply(&reply_channel, slice_str(w->start.node), w->start.slot);
-	words[2] = reply_channel.data;
-	lengths[2] = reply_channel.len;
-	set_state(s, SUBSCRIPTION_CONTROL);
-	passport_draft_begin(&w->draft, s->passport);
-	if (!append_command(w, words, lengths, 3))
-		w->draft.failed = true;
-	buffer_free(&reply_channel);
-	if (!passport_draft_commit(&w->draft)) {
-		connection_lost(s, "arena full");
-		return;
-	}
-	s->outstanding = CONTROL_CHANNELS;
-	flush(s);
-}
-
-static void sign_in(struct redis_subscription *s)
-{
-	struct worker *w = s->worker;
-	const struct ipc_redis *redis = &w->start.redis;
-	const char *words[3] = {"AUTH", redis->user, redis->password};
-	size_t lengths[3];
-	int count = 3;
-	arena_ref secret;
-
-	if (redis->password[0] == '\0') {
-		subscribe_control(s);
-		return;
-	}
-	if (redis->user[0] == '\0') {
-		words[1] = redis->password;
-		count = 2;
-	}
-	for (int i = 0; i < count; i++)
-		lengths[i] = strlen(words[i]);
-	set_state(s, SUBSCRIPTION_SIGNING_IN);
-	passport_draft_begin(&w->draft, s->passport);
-	if (!append_command(w, words, lengths, count))
-		w->draft.failed = true;
-	secret = w->draft.now.out.tail;
-	if (!passport_draft_commit(&w->draft)) {
-		connection_lost(s, "arena full");
-		return;
-	}
-	flush(s);
-	/* The password does not stay in the arena once it was sent. The first bytes of a free chunk
-	 * are its link. */
-	if (s->passport && !((struct passport *)arena_at(w->arena, s->passport))->out.tail)
-		explicit_bzero((uint8_t *)arena_at(w->arena, secret) + 20,
-			       arena_class_size(arena_class_of(w->arena, secret)) - 20);
-}
-
-static bool passport_create(struct redis_subscription *s)
-{
-	struct worker *w = s->worker;
-	struct passport *passport;
-	struct passport fresh = {
-		.magic = PASSPORT_MAGIC,
-		.version = PASSPORT_VERSION,
-		.kind = PASSPORT_REDIS,
-		.state = PASSPORT_STATE_REDIS,
-		.generation = w->arena->header->generation + 1,
-		.accepted_at = w->now_ms,
-	};
-
-	s->passport = arena_record_alloc(w->arena, ARENA_PASSPORT);
-	if (!s->passport)
-		return false;
-	passport = arena_at(w->arena, s->passport);
-	arena_store(&w->arena->header->generation, fresh.generation);
-	memcpy((uint8_t *)passport + 8, (const uint8_t *)&fresh + 8, sizeof(fresh) - 8);
-	arena_store(passport, *(const uint64_t *)(const void *)&fresh);
-	arena_store(&w->arena->header->redis_passport, s->passport);
-	return true;
-}
-
-static void on_connected(struct redis_subscription *s)
-{
-	int error = 0, on = 1;
-	socklen_t length = sizeof(error);
-
-	if (getsockopt(s->fd, SOL_SOCKET, SO_ERROR, &error, &length) < 0)
-		error = errno;
-	if (error) {
-		connection_lost(s, strerror(error));
-		return;
-	}
-	(void)setsockopt(s->fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on));
-	(void)setsockopt(s->fd, SOL_SOCKET, SO_KEEPALIVE, &on, sizeof(on));
-	s->reader = redisReaderCreate();
-	s->fed = 0;
-	s->last_sequence = 0;
-	s->paused = false;
-	if (!s->reader || !passport_create(s)) {
-		connection_lost(s, "no memory");
-		return;
-	}
-	sign_in(s);
-}
-
-static void on_socket(evutil_socket_t fd, short what, void *arg)
-{
-	struct redis_subscription *s = arg;
-
-	(void)fd;
-	worker_now(s->worker);
-	if (s->state == SUBSCRIPTION_CONNECTING) {
-		on_connected(s);
-		return;
-	}
-	if (what & EV_WRITE)
-		flush(s);
-	if ((what & EV_READ) && s->passport && !s->paused)
-		read_input(s);
-}
-
-static void on_resolved(void *ctx, const char *error, struct evutil_addrinfo *addresses)
-{
-	struct redis_subscription *s = ctx;
-
-	s->resolution = NULL;
-	worker_now(s->worker);
-	if (error) {
-		connection_lost(s, error);
-		return;
-	}
-	s->fd = socket(addresses->ai_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
-	if (s->fd < 0 ||
-	    (connect(s->fd, addresses->ai_addr, (socklen_t)addresses->ai_addrlen) < 0 &&
-	     errno != EINPROGRESS)) {
-		error = strerror(errno);
-		evutil_freeaddrinfo(addresses);
-		connection_lost(s, error);
-		return;
-	}
-	evutil_freeaddrinfo(addresses);
-	s->event = event_new(s->worker->base, s->fd, EV_WRITE, on_socket, s);
-	set_state(s, SUBSCRIPTION_CONNECTING);
-	event_add(s->event, NULL);
-}
-
-static void connect_start(struct redis_subscription *s)
-{
-	struct worker *w = s->worker;
-	const struct ipc_redis *redis = &w->start.redis;
-
-	/* What the lost connection brought is served first: positions come from it. */
-	if (delivery_pending(s->delivery)) {
-		wait_ms(s->retry, RECONNECT_FIRST_MS);
-		return;
-	}
-	set_state(s, SUBSCRIPTION_RESOLVING);
-	/* Until the control channels are confirmed, the same timer bounds the attempt. */
-	wait_ms(s->retry, (uint64_t)w->settings.redis.connect_timeout);
-	s->resolution =
-		redis_resolve(w->base, &s->dns, redis->host, redis->port, on_resolved, s);
-}
-
-static void on_retry(evutil_socket_t fd, short what, void *arg)
-{
-	struct redis_subscription *s = arg;
-
-	(void)fd;
-	(void)what;
-	worker_now(s->worker);
-	if (s->state == SUBSCRIPTION_WAITING)
-		connect_start(s);
-	else if (s->state != SUBSCRIPTION_LIVE)
-		connection_lost(s, "no answer in time");
 }
 
 struct redis_subscription *redis_subscription_create(struct worker *w)
@@ -823,10 +522,10 @@ struct redis_subscription *redis_subscription_create(struct worker *w)
 	s->worker = w;
 	s->fd = -1;
 	s->delivery = delivery_create(w);
-	s->retry = evtimer_new(w->base, on_retry, s);
+	s->retry = evtimer_new(w->base, redis_subscription_on_retry, s);
 	s->again = evtimer_new(w->base, on_again, s);
 	/* Connecting begins in the loop: the worker is not whole yet. */
-	wait_ms(s->retry, 0);
+	redis_subscription_wait_ms(s->retry, 0);
 	return s;
 }
 
@@ -834,7 +533,7 @@ void redis_subscription_free(struct redis_subscription *s)
 {
 	if (!s)
 		return;
-	disconnect(s);
+	redis_subscription_disconnect(s);
 	event_free(s->retry);
 	event_free(s->again);
 	if (s->dns)
@@ -846,7 +545,7 @@ void redis_subscription_free(struct redis_subscription *s)
 void redis_subscription_view(const struct redis_subscription *s,
 			     struct redis_subscription_view *view)
 {
-	view->state = state_names[s->state];
+	view->state = redis_subscription_state_name(s->state);
 	view->reconnects = s->reconnects;
 	view->messages = s->messages;
 	view->audits_failed = s->audits_failed;

@@ -23,8 +23,7 @@ static ssize_t write_announced(struct worker *w, arena_ref ref, int fd)
 	struct msghdr message = {.msg_iov = pieces};
 	ssize_t written;
 
-	message.msg_iovlen =
-		(size_t)queue_pieces(w->arena, &passport->out, pieces, WRITE_PIECES);
+	message.msg_iovlen = (size_t)queue_pieces(w->arena, &passport->out, pieces, WRITE_PIECES);
 	arena_store(&work->syscall, WORK_WORD(WORK_SYSCALL_WRITE, ref));
 	crash_point(CRASH_WRITE_BEFORE);
 	written = sendmsg(fd, &message, MSG_DONTWAIT | MSG_NOSIGNAL);

@@ -142,8 +142,7 @@ static enum session_end on_control(struct session *s, const struct websocket_pie
 		if (s->draft->now.flags & PASSPORT_FRAME_PINGS)
 			s->draft->now.pong_deadline = 0;
 		return SESSION_GOES_ON;
-	default:
-		break;
+	default: break;
 	}
 	s->draft->now.flags |= PASSPORT_PEER_CLOSED;
 	if (s->draft->now.state != PASSPORT_STATE_CLOSING)
@@ -155,11 +154,8 @@ static enum session_end on_control(struct session *s, const struct websocket_pie
 static enum session_end on_piece(struct session *s, const struct websocket_piece *piece)
 {
 	switch (piece->event) {
-	case WEBSOCKET_DATA:
-		on_data(s, piece);
-		return SESSION_GOES_ON;
-	case WEBSOCKET_CONTROL:
-		return on_control(s, piece);
+	case WEBSOCKET_DATA: on_data(s, piece); return SESSION_GOES_ON;
+	case WEBSOCKET_CONTROL: return on_control(s, piece);
 	case WEBSOCKET_ERROR:
 		log_info("websocket_error code=%u reason=%s", (unsigned)piece->close_code,
 			 log_value_str(piece->reason));
@@ -207,8 +203,9 @@ static void after_commit(struct connection *c, enum session_end end)
 		connection_flush(c);
 	/* Echo has no other bound on what a peer may make us hold. */
 	if (c->fd >= 0 && passport->state == PASSPORT_STATE_ECHO)
-		connection_set_paused(c, queue_length(&passport->out) >
-						 (uint64_t)c->worker->settings.client.queue_max_size);
+		connection_set_paused(c,
+				      queue_length(&passport->out) >
+					      (uint64_t)c->worker->settings.client.queue_max_size);
 }
 
 void websocket_session_process(struct connection *c, size_t kept, size_t length)

@@ -24,6 +24,7 @@
 #include "keepsock/ipc.h"
 #include "keepsock/log.h"
 #include "keepsock/process_title.h"
+#include "keepsock/sealed_text.h"
 #include "worker/fanout.h"
 #include "worker/internal.h"
 #include "worker/redis_subscription.h"
@@ -142,9 +143,10 @@ static void open_listeners(struct worker *w, const int *fds, size_t count)
 		listener->worker = w;
 		listener->fd = fds[i];
 		if (getsockname(fds[i], (struct sockaddr *)&address, &length) == 0)
-			listener->port = ntohs(address.ss_family == AF_INET6
-						       ? ((struct sockaddr_in6 *)&address)->sin6_port
-						       : ((struct sockaddr_in *)&address)->sin_port);
+			listener->port =
+				ntohs(address.ss_family == AF_INET6
+					      ? ((struct sockaddr_in6 *)&address)->sin6_port
+					      : ((struct sockaddr_in *)&address)->sin_port);
 		listener->event =
 			event_new(w->base, fds[i], EV_READ | EV_PERSIST, on_accept, listener);
 		event_add(listener->event, NULL);
@@ -222,8 +224,9 @@ static void on_tick(evutil_socket_t fd, short what, void *arg)
 	measure_lag(w);
 	w->tick_due_ms = w->now_ms + TIMER_WHEEL_TICK_MS;
 	while ((entry = timer_wheel_due(&w->wheel, w->now_ms)))
-		on_connection_due((struct connection *)(void *)((char *)entry -
-								offsetof(struct connection, timer)));
+		on_connection_due(
+			(struct connection *)(void *)((char *)entry -
+						      offsetof(struct connection, timer)));
 	client_subscribe_expire(w);
 	client_subscribe_presence_refresh(w);
 	client_subscribe_position_check(w);
@@ -258,30 +261,15 @@ static void on_turn(evutil_socket_t fd, short what, void *arg)
 
 /* --- start --- */
 
-static char *read_settings(int fd, struct buffer *text)
-{
-	ssize_t got;
-
-	if (lseek(fd, 0, SEEK_SET) < 0)
-		return NULL;
-	do {
-		got = read(fd, buffer_reserve(text, 65536), 65536);
-		if (got > 0)
-			text->len += (size_t)got;
-	} while (got > 0 || (got < 0 && errno == EINTR));
-	return got < 0 ? NULL : (char *)buffer_cstr(text);
-}
-
 static void take_settings(struct worker *w, int fd)
 {
 	struct buffer text = {0}, error = {0};
 	enum log_level level;
 	enum log_format format;
-	char *config = read_settings(fd, &text);
 
-	if (!config)
+	if (sealed_text_read(fd, &text) < 0)
 		log_fatal("settings_unreadable error=%s", log_value_str(strerror(errno)));
-	if (settings_parse(config, w->start.config_name, &w->settings, &error) < 0)
+	if (settings_parse(buffer_cstr(&text), w->start.config_name, &w->settings, &error) < 0)
 		log_fatal("settings_invalid error=%s", log_value(buffer_slice(&error)));
 	buffer_free(&text);
 	buffer_free(&error);
@@ -438,13 +426,14 @@ static void worker_free(struct worker *w)
 	settings_free(&w->settings);
 	ipc_start_free(&w->start);
 	for (size_t i = 0; i < 6; i++) {
-		struct buffer *buffers[] = {&w->frame,	&w->payload, &w->message,
+		struct buffer *buffers[] = {&w->frame,  &w->payload, &w->message,
 					    &w->decode, &w->body,    &w->scratch};
 
 		buffer_free(buffers[i]);
 	}
 	free(w->unmasked);
-	/* The pair stays open until the process is gone: its end is how the master learns of that. */
+	/* The pair stays open until the process is gone: its end is how the master learns of that.
+	 */
 }
 
 int worker_main(int ipc_fd, int argc, char **argv)

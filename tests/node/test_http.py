@@ -317,7 +317,7 @@ def test_slow_head_is_cut(start_node):
 
 
 def test_silent_connection_is_cut(start_node):
-    node = start_node(http={"idle_timeout": "1s", "header_timeout": "600s"})
+    node = start_node(http={"idle_timeout": "1s", "header_timeout": "1s"})
     with Http(node.port) as connection:
         connection.expect_end()
 

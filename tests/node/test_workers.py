@@ -230,14 +230,17 @@ def test_subscribers_hear_again_after_redis_was_away(start_node, make_client, re
 
 
 def hear(node, client):
-    """Publishes until the client hears it, answering a 2500 as an SDK would."""
-    node.publish("c", "again")
+    """Publishes until the client hears it, answering a 2500 as an SDK would. A publish may meet a
+    worker that has not found back to Redis yet."""
+    def published():
+        return "result" in node.api("publish", channel="c", data="again")
+    wait_until(published, "publish works")
     push = client.push()
     while "pub" not in push or push["pub"]["data"] != "again":
         if "unsubscribe" in push:
             assert push["unsubscribe"]["code"] == 2500
-            client.result("subscribe", channel="c")
-            node.publish("c", "again")
+            wait_until(lambda: "subscribe" in client.call("subscribe", channel="c"), "subscribed")
+            wait_until(published, "publish works")
         push = client.push()
 
 

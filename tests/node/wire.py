@@ -260,6 +260,7 @@ class WebSocket:
         except OSError:
             pass
         self.stream.expect_end()
+        self.close()
 
 
 def upgrade(stream, path, headers=None, drop=()):

@@ -1,0 +1,76 @@
+/* SPDX-License-Identifier: ISC */
+/*
+ * What the two halves of the subscription connection share: the connection as
+ * such (redis_subscription_connect.c) and what goes over it
+ * (redis_subscription.c). Nobody else includes this.
+ */
+#ifndef KEEPSOCK_WORKER_REDIS_SUBSCRIPTION_PRIVATE_H
+#define KEEPSOCK_WORKER_REDIS_SUBSCRIPTION_PRIVATE_H
+
+#include <event2/dns.h>
+#include <hiredis/hiredis.h>
+
+#include "keepsock/redis_resolve.h"
+#include "worker/delivery.h"
+#include "worker/redis_subscription.h"
+
+/* Control channels every worker hears: node-wide control and its own answers. */
+#define CONTROL_CHANNELS 2u
+
+enum subscription_state {
+	SUBSCRIPTION_WAITING, /* for the next attempt */
+	SUBSCRIPTION_RESOLVING,
+	SUBSCRIPTION_CONNECTING,
+	SUBSCRIPTION_SIGNING_IN, /* AUTH sent */
+	SUBSCRIPTION_CONTROL,    /* control channels not confirmed yet */
+	SUBSCRIPTION_LIVE,
+};
+
+struct redis_subscription {
+	struct worker *worker;
+	enum subscription_state state;
+	uint64_t run;
+	int fd;                 /* owned; -1 */
+	struct event *event;    /* owned; read (and write while blocked) */
+	struct event *retry;    /* owned; reconnect, attempt time-out */
+	struct event *again;    /* owned; the next slice of a fan-out */
+	struct evdns_base *dns; /* owned */
+	struct redis_resolution *resolution;
+	arena_ref passport;  /* while the connection is up */
+	redisReader *reader; /* owned */
+	uint64_t fed;        /* stream offset up to which the reader was fed */
+	redisReply *held;    /* a reply that waits for the fan-outs before it */
+	struct delivery *delivery;
+	struct channel *review; /* channels to look at when the turn ends */
+	uint64_t outstanding;   /* confirmations to come */
+	uint64_t joined;        /* channels in state joined */
+	unsigned attempt;
+	bool paused;
+	uint64_t reconnects, messages, audits_failed, last_sequence;
+	char last_error[160];
+};
+
+/* --- redis_subscription_connect.c --- */
+const char *redis_subscription_state_name(enum subscription_state state);
+void redis_subscription_set_state(struct redis_subscription *s, enum subscription_state state);
+void redis_subscription_wait_ms(struct event *event, uint64_t ms);
+/* Closes the socket and gives the passport back; nothing is announced. */
+void redis_subscription_disconnect(struct redis_subscription *s);
+void redis_subscription_retry_later(struct redis_subscription *s);
+/* After signing in: asks for the control channels. */
+void redis_subscription_control(struct redis_subscription *s);
+void redis_subscription_on_retry(evutil_socket_t fd, short what, void *arg);
+void redis_subscription_on_socket(evutil_socket_t fd, short what, void *arg);
+
+/* --- redis_subscription.c --- */
+/* The socket is readable: takes what is there and serves it. */
+void redis_subscription_read(struct redis_subscription *s);
+/* The connection is of no use any more: closes it, announces that, tries again later. */
+void redis_subscription_lost(struct redis_subscription *s, const char *why);
+/* Writes what is committed and arms the event for what is left. */
+void redis_subscription_flush(struct redis_subscription *s);
+/* Appends a command to the open draft's output; false: not enough memory. */
+bool redis_subscription_append_command(struct worker *w, const char **words, const size_t *lengths,
+				       int count);
+
+#endif
