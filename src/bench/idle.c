@@ -93,10 +93,10 @@ static void report_memory(struct idle *idle, const struct usage_memory *before,
 
 	if (idle->bench->options->server_pids.count == 0)
 		return;
-	report_count(report, "server_pss_before", before->pss);
-	report_count(report, "server_pss_after", after->pss);
-	report_figure(report, "server_pss_bytes_per_connection",
-		      ((double)after->pss - (double)before->pss) / count, 0);
+	report_count(report, "server_memory_before", before->own);
+	report_count(report, "server_memory_after", after->own);
+	report_figure(report, "server_memory_bytes_per_connection",
+		      ((double)after->own - (double)before->own) / count, 0);
 	report_figure(report, "server_rss_bytes_per_connection",
 		      ((double)after->rss - (double)before->rss) / count, 0);
 }

@@ -48,15 +48,15 @@ uint64_t usage_own_cpu_ns(void)
 	return ns;
 }
 
-/* "Rss:    1724 kB" → bytes, if the line is the field's. */
-static int parse_field(const char *line, const char *name, uint64_t *bytes)
+/* "Rss:    1724 kB": adds the bytes if the line is the field's; whether it was. */
+static int add_field(const char *line, const char *name, uint64_t *bytes)
 {
 	size_t len = strlen(name);
 	char *end;
 
 	if (strncmp(line, name, len) != 0)
 		return 0;
-	*bytes = strtoull(line + len, &end, 10) * 1024;
+	*bytes += strtoull(line + len, &end, 10) * 1024;
 	return strncmp(end, " kB", 3) == 0;
 }
 
@@ -71,11 +71,12 @@ static int memory_of(pid_t pid, struct usage_memory *memory)
 	if (!file)
 		return -1;
 	while (fgets(line, sizeof(line), file)) {
-		found += parse_field(line, "Rss:", &memory->rss);
-		found += parse_field(line, "Pss:", &memory->pss);
+		found += add_field(line, "Rss:", &memory->rss);
+		found += add_field(line, "Pss_Anon:", &memory->own);
+		found += add_field(line, "Pss_Shmem:", &memory->own);
 	}
 	fclose(file);
-	if (found == 2)
+	if (found == 3)
 		return 0;
 	errno = EPROTO;
 	return -1;
@@ -84,13 +85,8 @@ static int memory_of(pid_t pid, struct usage_memory *memory)
 int usage_memory(const struct usage_pids *pids, struct usage_memory *memory)
 {
 	*memory = (struct usage_memory){0};
-	for (size_t i = 0; i < pids->count; i++) {
-		struct usage_memory one = {0};
-
-		if (memory_of(pids->pids[i], &one) != 0)
+	for (size_t i = 0; i < pids->count; i++)
+		if (memory_of(pids->pids[i], memory) != 0)
 			return -1;
-		memory->rss += one.rss;
-		memory->pss += one.pss;
-	}
 	return 0;
 }

@@ -18,10 +18,15 @@ struct usage_pids {
 	size_t count;
 };
 
-/* Bytes, summed over the processes. PSS counts a page shared by n processes as 1/n in each. */
+/*
+ * Bytes, summed over the processes. own: private and shared memory the processes
+ * wrote themselves (Pss_Anon and Pss_Shmem: a page shared by n processes counts
+ * as 1/n in each), without the pages of programs and libraries, whose share
+ * changes with what else runs on the machine.
+ */
 struct usage_memory {
 	uint64_t rss;
-	uint64_t pss;
+	uint64_t own;
 };
 
 /* User and system time of all of them. 0, or -1 with errno. */

@@ -19,6 +19,14 @@
 #define MESSAGE_LENGTH(w)   ((w) & (((uint64_t)1 << 56) - 1))
 #define MESSAGE_PADDED(len) (((len) + 7) & ~(uint64_t)7)
 
+/* By passport->codec; what a passport says must stay true, so never renumber. */
+static const struct message_codec *const codecs[] = {&json_codec};
+
+const struct message_codec *client_session_codec(const struct passport *passport)
+{
+	return codecs[passport->codec];
+}
+
 /* --- replies --- */
 
 void client_session_append_reply(struct connection *c, const struct client_reply *reply)
@@ -26,7 +34,7 @@ void client_session_append_reply(struct connection *c, const struct client_reply
 	struct worker *w = c->worker;
 
 	buffer_reset(&w->payload);
-	json_codec.encode_reply(&w->payload, reply);
+	client_session_codec(&w->draft.now)->encode_reply(&w->payload, reply);
 	connection_append_frame(c, WEBSOCKET_TEXT, buffer_slice(&w->payload));
 	metric_add(METRIC_websocket_messages_sent_total, 1);
 	if (reply->error.code)
@@ -86,7 +94,7 @@ static bool serve_command(struct connection *c, struct slice raw)
 	struct client_command command;
 	uint16_t close_code = CLIENT_DISCONNECT_BAD_REQUEST;
 
-	if (json_codec.decode(raw, &w->decode, &command) != CLIENT_DECODE_OK) {
+	if (client_session_codec(connection_passport(c))->decode(raw, &w->decode, &command) != CLIENT_DECODE_OK) {
 		connection_disconnect(c, CLIENT_DISCONNECT_BAD_REQUEST, NULL);
 		return false;
 	}
@@ -119,6 +127,7 @@ static bool serve_message(struct connection *c, uint64_t length)
 	struct worker *w = c->worker;
 	const struct passport *passport = connection_passport(c);
 	uint32_t skip = passport->command_index;
+	const struct message_codec *codec = client_session_codec(passport);
 	struct slice rest, raw, ahead, next;
 
 	buffer_reset(&w->message);
@@ -127,13 +136,13 @@ static bool serve_message(struct connection *c, uint64_t length)
 		   (size_t)length, w->message.data);
 	rest = slice_from(w->message.data, (size_t)length);
 	c->message_length = length;
-	while (json_codec.next_command(&rest, &raw)) {
+	while (codec->next_command(&rest, &raw)) {
 		if (skip > 0) {
 			skip--;
 			continue;
 		}
 		ahead = rest;
-		c->last_command = !json_codec.next_command(&ahead, &next);
+		c->last_command = !codec->next_command(&ahead, &next);
 		if (!serve_command(c, raw))
 			return false;
 		if (c->last_command)
@@ -188,7 +197,7 @@ void client_session_ping(struct connection *c)
 		connection_append_frame(c, WEBSOCKET_PING, SLICE(""));
 	} else {
 		buffer_reset(&w->payload);
-		json_codec.encode_ping(&w->payload);
+		client_session_codec(&draft->now)->encode_ping(&w->payload);
 		connection_append_frame(c, WEBSOCKET_TEXT, buffer_slice(&w->payload));
 	}
 	draft->now.ping_at += interval;

@@ -494,7 +494,7 @@ void client_unsubscribe_push(struct connection *c, arena_ref subscription, uint3
 
 	connection_draft(c);
 	buffer_reset(&w->payload);
-	json_codec.encode_push(&w->payload, &push);
+	client_session_codec(&w->draft.now)->encode_push(&w->payload, &push);
 	connection_append_frame(c, WEBSOCKET_TEXT, buffer_slice(&w->payload));
 	remove_subscription(c, subscription);
 	if (!connection_commit(c))

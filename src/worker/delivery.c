@@ -143,6 +143,7 @@ static struct slice message_frame(struct delivery *delivery, struct slice channe
 		push.info = body->info;
 	}
 	buffer_reset(&delivery->push);
+	/* JSON is the only variant so far: one frame serves everybody. */
 	json_codec.encode_push(&delivery->push, &push);
 	buffer_reset(&w->frame);
 	websocket_append_frame(&w->frame, WEBSOCKET_TEXT, buffer_slice(&delivery->push));

@@ -131,6 +131,7 @@ void client_session_pump(struct connection *c);
 /* A reply for the command under way: consumes the command in the draft that is open, commits,
  * writes and goes on. False if the connection is gone. */
 bool client_session_finish(struct connection *c);
+const struct message_codec *client_session_codec(const struct passport *passport);
 void client_session_append_reply(struct connection *c, const struct client_reply *reply);
 void client_session_append_error(struct connection *c, const struct client_command *command,
 				 uint32_t code);

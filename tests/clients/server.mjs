@@ -100,6 +100,7 @@ export class Server {
     const settings = { listeners: [{ address: '127.0.0.1', port: server.port }] };
     for (const group of new Set([...Object.keys(DEFAULTS), ...Object.keys(overrides)]))
       settings[group] = { ...DEFAULTS[group], ...overrides[group] };
+    server.workers = settings.node.workers;
     await writeFile(path.join(server.directory, 'keepsock.conf'), configText(settings));
     await writeFile(path.join(server.directory, 'api-key'), API_KEY, { mode: 0o600 });
     await server.launch();
@@ -115,10 +116,13 @@ export class Server {
     await waitUntil(() => this.isReady(), 'the node is ready');
   }
 
+  // All workers, not only the one that answers.
   async isReady() {
     assert.equal(this.process.exitCode, null, await this.log());
     try {
-      return (await fetch(`http://127.0.0.1:${this.port}/ready`)).status === 200;
+      const ready = await fetch(`http://127.0.0.1:${this.port}/ready`);
+      const metrics = await (await fetch(`http://127.0.0.1:${this.port}/metrics`)).text();
+      return ready.status === 200 && metrics.includes(`\nkeepsock_ready ${this.workers}\n`);
     } catch {
       return false;
     }

@@ -168,8 +168,15 @@ class Keepsock:
 
     def start(self):
         self.launch()
-        wait_until(self.is_ready, f"/ready answers 200\n{self.log()}")
+        try:
+            wait_until(self.are_all_ready, "every worker is ready")
+        except AssertionError as failure:
+            raise AssertionError(f"{failure}\n{self.log()}") from None
         return self
+
+    def are_all_ready(self):
+        """/ready speaks for the worker that answers it; a client may meet another one."""
+        return self.is_ready() and self.metrics()["keepsock_ready"] == self.settings["node"]["workers"]
 
     def is_ready(self):
         assert self.process.poll() is None, f"keepsockd ended early:\n{self.log()}"

@@ -114,8 +114,8 @@ arena_ref world_subscribe(struct world *world, arena_ref passport, struct channe
 void world_unsubscribe(struct world *world, arena_ref passport, struct channel *channel,
 		       bool fanning_out)
 {
-	arena_ref ref = hub_subscription_find(&world->hub, world_passport_at(world, passport),
-					      channel);
+	arena_ref ref =
+		hub_subscription_find(&world->hub, world_passport_at(world, passport), channel);
 
 	assert_int_not_equal(ref, 0);
 	passport_draft_begin(&world->draft, passport);

@@ -52,7 +52,8 @@ struct arena_census world_check(const struct world *world);
 arena_ref world_exhaust(struct world *world, size_t payload);
 void world_release(struct world *world, arena_ref list);
 
-/* True when `call` ends the process with SIGABRT. Run in a child. */
+/* True when `call` ends the process with SIGABRT. Run in a child, which shares the arenas of its
+ * parent: whoever changes one makes a world of its own. */
 bool world_aborts(void (*call)(void *context), void *context);
 
 #endif

@@ -96,7 +96,7 @@ static void test_chunk_gets_the_smallest_class_that_holds_it(void **state)
 	struct arena *arena = ((struct world *)*state)->arena;
 	const size_t overhead = sizeof(struct arena_chunk);
 
-	for (enum arena_class class = ARENA_CHUNK_64; class <= ARENA_CHUNK_64K; class++) {
+	for (enum arena_class class = ARENA_CHUNK_64; class <= ARENA_CHUNK_64K; class ++) {
 		size_t size = arena_class_size(class);
 		arena_ref largest = arena_chunk_alloc(arena, size - overhead);
 		arena_ref next = arena_chunk_alloc(arena, size - overhead + 1);
@@ -420,10 +420,11 @@ static void test_commit_keeps_the_later_value_and_leaves_out_what_stays(void **s
 
 static void commit_too_many(void *context)
 {
-	struct arena *arena = context;
+	struct arena *arena = world_new(4 * MIB)->arena;
 	uint64_t *words = words_of(arena);
 	struct arena_commit commit;
 
+	(void)context;
 	arena_commit_begin(&commit, arena);
 	for (unsigned i = 0; i <= ARENA_REDO_MAX; i++)
 		arena_commit_add(&commit, &words[i], 1);
@@ -431,10 +432,11 @@ static void commit_too_many(void *context)
 
 static void commit_half_a_word(void *context)
 {
-	struct arena *arena = context;
+	struct arena *arena = world_new(4 * MIB)->arena;
 	uint32_t *halves = (uint32_t *)(void *)words_of(arena);
 	struct arena_commit commit;
 
+	(void)context;
 	arena_commit_begin(&commit, arena);
 	arena_commit_add(&commit, (char *)halves + 8, 1);
 	arena_commit_add(&commit, (char *)halves + 4, 1);
@@ -460,11 +462,10 @@ static void test_freeing_what_is_none_is_a_broken_invariant(void **state)
 
 static void test_impossible_commits_are_broken_invariants(void **state)
 {
-	struct arena *arena = ((struct world *)*state)->arena;
-
-	assert_true(world_aborts(commit_too_many, arena));
+	(void)state;
+	assert_true(world_aborts(commit_too_many, NULL));
 #ifndef __SANITIZE_ADDRESS__ /* UBSan sees the unaligned word first */
-	assert_true(world_aborts(commit_half_a_word, arena));
+	assert_true(world_aborts(commit_half_a_word, NULL));
 #else
 	(void)commit_half_a_word;
 #endif
@@ -672,7 +673,7 @@ int main(void)
 		IN_WORLD(test_commit_of_one_word_needs_no_redo),
 		IN_WORLD(test_commit_of_many_words),
 		IN_WORLD(test_commit_keeps_the_later_value_and_leaves_out_what_stays),
-		IN_WORLD(test_impossible_commits_are_broken_invariants),
+		cmocka_unit_test(test_impossible_commits_are_broken_invariants),
 		IN_WORLD(test_redo_completes_what_was_stored),
 		IN_WORLD(test_pairs_without_a_count_mean_nothing),
 		IN_WORLD(test_redo_refuses_pairs_that_make_no_sense),

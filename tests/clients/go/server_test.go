@@ -6,6 +6,7 @@ package clients
 
 import (
 	"fmt"
+	"io"
 	"math/rand"
 	"net"
 	"net/http"
@@ -13,6 +14,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"strings"
 	"syscall"
 	"testing"
 	"time"
@@ -20,13 +22,16 @@ import (
 	"github.com/gorilla/websocket"
 )
 
-const deadline = 20 * time.Second
+const (
+	deadline = 20 * time.Second
+	workers  = 2
+)
 
 var sanitizerReport = regexp.MustCompile(
 	`ERROR: (Address|Leak|Undefined\w*)Sanitizer|runtime error:|SUMMARY: \w+Sanitizer`)
 
 const config = `
-node = { name = "a"; run_dir = "run"; state_dir = "state"; workers = 2; };
+node = { name = "a"; run_dir = "run"; state_dir = "state"; workers = %d; };
 listeners = ( { address = "127.0.0.1"; port = %d; } );
 client = { insecure = true; };
 channel = { allow_subscribe_for_client = true; allow_publish_for_client = true;
@@ -57,7 +62,7 @@ func startServer(t *testing.T) string {
 	}
 	directory, port := t.TempDir(), freePort()
 	path := filepath.Join(directory, "keepsock.conf")
-	if err := os.WriteFile(path, []byte(fmt.Sprintf(config, port)), 0o644); err != nil {
+	if err := os.WriteFile(path, []byte(fmt.Sprintf(config, workers, port)), 0o644); err != nil {
 		t.Fatal(err)
 	}
 	log, err := os.Create(filepath.Join(directory, "keepsockd.log"))
@@ -86,18 +91,20 @@ func stopServer(t *testing.T, command *exec.Cmd, log string) {
 	}
 }
 
+// waitReady waits until all workers are ready: /ready speaks only for the one that answers it.
 func waitReady(t *testing.T, address, log string) {
 	t.Helper()
 	client := http.Client{Timeout: time.Second}
 	tick := time.NewTicker(20 * time.Millisecond)
 	defer tick.Stop()
 	for end := time.Now().Add(deadline); time.Now().Before(end); <-tick.C {
-		response, err := client.Get("http://" + address + "/ready")
+		response, err := client.Get("http://" + address + "/metrics")
 		if err != nil {
 			continue
 		}
+		metrics, _ := io.ReadAll(response.Body)
 		response.Body.Close()
-		if response.StatusCode == http.StatusOK {
+		if strings.Contains(string(metrics), fmt.Sprintf("\nkeepsock_ready %d\n", workers)) {
 			return
 		}
 	}

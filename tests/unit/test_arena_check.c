@@ -1,0 +1,401 @@
+/* SPDX-License-Identifier: ISC */
+/*
+ * The check of an arena: a scene with everything an arena can hold is clean, and
+ * each kind of damage planted into a private view of it is told.
+ */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#include "arena_world.h"
+#include "keepsock/alloc.h"
+
+enum { FANS = 9000, END = 8500 };
+
+static struct scene {
+	struct world *world;
+	arena_ref client, other; /* each with two subscriptions, input, messages and output */
+	arena_ref redis;
+	arena_ref fans_first;      /* one of those who fill the big channel's array */
+	arena_ref news, big;       /* channels; the big one has two blocks and tombstones */
+	arena_ref subscription;    /* the client's, first in its list */
+	arena_ref frame, no_frame; /* chunks of the fan-out's frame, and one nobody owns */
+} scene;
+
+/* --- the scene --- */
+
+static void append_messages(struct world *world, arena_ref passport)
+{
+	static const char text[600];
+	uint64_t words[2] = {(uint64_t)1 << 63 | (uint64_t)1 << 56 | sizeof(text), 0};
+	size_t queue = offsetof(struct passport, messages);
+
+	world_append(world, passport, queue, &words[0], sizeof(words[0]));
+	world_append(world, passport, queue, text, sizeof(text));
+	world_passport_at(world, passport)->partial_message =
+		world_passport_at(world, passport)->messages.end;
+	world_append(world, passport, queue, &words[1], sizeof(words[1]));
+	world_append(world, passport, queue, "begun", 5);
+}
+
+static arena_ref make_client(struct world *world, struct channel *news, struct channel *big)
+{
+	static const char bytes[70000];
+	arena_ref ref = world_passport(world);
+
+	world_subscribe(world, ref, news);
+	world_subscribe(world, ref, big);
+	world_append(world, ref, offsetof(struct passport, in), bytes, 100);
+	world_append(world, ref, offsetof(struct passport, out), bytes, 50);
+	world_append(world, ref, offsetof(struct passport, out), bytes, sizeof(bytes));
+	append_messages(world, ref);
+	world_passport_at(world, ref)->identity = passport_identity_make(
+		world->arena, SLICE("42"), SLICE("js"), SLICE("5"), SLICE("{}"));
+	return ref;
+}
+
+static void begin_fan_out(struct world *world, struct channel *channel)
+{
+	struct fanout_record *record = &world->arena->header->fanout;
+	arena_ref first = arena_chunk_alloc(world->arena, 100);
+	arena_ref second = arena_chunk_alloc(world->arena, 100);
+
+	arena_chunk_at(world->arena, first)->next = second;
+	arena_chunk_at(world->arena, first)->used = 112;
+	arena_chunk_at(world->arena, second)->used = 50;
+	record->batch = record->last_batch = 7;
+	record->channel = channel->ref;
+	record->frame = first;
+	record->frame_length = 162;
+	record->end = END;
+	atomic_store(&record->cursor, (uint64_t)(END - 1) << 32);
+	scene.frame = first;
+}
+
+static int make_scene(void **state)
+{
+	struct world *world = world_new(16 * MIB);
+	struct channel *news = hub_get(&world->hub, SLICE("news"));
+	struct channel *big = hub_get(&world->hub, SLICE("big"));
+
+	(void)state;
+	scene.world = world;
+	scene.news = news->ref;
+	scene.big = big->ref;
+	scene.fans_first = world_passport(world);
+	world_subscribe(world, scene.fans_first, big);
+	for (int i = 1; i < FANS; i++)
+		world_subscribe(world, world_passport(world), big);
+	scene.client = make_client(world, news, big);
+	scene.other = make_client(world, news, big);
+	scene.subscription = world_passport_at(world, scene.client)->subscriptions;
+	begin_fan_out(world, big);
+	for (uint32_t i = 10; i < 20; i++)
+		world_unsubscribe(world, hub_subscriber(&world->hub, big, i)->passport, big, true);
+	scene.redis = world_passport(world);
+	world_passport_at(world, scene.redis)->kind = PASSPORT_REDIS;
+	world_passport_at(world, scene.redis)->state = PASSPORT_STATE_REDIS;
+	world->arena->header->redis_passport = scene.redis;
+	atomic_store(&world->arena->header->work.serving, WORK_WORD(WORK_SERVING_BATCH, scene.big));
+	atomic_store(&world->arena->header->work.syscall,
+		     WORK_WORD(WORK_SYSCALL_WRITE, scene.client));
+	scene.no_frame = arena_chunk_alloc(world->arena, 100);
+	return 0;
+}
+
+static int drop_scene(void **state)
+{
+	(void)state;
+	world_free(scene.world);
+	return 0;
+}
+
+static void test_scene_is_clean(void **state)
+{
+	struct arena_census census = world_check(scene.world);
+
+	(void)state;
+	assert_int_equal(census.violations, 0);
+	assert_int_equal(census.passports, FANS + 3);
+	assert_int_equal(census.channels, 2);
+	assert_int_equal(census.subscriptions, FANS - 10 + 4);
+}
+
+/* --- planting --- */
+
+static struct passport *client(struct arena *view)
+{
+	return arena_at(view, scene.client);
+}
+
+static struct passport *other(struct arena *view)
+{
+	return arena_at(view, scene.other);
+}
+
+static struct channel_record *news(struct arena *view)
+{
+	return arena_at(view, scene.news);
+}
+
+static struct channel_record *big(struct arena *view)
+{
+	return arena_at(view, scene.big);
+}
+
+static struct subscription_record *subscription(struct arena *view)
+{
+	return arena_at(view, scene.subscription);
+}
+
+static struct subscriber *entries(struct arena *view, const struct channel_record *record)
+{
+	return (struct subscriber *)(void *)arena_chunk_at(view, record->subscribers)->data;
+}
+
+static struct passport_identity *identity(struct arena *view)
+{
+	return (void *)arena_chunk_at(view, client(view)->identity)->data;
+}
+
+static uint64_t *first_message(struct arena *view)
+{
+	return queue_word(view, &client(view)->messages, 0);
+}
+
+/*
+ * PLANT(name, what the report must say, damage). `view` is the arena; each runs
+ * on a fresh view.
+ */
+#define PLANTS(PLANT)                                                                              \
+	PLANT(ref_outside, "is outside the arena", client(view)->identity = UINT32_MAX)            \
+	PLANT(ref_to_nothing_in_a_chain, "is outside the arena",                                   \
+	      arena_chunk_at(view, client(view)->out.head)->next = 0)                              \
+	PLANT(ref_to_a_record, "is no chunk", client(view)->identity = scene.other)                \
+	PLANT(ref_into_a_chunk, "is no chunk",                                                     \
+	      client(view)->identity = client(view)->out.tail + 1)                                 \
+	PLANT(ref_to_a_free_page, "is no chunk",                                                   \
+	      client(view)->identity = (view->header->page_count - 1) * 1024)                      \
+	PLANT(ref_to_the_scratch, "is no chunk", client(view)->identity = 1024)                    \
+	PLANT(identity_shared, "has two owners", client(view)->identity = other(view)->identity)   \
+	PLANT(queue_shared, "has two owners", client(view)->in = other(view)->in)                  \
+	PLANT(queue_in_a_circle, "has two owners",                                                 \
+	      arena_chunk_at(view, client(view)->out.head)->next = client(view)->out.head)         \
+	PLANT(subscriptions_in_a_circle, "has two owners",                                         \
+	      ((struct subscription_record *)arena_at(view, subscription(view)->next))->next =     \
+		      scene.subscription)                                                          \
+	PLANT(frame_in_a_circle, "has two owners",                                                 \
+	      arena_chunk_at(view, scene.frame)->next = scene.frame)                               \
+	PLANT(name_shared, "has two owners", news(view)->name = big(view)->name)                   \
+	PLANT(array_shared, "has two owners", news(view)->subscribers = big(view)->subscribers)    \
+	PLANT(empty_queue_with_chunk, "an empty queue holds chunks",                               \
+	      client(view)->in.done = client(view)->in.end)                                        \
+	PLANT(empty_queue_with_tail, "an empty queue holds chunks",                                \
+	      client(view)->in.done = client(view)->in.end + 1;                                    \
+	      client(view)->in.head = 0)                                                           \
+	PLANT(queue_without_head, "has no chunks", client(view)->out.head = 0)                     \
+	PLANT(queue_without_tail, "has no chunks", client(view)->out.tail = 0)                     \
+	PLANT(front_before_head, "does not hold the front",                                        \
+	      arena_chunk_at(view, client(view)->in.head)->base = 1)                               \
+	PLANT(front_behind_head, "does not hold the front", client(view)->out.done = 1000)         \
+	PLANT(cut_queue, "does not follow",                                                        \
+	      arena_chunk_at(view, arena_chunk_at(view, client(view)->out.head)->next)->base -= 8) \
+	PLANT(end_behind_tail, "does not hold the end", client(view)->out.end += 1000000)          \
+	PLANT(end_before_tail, "does not hold the end", client(view)->out.end = 30)                \
+	PLANT(message_at_odd_place, "an entry is cut at", client(view)->messages.done = 1)         \
+	PLANT(message_without_word, "an entry is cut at", client(view)->messages.end -= 9)         \
+	PLANT(unknown_partial_message, "an incomplete message nobody knows",                       \
+	      client(view)->partial_message = 0)                                                   \
+	PLANT(message_too_long, "the last entry exceeds the queue", *first_message(view) += 5000)  \
+	PLANT(message_absurdly_long, "the last entry exceeds the queue",                           \
+	      *first_message(view) |= 0x00ffffffffffffff)                                          \
+	PLANT(commands_of_no_message, "commands consumed of no message",                           \
+	      ((struct passport *)arena_at(view, scene.fans_first))->command_index = 3)            \
+	PLANT(identity_too_long, "lengths do not fit", identity(view)->data_length = 1000)         \
+	PLANT(identity_does_not_add_up, "lengths do not fit", identity(view)->user_length++)       \
+	PLANT(subscription_of_another, "listed by", subscription(view)->passport = scene.other)    \
+	PLANT(back_link_wrong, "not linked both ways",                                             \
+	      subscription(view)->previous = scene.subscription)                                   \
+	PLANT(back_link_missing, "not linked both ways",                                           \
+	      ((struct subscription_record *)arena_at(view, subscription(view)->next))->previous = \
+		      0)                                                                           \
+	PLANT(subscription_without_channel, "no channel", subscription(view)->channel = 0)         \
+	PLANT(subscription_to_a_passport, "no channel",                                            \
+	      subscription(view)->channel = scene.client)                                          \
+	PLANT(subscription_beyond_array, "beyond its channel's array",                             \
+	      subscription(view)->position = big(view)->count)                                     \
+	PLANT(entry_of_another, "entry names another", subscription(view)->position = 3)           \
+	PLANT(wrong_version, "version, kind or state", client(view)->version++)                    \
+	PLANT(state_of_the_free, "version, kind or state",                                         \
+	      client(view)->state = PASSPORT_STATE_FREE)                                           \
+	PLANT(no_such_state, "version, kind or state", client(view)->state = PASSPORT_STATE_COUNT) \
+	PLANT(no_such_kind, "version, kind or state", client(view)->kind = 0)                      \
+	PLANT(no_generation, "generation that was never given", client(view)->generation = 0)      \
+	PLANT(future_generation, "generation that was never given",                                \
+	      client(view)->generation = view->header->generation + 1)                             \
+	PLANT(too_many_counted, "subscriptions, has", client(view)->subscription_count++)          \
+	PLANT(list_cut_short, "subscriptions, has", subscription(view)->next = 0)                  \
+	PLANT(small_block, "a small block in a long array",                                        \
+	      arena_chunk_at(view, big(view)->subscribers)->next = scene.no_frame)                 \
+	PLANT(array_too_small, "more subscribers than its array holds", news(view)->count = 100)   \
+	PLANT(blocks_missing, "more subscribers than its array holds", big(view)->blocks = 1)      \
+	PLANT(no_such_channel_state, "state or epoch is none of ours",                             \
+	      news(view)->state = CHANNEL_LEAVING + 1)                                             \
+	PLANT(epoch_too_long, "state or epoch is none of ours",                                    \
+	      news(view)->epoch_length = CHANNEL_EPOCH_MAX + 1)                                    \
+	PLANT(name_too_long, "a name longer than its chunk", news(view)->name_length = 1000)       \
+	PLANT(subscriber_freed, "is no passport", client(view)->magic = 0)                         \
+	PLANT(subscriber_is_a_chunk, "is no passport",                                             \
+	      entries(view, big(view))[5].passport = scene.frame)                                  \
+	PLANT(subscriber_outside, "is no passport",                                                \
+	      entries(view, big(view))[5].passport = UINT32_MAX)                                   \
+	PLANT(subscription_freed, "has no record", client(view)->subscriptions = 0;                \
+	      client(view)->subscription_count = 0)                                                \
+	PLANT(subscription_outside, "has no record",                                               \
+	      entries(view, big(view))[5].subscription = UINT32_MAX)                               \
+	PLANT(entry_twice, "record names another place",                                           \
+	      entries(view, big(view))[5] = entries(view, big(view))[6])                           \
+	PLANT(tombstone_not_counted, "tombstones, has", big(view)->tombstones--)                   \
+	PLANT(subscriber_forgotten, "tombstones, has",                                             \
+	      entries(view, big(view))[5] = (struct subscriber){0})                                \
+	PLANT(frame_without_batch, "no batch, but a frame", view->header->fanout.batch = 0)        \
+	PLANT(batch_of_the_past, "not the last one begun", view->header->fanout.last_batch++)      \
+	PLANT(frame_chunk_too_full, "holds more than it can",                                      \
+	      arena_chunk_at(view, scene.frame)->used = 113)                                       \
+	PLANT(frame_cut, "bytes instead of", view->header->fanout.frame_length++)                  \
+	PLANT(frame_shared, "has two owners", client(view)->identity = scene.frame)                \
+	PLANT(batch_without_channel, "fanout: no channel",                                         \
+	      view->header->fanout.channel = scene.client)                                         \
+	PLANT(end_beyond_array, "its end is beyond the array",                                     \
+	      view->header->fanout.end = FANS + 9)                                                 \
+	PLANT(cursor_beyond_end, "the cursor is beyond the end",                                   \
+	      atomic_store(&view->header->fanout.cursor, (uint64_t)END << 32))                     \
+	PLANT(settled_cursor_beyond_end, "the cursor is beyond the end",                           \
+	      atomic_store(&view->header->fanout.cursor, FANOUT_SETTLED | (uint64_t)END << 32))    \
+	PLANT(redis_passport_outside, "the subscription connection has no passport",               \
+	      view->header->redis_passport = UINT64_MAX)                                           \
+	PLANT(redis_passport_freed, "the subscription connection has no passport",                 \
+	      ((struct passport *)arena_at(view, scene.redis))->magic = 0)                         \
+	PLANT(redis_passport_of_a_client, "the subscription connection has no passport",           \
+	      view->header->redis_passport = scene.client)                                         \
+	PLANT(syscall_on_nobody, "a syscall on no connection",                                     \
+	      atomic_store(&view->header->work.syscall,                                            \
+			   WORK_WORD(WORK_SYSCALL_READ, scene.frame)))                             \
+	PLANT(serving_nobody, "serving no connection",                                             \
+	      atomic_store(&view->header->work.serving,                                            \
+			   WORK_WORD(WORK_SERVING_CONNECTION, scene.big)))                         \
+	PLANT(serving_no_channel, "serving no channel",                                            \
+	      atomic_store(&view->header->work.serving,                                            \
+			   WORK_WORD(WORK_SERVING_BATCH, scene.client)))                           \
+	PLANT(no_such_class, "is none of ours",                                                    \
+	      atomic_store(&view->header->page_class[view->header->page_count - 1],                \
+			   ARENA_CLASSES))                                                         \
+	PLANT(header_given_away, "is none of ours",                                                \
+	      atomic_store(&view->header->page_class[0], ARENA_CHUNK_64))                          \
+	PLANT(reserved_page, "is none of ours",                                                    \
+	      atomic_store(&view->header->page_class[view->header->page_count - 1],                \
+			   ARENA_RESERVED))
+
+static struct arena *view_of_scene(void)
+{
+	const char *error = NULL;
+	struct arena *view = arena_attach(scene.world->arena->fd, &error);
+
+	if (!view)
+		fail_msg("arena_attach: %s", error);
+	return view;
+}
+
+static void assert_caught(struct arena *view, const char *expected)
+{
+	struct buffer report = {0};
+	struct arena_census census = arena_check(view, &report);
+
+	assert_true(census.violations > 0);
+	if (!strstr(buffer_cstr(&report), expected))
+		fail_msg("\"%s\" is not in the report:\n%s", expected, buffer_cstr(&report));
+	buffer_free(&report);
+	arena_destroy(view);
+}
+
+#define PLANT(name, expected, damage)                 \
+	static void test_catches_##name(void **state) \
+	{                                             \
+		struct arena *view = view_of_scene(); \
+                                                      \
+		(void)state;                          \
+		damage;                               \
+		assert_caught(view, expected);        \
+	}
+PLANTS(PLANT)
+#undef PLANT
+
+/* --- the report --- */
+
+static void test_report_is_bounded(void **state)
+{
+	struct arena *view = view_of_scene();
+	struct buffer report = {0};
+	struct arena_census census;
+	size_t lines = 0;
+
+	(void)state;
+	view->header->generation = 0; /* nobody was ever given one */
+	census = arena_check(view, &report);
+	assert_int_equal(census.violations, FANS + 3);
+	for (size_t i = 0; i < report.len; i++)
+		lines += report.data[i] == '\n';
+	assert_int_equal(lines, 100);
+	buffer_free(&report);
+	arena_destroy(view);
+}
+
+/* Damage of any kind is told or passed over, but never followed out of the arena. */
+static void test_random_damage_is_survived(void **state)
+{
+	const arena_ref places[] = {scene.client,       scene.other, scene.news, scene.big,
+				    scene.subscription, scene.frame, scene.redis};
+	uint64_t caught = 0;
+
+	(void)state;
+	srandom(20260106);
+	for (int round = 0; round < 300; round++) {
+		struct arena *view = view_of_scene();
+		struct buffer report = {0};
+
+		for (int i = (int)(random() % 3); i >= 0; i--) {
+			arena_ref at =
+				places[(size_t)random() % (sizeof(places) / sizeof(places[0]))];
+			uint32_t *words = arena_at(view, at);
+			uint32_t *word = &words[random() % (at == scene.frame ? 4 : 16)];
+
+			if (random() % 2)
+				*word = (uint32_t)random();
+			else
+				*word ^= 1u << random() % 32;
+		}
+		caught += arena_check(view, &report).violations > 0;
+		buffer_free(&report);
+		arena_destroy(view);
+	}
+	assert_true(caught > 100);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(test_scene_is_clean),
+#define PLANT(name, expected, damage) cmocka_unit_test(test_catches_##name),
+		PLANTS(PLANT)
+#undef PLANT
+			cmocka_unit_test(test_report_is_bounded),
+		cmocka_unit_test(test_random_damage_is_survived),
+	};
+
+	return cmocka_run_group_tests_name("arena check", tests, make_scene, drop_scene);
+}
