@@ -100,7 +100,6 @@ export class Server {
     const settings = { listeners: [{ address: '127.0.0.1', port: server.port }] };
     for (const group of new Set([...Object.keys(DEFAULTS), ...Object.keys(overrides)]))
       settings[group] = { ...DEFAULTS[group], ...overrides[group] };
-    server.workers = settings.node.workers;
     await writeFile(path.join(server.directory, 'keepsock.conf'), configText(settings));
     await writeFile(path.join(server.directory, 'api-key'), API_KEY, { mode: 0o600 });
     await server.launch();
@@ -121,8 +120,9 @@ export class Server {
     assert.equal(this.process.exitCode, null, await this.log());
     try {
       const ready = await fetch(`http://127.0.0.1:${this.port}/ready`);
+      await ready.text(); // a body left unread keeps its connection from being used again
       const metrics = await (await fetch(`http://127.0.0.1:${this.port}/metrics`)).text();
-      return ready.status === 200 && metrics.includes(`\nkeepsock_ready ${this.workers}\n`);
+      return ready.status === 200 && metrics.includes('\nkeepsock_ready 1\n');
     } catch {
       return false;
     }

@@ -176,7 +176,7 @@ class Keepsock:
 
     def are_all_ready(self):
         """/ready speaks for the worker that answers it; a client may meet another one."""
-        return self.is_ready() and self.metrics()["keepsock_ready"] == self.settings["node"]["workers"]
+        return self.is_ready() and self.metrics()["keepsock_ready"] == 1
 
     def is_ready(self):
         assert self.process.poll() is None, f"keepsockd ended early:\n{self.log()}"

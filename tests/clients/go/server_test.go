@@ -22,16 +22,13 @@ import (
 	"github.com/gorilla/websocket"
 )
 
-const (
-	deadline = 20 * time.Second
-	workers  = 2
-)
+const deadline = 20 * time.Second
 
 var sanitizerReport = regexp.MustCompile(
 	`ERROR: (Address|Leak|Undefined\w*)Sanitizer|runtime error:|SUMMARY: \w+Sanitizer`)
 
 const config = `
-node = { name = "a"; run_dir = "run"; state_dir = "state"; workers = %d; };
+node = { name = "a"; run_dir = "run"; state_dir = "state"; workers = 2; };
 listeners = ( { address = "127.0.0.1"; port = %d; } );
 client = { insecure = true; };
 channel = { allow_subscribe_for_client = true; allow_publish_for_client = true;
@@ -62,7 +59,7 @@ func startServer(t *testing.T) string {
 	}
 	directory, port := t.TempDir(), freePort()
 	path := filepath.Join(directory, "keepsock.conf")
-	if err := os.WriteFile(path, []byte(fmt.Sprintf(config, workers, port)), 0o644); err != nil {
+	if err := os.WriteFile(path, []byte(fmt.Sprintf(config, port)), 0o644); err != nil {
 		t.Fatal(err)
 	}
 	log, err := os.Create(filepath.Join(directory, "keepsockd.log"))
@@ -104,7 +101,7 @@ func waitReady(t *testing.T, address, log string) {
 		}
 		metrics, _ := io.ReadAll(response.Body)
 		response.Body.Close()
-		if strings.Contains(string(metrics), fmt.Sprintf("\nkeepsock_ready %d\n", workers)) {
+		if strings.Contains(string(metrics), "\nkeepsock_ready 1\n") {
 			return
 		}
 	}
