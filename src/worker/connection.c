@@ -433,9 +433,6 @@ void connection_disconnect(struct connection *c, uint16_t code, const char *reas
 	log_info("disconnect client=%.*s code=%u reason=%s", SLICE_ARG(connection_id(passport, id)),
 		 (unsigned)code, log_value_str(reason));
 	metric_add(METRIC_disconnects_total, 1);
-	client_session_end(c);
-	if (c->fd < 0)
-		return;
 	draft = connection_draft(c);
 	buffer_reset(&w->frame);
 	websocket_append_close(&w->frame, code, reason);
@@ -448,7 +445,11 @@ void connection_disconnect(struct connection *c, uint16_t code, const char *reas
 	draft->now.ping_at = draft->now.pong_deadline = 0;
 	draft->now.deadline = w->now_ms + (uint64_t)w->settings.client.close_timeout;
 	crash_point(CRASH_CLOSE);
+	/* First the client's word, then its subscriptions: who is not told goodbye keeps them. */
 	if (!connection_commit(c))
+		return;
+	client_session_end(c);
+	if (c->fd < 0)
 		return;
 	connection_arm(c);
 	connection_set_paused(c, false);

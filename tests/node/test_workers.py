@@ -22,19 +22,10 @@ def clients_of_each_worker(node, make_client):
 
 
 def worker_of(node, client):
-    """The pid of the worker that holds this client's connection, by its socket's inode."""
-    host, port = client.websocket.stream.socket.getsockname()
-    ends = [f"0100007F:{node.port:04X}", f"0100007F:{port:04X}"]
-    with open("/proc/net/tcp") as table:
-        inode, = (line.split()[9] for line in table.readlines()[1:] if line.split()[1:3] == ends)
-    for pid in node.workers().values():
-        for name in os.listdir(f"/proc/{pid}/fd"):
-            try:
-                if os.readlink(f"/proc/{pid}/fd/{name}") == f"socket:[{inode}]":
-                    return pid
-            except FileNotFoundError:
-                continue
-    raise AssertionError("no worker holds the connection")
+    """The pid of the worker that holds this client's connection."""
+    slot, = (row["worker"] for row in node.ctl_json("show", "connections")["rows"]
+             if row["id"] == client.id)
+    return node.workers()[slot]
 
 
 def is_cut(client):

@@ -1,0 +1,443 @@
+# SPDX-License-Identifier: ISC
+"""The load under which workers are killed: clients of every kind in one event loop.
+
+Actors live for the whole test; each has one connection at a time and opens another as soon as that
+one ends. Everything sent and received is recorded. Randomness decides sizes, fragments, where a
+write is cut, who does what and who reads slowly.
+"""
+
+import base64
+import json
+import os
+import selectors
+import socket
+import time
+
+from crash_record import Recording, Transcript, responses
+from keepsock import API_KEY
+from wire import BINARY, CLOSE, PING, PONG, TEXT, close_payload, frame
+
+CHANNELS = ("news", "sport", "weather", "talk")
+ECHO_IN_FLIGHT = 100_000
+COMMANDS_IN_FLIGHT = 4
+REQUESTS_IN_FLIGHT = 3
+GARBAGE = b'{"id":1,"publish":{'
+
+
+class Connection:
+    """A non-blocking socket with its recording."""
+
+    def __init__(self, load, actor, kind, slow):
+        self.load, self.actor, self.slow = load, actor, slow
+        self.out = bytearray()
+        self.interest = 0
+        self.socket = socket.socket()
+        if slow:
+            # Small segments keep the server's send buffer small, so that queues build up soon.
+            self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_MAXSEG, 1000)
+            self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        self.socket.setblocking(False)
+        self.socket.connect_ex(("127.0.0.1", load.port))
+        self.recording = load.new_recording(kind, self.socket.getsockname()[1])
+        self.update_interest()
+
+    def plan(self, what, data, *pieces):
+        """Queues the bytes of something whole and notes where it ends."""
+        for piece in pieces:
+            self.out += piece
+        self.recording.plan(what, data, sum(map(len, pieces)))
+        self.write()
+
+    def write(self):
+        """Writes some of what is queued: all of it, or cut anywhere."""
+        rng = self.load.rng
+        while self.out:
+            size = len(self.out) if rng.random() < 0.7 else rng.randrange(len(self.out)) + 1
+            try:
+                sent = self.socket.send(self.out[:size])
+            except BlockingIOError:
+                break
+            except OSError:
+                self.out.clear()  # reading will tell how it ended
+                break
+            self.recording.sent += sent
+            del self.out[:sent]
+            if rng.random() < 0.5:
+                break
+        self.update_interest()
+
+    def update_interest(self):
+        if self.recording.ended:
+            return
+        interest = (0 if self.slow else selectors.EVENT_READ) | \
+            (selectors.EVENT_WRITE if self.out else 0)
+        if interest == self.interest:
+            return
+        if not self.interest:
+            self.load.selector.register(self.socket, interest, self)
+        elif not interest:
+            self.load.selector.unregister(self.socket)
+        else:
+            self.load.selector.modify(self.socket, interest, self)
+        self.interest = interest
+
+    def read(self, size=65536):
+        try:
+            data = self.socket.recv(size)
+        except BlockingIOError:
+            return
+        except OSError:
+            data = b""
+        if data:
+            self.recording.received += data
+            self.actor.on_data(self, data)
+        else:
+            self.close()
+            self.actor.on_end(self)
+
+    def read_fast(self):
+        self.slow = False
+        self.update_interest()
+
+    def leave(self):
+        """Ends the connection as a broken network would."""
+        self.recording.leaving = self.recording.gone = True
+        self.close()
+        self.actor.on_end(self)
+
+    def close(self):
+        if self.interest:
+            self.load.selector.unregister(self.socket)
+            self.interest = 0
+        self.socket.close()
+        self.recording.ended = True
+        self.load.connections.discard(self)
+
+
+class Actor:
+    kind = None
+
+    def __init__(self, load, slow=False):
+        self.load, self.rng, self.slow = load, load.rng, slow
+        self.connect()
+
+    def connect(self):
+        self.connection = Connection(self.load, self, self.kind, self.slow)
+        self.load.connections.add(self.connection)
+        self.begin()
+
+    def begin(self):
+        raise NotImplementedError
+
+    def act(self):
+        raise NotImplementedError
+
+    def on_data(self, connection, data):
+        pass
+
+    def on_end(self, connection):
+        self.load.on_end(connection)
+        if connection is self.connection and not self.load.ending:
+            self.connect()
+
+    def upgrade(self, path):
+        key = base64.b64encode(os.urandom(16)).decode()
+        self.connection.plan("upgrade", None, (
+            f"GET {path} HTTP/1.1\r\nHost: 127.0.0.1\r\nUpgrade: websocket\r\n"
+            f"Connection: Upgrade\r\nSec-WebSocket-Key: {key}\r\n"
+            "Sec-WebSocket-Version: 13\r\n\r\n").encode())
+
+    def send_message(self, opcode, payload, data):
+        """A message in one frame or several; pings may come between fragments."""
+        if self.rng.random() < 0.8 or not payload:
+            self.connection.plan(opcode, data, frame(opcode, payload))
+            return
+        pieces, first = [], True
+        while payload:
+            size = self.rng.randrange(len(payload)) + 1
+            piece, payload = payload[:size], payload[size:]
+            pieces.append(frame(opcode if first else 0, piece, fin=not payload))
+            first = False
+            if payload and self.rng.random() < 0.2:
+                self.send_pieces(pieces)
+                pieces = []
+                self.send_ping()
+        self.connection.plan(opcode, data, *pieces)
+
+    def send_pieces(self, pieces):
+        """Bytes of something that is not whole yet."""
+        for piece in pieces:
+            self.connection.out += piece
+            self.connection.recording.planned += len(piece)
+
+    def send_ping(self):
+        payload = self.rng.randbytes(self.rng.randrange(126))
+        self.connection.plan(PING, payload, frame(PING, payload))
+
+    def send_close(self):
+        self.closed = self.connection.recording.leaving = True
+        self.connection.plan(CLOSE, close_payload(1000), frame(CLOSE, close_payload(1000, b"bye")))
+
+
+class EchoActor(Actor):
+    kind = "echo"
+
+    def begin(self):
+        self.upgrade("/echo")
+
+    def act(self):
+        recording = self.connection.recording
+        if recording.leaving or recording.planned - len(recording.received) > ECHO_IN_FLIGHT:
+            return
+        dice = self.rng.random()
+        if dice < 0.01:
+            self.send_close()
+        elif dice < 0.02:
+            self.connection.leave()
+        elif dice < 0.1:
+            self.send_ping()
+        else:
+            self.send_random_message()
+
+    def send_random_message(self):
+        size = self.rng.randrange(1 << self.rng.randrange(1, 16))
+        if self.rng.random() < 0.5:
+            payload = self.rng.randbytes(size)
+            self.send_message(BINARY, payload, payload)
+        else:
+            payload = ("aé€😀" * (size // 10 + 1)).encode()
+            self.send_message(TEXT, payload, payload)
+
+
+class ClientActor(Actor):
+    kind = "client"
+
+    def begin(self):
+        self.commands, self.closed = [], False
+        self.transcript = Transcript(self.commands)
+        self.known = getattr(self, "known", {})
+        self.upgrade("/connection/websocket?cf_ws_frame_ping_pong=true")
+        # The server must keep what comes before its 101.
+        if self.rng.random() < 0.5:
+            self.send_command("connect")
+
+    def on_data(self, connection, data):
+        if connection is not self.connection:
+            return
+        for message in self.transcript.feed(data):
+            self.on_message(message)
+        while self.transcript.pings:
+            self.connection.plan(PONG, b"", frame(PONG, self.transcript.pings.pop()))
+        if self.transcript.upgraded and not self.commands:
+            self.send_command("connect")
+        if self.transcript.close_code and not self.closed:
+            self.send_close()
+
+    def on_message(self, message):
+        channel = message.get("push", {}).get("channel")
+        if channel in self.transcript.positions:
+            self.known[channel] = (self.transcript.epochs[channel],
+                                   self.transcript.positions[channel])
+
+    def in_flight(self):
+        return len(self.commands) - len(self.transcript.replies)
+
+    def is_answered(self):
+        return self.transcript.replies and self.in_flight() == 0
+
+    def has_everything(self, tops):
+        return all(position == tops[channel]
+                   for channel, position in self.transcript.positions.items())
+
+    def act(self):
+        if self.connection.recording.leaving or not self.transcript.replies or \
+                self.in_flight() >= COMMANDS_IN_FLIGHT:
+            return
+        dice = self.rng.random()
+        if dice < 0.003:
+            self.send_garbage()
+        elif dice < 0.006:
+            self.send_close()
+        elif dice < 0.012:
+            self.connection.leave()
+        elif dice < 0.2 or not self.transcript.positions:
+            self.change_subscription()
+        elif dice < 0.35 or self.slow:
+            self.send_command(self.rng.choice(("presence", "presence_stats", "history")),
+                              channel=self.rng.choice(CHANNELS), limit=3)
+        else:
+            self.send_publications()
+
+    def change_subscription(self):
+        channel = self.rng.choice(CHANNELS)
+        waiting = [c for c in self.commands[len(self.transcript.replies):]
+                   if "subscribe" in c or "unsubscribe" in c]
+        if waiting:
+            return
+        if channel in self.transcript.positions:
+            if self.rng.random() < 0.3:
+                self.send_command("unsubscribe", channel=channel)
+            return
+        if channel in self.known and self.rng.random() < 0.5:
+            epoch, offset = self.known[channel]
+            self.send_command("subscribe", channel=channel, recover=True, epoch=epoch,
+                              offset=offset)
+        else:
+            self.send_command("subscribe", channel=channel)
+
+    def send_publications(self):
+        commands = []
+        for _ in range(1 if self.rng.random() < 0.8 else 2):
+            number = len(self.commands) + 1
+            pad = "p" * self.rng.randrange(1 << self.rng.randrange(4, 12))
+            commands.append(self.make_command("publish", channel=self.rng.choice(CHANNELS), data={
+                "by": self.connection.recording.serial, "n": number, "pad": pad}))
+        self.send_commands(commands)
+
+    def make_command(self, method, **parameters):
+        self.commands.append({"id": len(self.commands) + 1, method: parameters})
+        return self.commands[-1]
+
+    def send_command(self, method, **parameters):
+        self.send_commands([self.make_command(method, **parameters)])
+
+    def send_commands(self, commands):
+        payload = "\n".join(json.dumps(command) for command in commands).encode()
+        self.send_message(TEXT, payload, commands)
+
+    def send_garbage(self):
+        """What gets 3501."""
+        self.connection.recording.leaving = True
+        self.connection.plan(TEXT, [None], frame(TEXT, GARBAGE))
+
+
+class ApiActor(Actor):
+    kind = "api"
+
+    def begin(self):
+        self.requests, self.answered = 0, 0
+        self.unread = bytearray()
+
+    def on_data(self, connection, data):
+        if connection is not self.connection:
+            return
+        self.unread += data
+        found = responses(self.unread)
+        if found:
+            self.answered += len(found)
+            self.unread = self.unread[found[-1].end:]
+
+    def is_answered(self):
+        return self.answered == self.requests
+
+    def has_everything(self, _):
+        return True
+
+    def act(self):
+        if self.requests - self.answered >= REQUESTS_IN_FLIGHT:
+            return
+        dice, channel = self.rng.random(), self.rng.choice(CHANNELS)
+        if dice < 0.01:
+            self.connection.leave()
+        elif dice < 0.7:
+            data = {"by": self.connection.recording.serial, "n": self.requests + 1,
+                    "pad": "a" * self.rng.randrange(300)}
+            self.send_request("publish", channel, {"channel": channel, "data": data})
+        else:
+            self.send_request("history", None, {"channel": channel, "limit": 2})
+
+    def send_request(self, method, published, body):
+        self.requests += 1
+        body = json.dumps(body).encode()
+        if self.rng.random() < 0.3:
+            cut = self.rng.randrange(1, len(body))
+            length = "Transfer-Encoding: chunked"
+            body = b"".join(b"%x\r\n%s\r\n" % (len(part), part)
+                            for part in (body[:cut], body[cut:])) + b"0\r\n\r\n"
+        else:
+            length = f"Content-Length: {len(body)}"
+        head = (f"POST /api/{method} HTTP/1.1\r\nHost: 127.0.0.1\r\nX-API-Key: {API_KEY}\r\n"
+                f"Content-Type: application/json\r\n{length}\r\n\r\n").encode()
+        self.connection.plan("request", published, head + body)
+
+
+class Load:
+    """All actors and their event loop."""
+
+    def __init__(self, port, rng):
+        self.port, self.rng = port, rng
+        self.selector = selectors.DefaultSelector()
+        self.connections = set()
+        self.recordings = []      # of the whole test, by serial
+        self.by_port = {}         # the latest one
+        self.cut = []             # ended, and not by their own doing
+        self.ending = False
+        self.actors = [kind(self, **options) for kind, count, options in (
+            (EchoActor, 6, {}), (EchoActor, 2, {"slow": True}), (ClientActor, 10, {}),
+            (ClientActor, 4, {"slow": True}), (ApiActor, 3, {})) for _ in range(count)]
+
+    def new_recording(self, kind, port):
+        recording = Recording(kind, len(self.recordings), port)
+        self.recordings.append(recording)
+        self.by_port[port] = recording
+        return recording
+
+    def on_end(self, connection):
+        if not connection.recording.leaving:
+            self.cut.append(connection.recording)
+
+    def churn(self):
+        """Somebody goes and comes back, so that workers see new connections."""
+        self.rng.choice(self.actors).connection.leave()
+
+    def turn(self, acts):
+        for key, mask in self.selector.select(0.002):
+            connection = key.data
+            if mask & selectors.EVENT_WRITE:
+                connection.write()
+            if mask & selectors.EVENT_READ and not connection.recording.ended:
+                connection.read()
+        for actor in self.rng.choices(self.actors, k=acts):
+            actor.act()
+        slow = [c for c in self.connections if c.slow]
+        if slow and self.rng.random() < 0.3:
+            self.rng.choice(slow).read(2048)
+
+    def run_until(self, condition, what, deadline=30, acts=2):
+        """Keeps the load up until condition() is true, which is asked after every turn."""
+        end = time.monotonic() + deadline
+        while not (value := condition()):
+            if time.monotonic() > end:
+                raise AssertionError(f"not within {deadline} s: {what}")
+            self.turn(acts)
+        return value
+
+    def run_for(self, seconds):
+        end = time.monotonic() + seconds
+        self.run_until(lambda: time.monotonic() >= end, "time passes")
+
+    def drain(self, recordings):
+        """Reads these connections to their end."""
+        for connection in list(self.connections):
+            if connection.recording in recordings:
+                connection.read_fast()
+        self.run_until(lambda: all(r.ended for r in recordings), "the dead worker's sockets end")
+
+    def settle(self, tops_of):
+        """Ends the load: everything sent is answered, every subscriber has everything."""
+        for connection in self.connections:
+            connection.read_fast()
+        staying = [a for a in self.actors
+                   if a.kind != "echo" and not a.connection.recording.leaving]
+        self.run_until(lambda: all(a.is_answered() for a in staying),
+                       "every command is answered", acts=0)
+        tops = tops_of()
+        self.run_until(lambda: all(a.has_everything(tops) for a in staying),
+                       "every subscriber has every publication", acts=0)
+
+    def close(self):
+        self.ending = True
+        for connection in list(self.connections):
+            connection.close()
+        self.selector.close()
