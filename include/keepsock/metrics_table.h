@@ -19,6 +19,8 @@
 	       "TCP connections accepted.")                                                        \
 	METRIC(connections_open, GAUGE,                                                            \
 	       "TCP connections open now.")                                                        \
+	METRIC(client_connections, GAUGE,                                                          \
+	       "WebSocket connections open now.")                                                  \
 	METRIC(connections_refused_total, COUNTER,                                                 \
 	       "Connections refused because of a limit.")                                          \
 	METRIC(http_requests_total, COUNTER,                                                       \

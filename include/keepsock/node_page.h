@@ -59,7 +59,7 @@ void node_page_reset_gauges(struct node_page *page, uint32_t slot);
 uint64_t node_page_get(const struct node_page *page, uint32_t slot, enum metric metric);
 
 /*
- * Counts one more open connection of this process (METRIC_connections_open)
+ * Counts one more client connection of this process (METRIC_client_connections)
  * unless the node then has more than `limit` of them; 0 = no limit. A refusal
  * changes nothing. Exact: two workers at the limit may both be refused, but
  * the limit is never exceeded. Release with metric_subtract().

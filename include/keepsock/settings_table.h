@@ -66,7 +66,8 @@ SETTINGS_GROUP_END(log)
 
 SETTINGS_GROUP(http, "HTTP requests: the API, health checks, and the handshakes of WebSocket connections.")
 SETTING(http, header_timeout, DURATION_MS, "10s", 100, 600 * SETTINGS_SEC, NULL, RELOADABLE,
-	"A request's head must be complete this long after its first byte, or the connection is closed.")
+	"A request's head must be complete this long after its first byte, that of a new connection this "
+	"long after it was accepted, or the connection is closed.")
 SETTING(http, idle_timeout, DURATION_MS, "75s", 100, SETTINGS_DAY, NULL, RELOADABLE,
 	"An HTTP connection without a request is closed after this time.")
 SETTING(http, head_size_limit, SIZE, "16384", SETTINGS_KIB, 64 * SETTINGS_KIB, NULL, RELOADABLE,

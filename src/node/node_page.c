@@ -109,14 +109,14 @@ void node_page_reset_gauges(struct node_page *page, uint32_t slot)
  */
 bool node_page_admit_connection(struct node_page *page, uint64_t limit)
 {
-	_Atomic uint64_t *own = &metrics_own->value[METRIC_connections_open];
+	_Atomic uint64_t *own = &metrics_own->value[METRIC_client_connections];
 	uint64_t open = 0;
 
 	atomic_fetch_add(own, 1);
 	if (limit == 0)
 		return true;
 	for (uint32_t slot = 0; slot < page->workers; slot++)
-		open += atomic_load(&page->slot[slot].counters.value[METRIC_connections_open]);
+		open += atomic_load(&page->slot[slot].counters.value[METRIC_client_connections]);
 	if (open <= limit)
 		return true;
 	atomic_fetch_sub(own, 1);

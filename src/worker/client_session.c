@@ -94,7 +94,8 @@ static bool serve_command(struct connection *c, struct slice raw)
 	struct client_command command;
 	uint16_t close_code = CLIENT_DISCONNECT_BAD_REQUEST;
 
-	if (client_session_codec(connection_passport(c))->decode(raw, &w->decode, &command) != CLIENT_DECODE_OK) {
+	if (client_session_codec(connection_passport(c))->decode(raw, &w->decode, &command) !=
+	    CLIENT_DECODE_OK) {
 		connection_disconnect(c, CLIENT_DISCONNECT_BAD_REQUEST, NULL);
 		return false;
 	}

@@ -88,19 +88,26 @@ static void peer_address(const struct sockaddr_storage *peer, struct passport *p
 	}
 }
 
-/* A limit is reached: the connection may ask for its 503 and nothing else. */
-static bool over_limit(struct worker *w)
+/* The worker can hold no more: the connection may ask for its 503 and nothing else. */
+static bool over_limit(const struct worker *w)
 {
-	int64_t limit = w->settings.client.connection_limit;
+	return w->stopping || arena_above(w, ARENA_REFUSE_PERCENT) ||
+	       w->connection_count >= w->connection_max;
+}
 
-	if (w->stopping || arena_above(w, ARENA_REFUSE_PERCENT) ||
-	    w->connection_count >= w->connection_max)
-		return true;
-	if (!node_page_take_connection_rate(w->page,
-					    (uint64_t)w->settings.client.connection_rate_limit,
-					    clock_boottime_ns()))
-		return true;
-	return !node_page_admit_connection(w->page, (uint64_t)limit);
+bool connection_admit(struct connection *c)
+{
+	struct worker *w = c->worker;
+	uint64_t rate = (uint64_t)w->settings.client.connection_rate_limit;
+
+	if (c->over_limit || w->stopping ||
+	    !node_page_take_connection_rate(w->page, rate, clock_boottime_ns()) ||
+	    !node_page_admit_connection(w->page, (uint64_t)w->settings.client.connection_limit)) {
+		metric_add(METRIC_connections_refused_total, 1);
+		return false;
+	}
+	c->admitted = true;
+	return true;
 }
 
 static arena_ref passport_create(struct worker *w, const struct sockaddr_storage *peer,
@@ -142,14 +149,11 @@ void connection_accept(struct worker *w, int fd, const struct sockaddr_storage *
 	arena_ref ref;
 
 	metric_add(METRIC_connections_accepted_total, 1);
-	if (refused)
-		metric_add(METRIC_connections_refused_total, 1);
 	ref = refused && w->connection_count >= w->connection_max + 64
 		      ? 0
 		      : passport_create(w, peer, local_port);
 	if (!ref) {
-		if (!refused)
-			metric_subtract(METRIC_connections_open, 1);
+		metric_add(METRIC_connections_refused_total, 1);
 		close(fd);
 		return;
 	}
@@ -161,6 +165,7 @@ void connection_accept(struct worker *w, int fd, const struct sockaddr_storage *
 	c->fd = fd;
 	c->over_limit = refused;
 	w->connection_count++;
+	metric_add(METRIC_connections_open, 1);
 	event_assign(&c->event, w->base, fd, EV_READ | EV_PERSIST, on_connection, c);
 	event_add(&c->event, NULL);
 	connection_arm(c);
@@ -273,7 +278,10 @@ static void on_drained(struct connection *c)
 		connection_set_paused(c, false);
 	if (passport->state != PASSPORT_STATE_DRAINING || (passport->flags & PASSPORT_SHUT))
 		return;
-	if ((passport->flags & PASSPORT_PEER_FIN) || shutdown(c->fd, SHUT_WR) < 0) {
+	/* After both close frames nothing more is to come (RFC 6455 §7.1.1: the server closes
+	 * first); a half-closed peer has said all it had. */
+	if ((passport->flags & (PASSPORT_PEER_CLOSED | PASSPORT_PEER_FIN)) ||
+	    shutdown(c->fd, SHUT_WR) < 0) {
 		connection_close(c, "served");
 		return;
 	}
@@ -477,8 +485,9 @@ void connection_close(struct connection *c, const char *why)
 	c->fd = -1;
 	client_session_end(c);
 	w->connection_count--;
-	if (!c->over_limit)
-		metric_subtract(METRIC_connections_open, 1);
+	metric_subtract(METRIC_connections_open, 1);
+	if (c->admitted)
+		metric_subtract(METRIC_client_connections, 1);
 	c->next_closed = w->closed;
 	w->closed = c;
 	event_add(w->turn, &now);

@@ -30,7 +30,8 @@ struct connection {
 	uint64_t message_length; /* payload bytes of the message whose command is under way */
 	bool paused;             /* not reading: too much input waits */
 	bool writing;            /* waits for the socket to take more output */
-	bool over_limit;
+	bool over_limit;         /* came beyond what the worker can hold: is told so, and closed */
+	bool admitted;           /* counted as a client connection */
 	bool in_turn;
 	bool http_keep_alive;
 	bool http_head_only; /* a HEAD request: no body in the response */
@@ -43,6 +44,8 @@ void connection_accept(struct worker *w, int fd, const struct sockaddr_storage *
 		       uint16_t local_port);
 
 struct connection *connection_at(struct worker *w, arena_ref passport);
+/* Counts it as a client connection; false: a limit is reached, the answer is 503. */
+bool connection_admit(struct connection *c);
 /* The open connection with this client id, NULL if there is none here. */
 struct connection *connection_find(struct worker *w, const struct passport_id *id);
 

@@ -46,9 +46,14 @@ static void method_not_allowed(struct connection *c)
 
 static void serve_ready(struct connection *c)
 {
-	const char *reason = worker_not_ready_reason(c->worker);
+	struct worker *w = c->worker;
+	const char *reason = worker_not_ready_reason(w);
 	char body[160];
 
+	/* A client may land on any worker: the node is ready when all of them are. */
+	metric_set(METRIC_ready, reason == NULL);
+	if (!reason && metrics_node_value(w->page, METRIC_ready) == 0)
+		reason = "another worker is not ready";
 	if (!reason) {
 		http_session_respond(c, 200, JSON, SLICE("{\"ready\":true}\n"),
 				     "Cache-Control: no-store\r\n");
@@ -146,11 +151,6 @@ static void serve_websocket(struct connection *c, const struct http_request *req
 		refuse_upgrade(c, status);
 		return;
 	}
-	if (c->over_limit || w->stopping) {
-		c->http_keep_alive = false;
-		respond_text(c, 503, "connection limit reached\n", "Retry-After: 5\r\n");
-		return;
-	}
 	if (!origin_passes(w, request)) {
 		refuse_upgrade(c, 403);
 		return;
@@ -163,6 +163,11 @@ static void serve_websocket(struct connection *c, const struct http_request *req
 	      !websocket_protocol_offered(request, "centrifuge-json")))) {
 		c->http_keep_alive = false;
 		respond_text(c, 400, "the protobuf protocol is not available, use JSON\n", NULL);
+		return;
+	}
+	if (!connection_admit(c)) {
+		c->http_keep_alive = false;
+		respond_text(c, 503, "connection limit reached\n", "Retry-After: 5\r\n");
 		return;
 	}
 	upgrade(c, request, accept, state);

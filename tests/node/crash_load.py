@@ -59,7 +59,8 @@ class Connection:
             except BlockingIOError:
                 break
             except OSError:
-                self.out.clear()  # reading will tell how it ended
+                self.recording.reset = True
+                self.out.clear()
                 break
             self.recording.sent += sent
             del self.out[:sent]
@@ -88,6 +89,7 @@ class Connection:
         except BlockingIOError:
             return
         except OSError:
+            self.recording.reset = True
             data = b""
         if data:
             self.recording.received += data

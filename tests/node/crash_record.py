@@ -29,6 +29,7 @@ class Recording:
         self.ended = False
         self.leaving = False      # its end is its own doing
         self.gone = False         # its socket was closed without a word
+        self.reset = False        # the kernel reported an error: bytes on their way may be lost
         self.acknowledged = set() # numbers of the commands or requests that succeeded
         self.refused = set()      # numbers of those that were answered with an error
         self.consumed = None      # commands or requests consumed when its worker died

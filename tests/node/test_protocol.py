@@ -680,6 +680,21 @@ def test_another_epoch_unsubscribes_with_2500(start_node, make_client, redis):
     assert_insufficient_state(client)
 
 
+def test_emptied_redis_is_announced(start_node, make_client, redis):
+    """The shard sequence begins anew as well: nothing may pass for a duplicate of the past."""
+    node = start_node(**external(redis))
+    client = make_client(node)
+    client.result("subscribe", channel="c")
+    for number in range(5):
+        node.publish("c", number)
+        assert client.publication("c")["offset"] == number + 1
+    redis.command("FLUSHALL")
+    node.publish("c", "anew")
+    assert_insufficient_state(client)
+    node.publish("c", "after")
+    assert client.publication("c")["data"] == "after"
+
+
 def test_position_check_finds_what_pub_sub_lost(start_node, make_client, redis):
     node = start_node(client={"presence_update_interval": "1s", "position_check_delay": "1s"},
                       **external(redis))

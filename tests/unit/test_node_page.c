@@ -128,12 +128,12 @@ static void test_the_connection_limit_holds_for_the_node(void **state)
 	assert_false(node_page_admit_connection(page, 2));
 	node_page_claim_slot(page, 3);
 	assert_false(node_page_admit_connection(page, 2));
-	assert_int_equal(metrics_node_value(page, METRIC_connections_open), 2);
+	assert_int_equal(metrics_node_value(page, METRIC_client_connections), 2);
 	assert_true(node_page_admit_connection(page, 0));
-	metric_subtract(METRIC_connections_open, 1);
+	metric_subtract(METRIC_client_connections, 1);
 	node_page_reset_gauges(page, 1);
 	assert_true(node_page_admit_connection(page, 2));
-	assert_int_equal(metrics_node_value(page, METRIC_connections_open), 2);
+	assert_int_equal(metrics_node_value(page, METRIC_client_connections), 2);
 }
 
 /* Takes as many as it gets; its exit status tells how many. */
@@ -166,7 +166,7 @@ static void test_the_limit_is_never_exceeded_in_a_race(void **state)
 		total += WEXITSTATUS(status);
 	}
 	assert_true(total <= 100);
-	assert_int_equal(metrics_node_value(page, METRIC_connections_open), (uint64_t)total);
+	assert_int_equal(metrics_node_value(page, METRIC_client_connections), (uint64_t)total);
 	/* Some were refused only because others asked at the same time; now there is room. */
 	node_page_claim_slot(page, 0);
 	while (total < 100) {

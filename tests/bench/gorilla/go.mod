@@ -1,5 +1,5 @@
 module keepsock/tests/bench/gorilla
 
-go 1.21
+go 1.19
 
-require github.com/gorilla/websocket v1.5.3
+require github.com/gorilla/websocket v1.5.0
