@@ -160,6 +160,12 @@ struct subscription_record {
 
 _Static_assert(sizeof(struct subscription_record) == 64, "a subscription is one small chunk");
 
+/*
+ * A new passport from *fresh, in which magic, version and generation are filled
+ * in: nobody's until its last store. 0 when the arena is full.
+ */
+arena_ref passport_create(struct arena *arena, struct passport *fresh);
+
 /* --- drafts --- */
 #define PASSPORT_SCRAP_MAX 8
 struct passport_draft {
@@ -186,6 +192,12 @@ void passport_draft_release(struct passport_draft *draft, arena_ref chunk);
 /* True: committed. False: the arena was full, nothing changed, everything given back. */
 bool passport_draft_commit(struct passport_draft *draft);
 void passport_draft_drop(struct passport_draft *draft);
+
+/*
+ * Frees a passport with its queues and identity (its subscriptions are gone
+ * before); `forget`, if not NULL, is a word that becomes 0 in the same commit.
+ */
+void passport_destroy(struct passport_draft *draft, arena_ref passport, void *forget);
 
 /* --- queues of a draft --- */
 static inline uint64_t queue_end(const struct stream_queue *queue)

@@ -93,6 +93,43 @@ arena_ref passport_identity_make(struct arena *arena, struct slice user, struct 
 	return ref;
 }
 
+/* --- birth and death --- */
+
+arena_ref passport_create(struct arena *arena, struct passport *fresh)
+{
+	arena_ref ref = arena_record_alloc(arena, ARENA_PASSPORT);
+	struct passport *passport;
+
+	if (!ref)
+		return 0;
+	fresh->magic = PASSPORT_MAGIC;
+	fresh->version = PASSPORT_VERSION;
+	fresh->generation = arena->header->generation + 1;
+	arena_store(&arena->header->generation, fresh->generation);
+	passport = arena_at(arena, ref);
+	/* The first word is the commit: without its magic the record is nobody's. */
+	memcpy((uint8_t *)passport + 8, (const uint8_t *)fresh + 8, sizeof(*fresh) - 8);
+	arena_store(passport, *(const uint64_t *)(const void *)fresh);
+	return ref;
+}
+
+void passport_destroy(struct passport_draft *draft, arena_ref ref, void *forget)
+{
+	passport_draft_begin(draft, ref);
+	queue_consume(draft, &draft->now.in, UINT64_MAX);
+	queue_consume(draft, &draft->now.messages, UINT64_MAX);
+	queue_consume(draft, &draft->now.out, UINT64_MAX);
+	if (draft->now.identity)
+		passport_draft_release(draft, draft->now.identity);
+	draft->now.identity = 0;
+	draft->now.magic = 0;
+	draft->now.state = PASSPORT_STATE_FREE;
+	if (forget)
+		arena_commit_add(&draft->commit, forget, 0);
+	passport_draft_commit(draft);
+	arena_record_free(draft->arena, ref);
+}
+
 /* --- drafts --- */
 
 static void refs_push(arena_ref **refs, size_t *count, size_t *capacity, arena_ref ref)

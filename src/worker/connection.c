@@ -110,34 +110,22 @@ bool connection_admit(struct connection *c)
 	return true;
 }
 
-static arena_ref passport_create(struct worker *w, const struct sockaddr_storage *peer,
+static arena_ref client_passport(struct worker *w, const struct sockaddr_storage *peer,
 				 uint16_t local_port)
 {
-	arena_ref ref = arena_record_alloc(w->arena, ARENA_PASSPORT);
 	struct passport fresh = {
-		.magic = PASSPORT_MAGIC,
-		.version = PASSPORT_VERSION,
 		.kind = PASSPORT_CLIENT,
 		.state = PASSPORT_STATE_HTTP,
-		.generation = w->arena->header->generation + 1,
 		.accepted_at = w->now_ms,
 		.local_port = local_port,
 		.deadline = w->now_ms + (uint64_t)w->settings.http.header_timeout,
 	};
 	struct uuid id;
-	struct passport *passport;
 
-	if (!ref)
-		return 0;
 	uuid_generate(&id);
 	memcpy(fresh.id.bytes, id.bytes, sizeof(id.bytes));
 	peer_address(peer, &fresh);
-	passport = arena_at(w->arena, ref);
-	arena_store(&w->arena->header->generation, fresh.generation);
-	/* The first word is the commit. */
-	memcpy((uint8_t *)passport + 8, (const uint8_t *)&fresh + 8, sizeof(fresh) - 8);
-	arena_store(passport, *(const uint64_t *)(const void *)&fresh);
-	return ref;
+	return passport_create(w->arena, &fresh);
 }
 
 void connection_accept(struct worker *w, int fd, const struct sockaddr_storage *peer,
@@ -151,7 +139,7 @@ void connection_accept(struct worker *w, int fd, const struct sockaddr_storage *
 	metric_add(METRIC_connections_accepted_total, 1);
 	ref = refused && w->connection_count >= w->connection_max + 64
 		      ? 0
-		      : passport_create(w, peer, local_port);
+		      : client_passport(w, peer, local_port);
 	if (!ref) {
 		metric_add(METRIC_connections_refused_total, 1);
 		close(fd);
@@ -493,26 +481,6 @@ void connection_close(struct connection *c, const char *why)
 	event_add(w->turn, &now);
 }
 
-static void passport_free(struct worker *w, arena_ref ref)
-{
-	struct passport *passport = arena_at(w->arena, ref);
-	arena_ref identity;
-
-	passport_draft_begin(&w->draft, ref);
-	queue_consume(&w->draft, &w->draft.now.in, UINT64_MAX);
-	queue_consume(&w->draft, &w->draft.now.messages, UINT64_MAX);
-	queue_consume(&w->draft, &w->draft.now.out, UINT64_MAX);
-	identity = w->draft.now.identity;
-	if (identity)
-		passport_draft_release(&w->draft, identity);
-	w->draft.now.identity = 0;
-	w->draft.now.magic = 0;
-	w->draft.now.state = PASSPORT_STATE_FREE;
-	passport_draft_commit(&w->draft);
-	memset(passport->id.bytes, 0, sizeof(passport->id.bytes));
-	arena_record_free(w->arena, ref);
-}
-
 /* Who is freed must not be in the list of those with work left. */
 static void forget_turns(struct worker *w)
 {
@@ -534,7 +502,7 @@ void connection_reap(struct worker *w)
 		struct connection *c = w->closed;
 
 		w->closed = c->next_closed;
-		passport_free(w, c->passport);
+		passport_destroy(&w->draft, c->passport, NULL);
 	}
 	worker_stop_check(w);
 }

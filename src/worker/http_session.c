@@ -73,7 +73,6 @@ void http_session_respond(struct connection *c, int status, const char *content_
 /* A request that can't be read: answered, and the connection ends with it. */
 static void refuse(struct connection *c, int status)
 {
-	struct worker *w = c->worker;
 	struct passport_draft *draft = connection_draft(c);
 	const char *text = http_status_text(status);
 
@@ -86,7 +85,6 @@ static void refuse(struct connection *c, int status)
 		return;
 	log_debug("http_refused status=%d peer_port=%u", status,
 		  (unsigned)connection_passport(c)->peer_port);
-	(void)w;
 	connection_arm(c);
 	connection_flush(c);
 }

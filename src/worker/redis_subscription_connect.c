@@ -43,23 +43,6 @@ void redis_subscription_wait_ms(struct event *event, uint64_t ms)
 
 /* --- ending --- */
 
-static void passport_release(struct redis_subscription *s)
-{
-	struct worker *w = s->worker;
-
-	if (!s->passport)
-		return;
-	passport_draft_begin(&w->draft, s->passport);
-	queue_consume(&w->draft, &w->draft.now.in, UINT64_MAX);
-	queue_consume(&w->draft, &w->draft.now.out, UINT64_MAX);
-	w->draft.now.magic = 0;
-	w->draft.now.state = PASSPORT_STATE_FREE;
-	arena_commit_add(&w->draft.commit, &w->arena->header->redis_passport, 0);
-	passport_draft_commit(&w->draft);
-	arena_record_free(w->arena, s->passport);
-	s->passport = 0;
-}
-
 void redis_subscription_disconnect(struct redis_subscription *s)
 {
 	if (s->resolution)
@@ -79,7 +62,10 @@ void redis_subscription_disconnect(struct redis_subscription *s)
 	if (s->held)
 		freeReplyObject(s->held);
 	s->held = NULL;
-	passport_release(s);
+	if (s->passport)
+		passport_destroy(&s->worker->draft, s->passport,
+				 &s->worker->arena->header->redis_passport);
+	s->passport = 0;
 }
 
 void redis_subscription_retry_later(struct redis_subscription *s)
@@ -156,26 +142,18 @@ static void sign_in(struct redis_subscription *s)
 			       arena_class_size(arena_class_of(w->arena, secret)) - 20);
 }
 
-static bool passport_create(struct redis_subscription *s)
+static bool take_passport(struct redis_subscription *s)
 {
 	struct worker *w = s->worker;
-	struct passport *passport;
 	struct passport fresh = {
-		.magic = PASSPORT_MAGIC,
-		.version = PASSPORT_VERSION,
 		.kind = PASSPORT_REDIS,
 		.state = PASSPORT_STATE_REDIS,
-		.generation = w->arena->header->generation + 1,
 		.accepted_at = w->now_ms,
 	};
 
-	s->passport = arena_record_alloc(w->arena, ARENA_PASSPORT);
+	s->passport = passport_create(w->arena, &fresh);
 	if (!s->passport)
 		return false;
-	passport = arena_at(w->arena, s->passport);
-	arena_store(&w->arena->header->generation, fresh.generation);
-	memcpy((uint8_t *)passport + 8, (const uint8_t *)&fresh + 8, sizeof(fresh) - 8);
-	arena_store(passport, *(const uint64_t *)(const void *)&fresh);
 	arena_store(&w->arena->header->redis_passport, s->passport);
 	return true;
 }
@@ -197,7 +175,7 @@ static void on_connected(struct redis_subscription *s)
 	s->fed = 0;
 	s->last_sequence = 0;
 	s->paused = false;
-	if (!s->reader || !passport_create(s)) {
+	if (!s->reader || !take_passport(s)) {
 		redis_subscription_lost(s, "no memory");
 		return;
 	}

@@ -57,35 +57,20 @@ struct passport *world_passport_at(struct world *world, arena_ref passport)
 
 arena_ref world_passport(struct world *world)
 {
-	arena_ref ref = arena_record_alloc(world->arena, ARENA_PASSPORT);
 	struct passport fresh = {
-		.magic = PASSPORT_MAGIC,
-		.version = PASSPORT_VERSION,
 		.kind = PASSPORT_CLIENT,
 		.state = PASSPORT_STATE_CONNECTED,
-		.generation = world->arena->header->generation + 1,
 	};
+	arena_ref ref = passport_create(world->arena, &fresh);
 
 	assert_int_not_equal(ref, 0);
-	arena_store(&world->arena->header->generation, fresh.generation);
-	memcpy(arena_at(world->arena, ref), &fresh, sizeof(fresh));
 	return ref;
 }
 
 void world_passport_free(struct world *world, arena_ref passport)
 {
-	struct passport *now = &world->draft.now;
-
-	passport_draft_begin(&world->draft, passport);
-	assert_int_equal(now->subscriptions, 0);
-	queue_consume(&world->draft, &now->in, UINT64_MAX);
-	queue_consume(&world->draft, &now->messages, UINT64_MAX);
-	queue_consume(&world->draft, &now->out, UINT64_MAX);
-	if (now->identity)
-		passport_draft_release(&world->draft, now->identity);
-	now->magic = 0;
-	assert_true(passport_draft_commit(&world->draft));
-	arena_record_free(world->arena, passport);
+	assert_int_equal(world_passport_at(world, passport)->subscriptions, 0);
+	passport_destroy(&world->draft, passport, NULL);
 }
 
 void world_append(struct world *world, arena_ref passport, size_t queue_offset, const void *data,
