@@ -26,6 +26,7 @@ struct subscribe_pending {
 	struct subscribe_pending *next_waiter;  /* for the same channel to be joined */
 	struct channel *channel;
 	uint64_t deadline; /* boottime ms; while the channel is being joined */
+	uint64_t run;      /* of the subscription connection, when Redis was asked */
 	uint32_t id;
 	uint32_t flags; /* enum subscription_flags */
 	bool recover;
@@ -261,6 +262,7 @@ static void subscribe_read(struct subscribe_pending *pending)
 		return;
 	}
 	pending->deadline = 0;
+	pending->run = redis_subscription_run(w->subscription);
 	passport = connection_passport(c);
 	if (pending->flags & SUBSCRIPTION_PRESENCE) {
 		member.client = connection_id(passport, id);
@@ -380,6 +382,21 @@ static void append_subscription(struct connection *c, struct subscribe_pending *
 	metric_add(METRIC_subscriptions, 1);
 }
 
+/*
+ * Scripts of several subscribers may be answered in another order than Redis ran
+ * them. The first answer gave the channel its position; one that is older, and
+ * that no held message carries as far, misses what will not be served any more.
+ */
+static bool is_overtaken(const struct worker *w, const struct channel *channel,
+			 const struct redis_subscribe_result *result)
+{
+	const struct channel_record *record = hub_record(&w->hub, channel);
+	uint64_t sequence, offset;
+
+	return record->positioned && held_position(channel, result, &sequence, &offset) &&
+	       sequence < record->last_sequence;
+}
+
 static void on_subscribe_read(void *ctx, const struct redis_subscribe_result *result)
 {
 	struct subscribe_pending *pending = ctx;
@@ -388,9 +405,16 @@ static void on_subscribe_read(void *ctx, const struct redis_subscribe_result *re
 	const struct client_command command = {.id = pending->id,
 					       .method = CLIENT_METHOD_SUBSCRIBE};
 	bool joined = hub_record(&w->hub, channel)->state == CHANNEL_JOINED &&
-		      !channel->catching_up && !channel->held_overflow;
-	struct connection *c = client_command_answered(&pending->base);
+		      !channel->catching_up && !channel->held_overflow &&
+		      pending->run == redis_subscription_run(w->subscription);
+	struct connection *c;
 
+	if (pending->base.connection && result->outcome.code == REDIS_RESULT_OK && joined &&
+	    is_overtaken(w, channel, result)) {
+		subscribe_read(pending);
+		return;
+	}
+	c = client_command_answered(&pending->base);
 	if (c && result->outcome.code == REDIS_RESULT_OK && joined) {
 		append_subscription(c, pending, result);
 	} else if (c) {

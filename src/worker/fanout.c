@@ -130,8 +130,9 @@ bool fanout_begin(struct fanout *fanout, struct channel *channel,
 			 WORK_WORD(WORK_SERVING_BATCH, channel->ref));
 	arena_commit_add(&commit, &w->arena->header->work.serving_item, record->last_batch + 1);
 	/* A new epoch is known from the first publication served under it. */
-	hub_position_set(&w->hub, &commit, channel, epoch, channel_record->offset,
-			 channel_record->last_sequence);
+	if (channel_record->positioned)
+		hub_position_set(&w->hub, &commit, channel, epoch, channel_record->offset,
+				 channel_record->last_sequence);
 	arena_commit_apply(&commit);
 	crash_point(CRASH_FANOUT_BEGIN);
 
@@ -277,9 +278,11 @@ static void fanout_end(struct fanout *fanout)
 
 	crash_point(CRASH_FANOUT_END);
 	arena_commit_begin(&commit, w->arena);
-	hub_position_set(&w->hub, &commit, channel, SLICE(""),
-			 record->last_offset ? record->last_offset : channel_record->offset,
-			 record->last_sequence);
+	/* A channel that was left meanwhile has no position to move. */
+	if (channel_record->positioned)
+		hub_position_set(&w->hub, &commit, channel, SLICE(""),
+				 record->last_offset ? record->last_offset : channel_record->offset,
+				 record->last_sequence);
 	arena_commit_add(&commit, &record->batch, 0);
 	arena_commit_add(&commit, &record->frame, 0);
 	arena_commit_add(&commit, &record->last_sequence_served, record->last_sequence);

@@ -36,6 +36,9 @@ static void channel_forget(struct worker *w, struct channel *channel)
 
 	now.state = CHANNEL_ABSENT;
 	now.unconfirmed = 0;
+	/* Only subscribers have something to catch up with. */
+	if (hub_subscribers(&w->hub, channel) == 0)
+		now.positioned = 0;
 	arena_commit_begin(&commit, w->arena);
 	hub_record_change(&w->hub, &commit, channel, &now);
 	arena_commit_apply(&commit);

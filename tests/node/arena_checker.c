@@ -77,13 +77,14 @@ static json_t *passport_view(const struct arena *arena, arena_ref ref)
 
 	memcpy(&reader, &passport->reader, sizeof(reader));
 	return json_pack(
-		"{s:I, s:I, s:i, s:s, s:i, s:I, s:I, s:I, s:I, s:o, s:I, s:I, s:i, s:b, "
+		"{s:I, s:I, s:i, s:s, s:I, s:i, s:I, s:I, s:I, s:I, s:o, s:I, s:I, s:i, s:b, "
 		"s:o}",
 		"ref", (json_int_t)ref, "generation", (json_int_t)passport->generation, "kind",
-		(int)passport->kind, "state", passport_state_name(passport->state), "peer_port",
-		(int)passport->peer_port, "in_done", (json_int_t)passport->in.done, "in_end",
-		(json_int_t)queue_end(&passport->in), "out_done", (json_int_t)passport->out.done,
-		"out_end", (json_int_t)queue_end(&passport->out), "out_queued",
+		(int)passport->kind, "state", passport_state_name(passport->state), "accepted_at",
+		(json_int_t)passport->accepted_at, "peer_port", (int)passport->peer_port, "in_done",
+		(json_int_t)passport->in.done, "in_end", (json_int_t)queue_end(&passport->in),
+		"out_done", (json_int_t)passport->out.done, "out_end",
+		(json_int_t)queue_end(&passport->out), "out_queued",
 		queue_bytes(arena, &passport->out), "command_number",
 		(json_int_t)passport->command_number, "messages_waiting",
 		(json_int_t)queue_length(&passport->messages), "close_code",

@@ -45,7 +45,7 @@ def note_responses(recording, found):
 
 
 class Death:
-    """One dead worker. recordings: {port: Recording} of all connections that may have been its."""
+    """One dead worker. recordings: {ref of the passport: Recording of its connection}."""
 
     def __init__(self, view, recordings):
         self.view, self.recordings = view, recordings
@@ -70,7 +70,7 @@ class Death:
     # One connection
 
     def _judge_connection(self, passport):
-        recording = self.recordings.get(passport["peer_port"])
+        recording = self.recordings.get(passport["ref"])
         if not recording:
             self.complain("stranger", f"port {passport['peer_port']}, {passport['state']}")
             return
@@ -251,11 +251,12 @@ class Death:
         return fanout["last_offset"], fanout["last_sequence"], None
 
 
-def judge_cut(recordings, ports_with_passport):
-    """Complaints about connections that were cut without a passport in any arena."""
+def judge_cut(recordings, known):
+    """Complaints about connections that were cut without a passport in any arena; known: serials
+    of those that had one."""
     return [("no-passport", f"port {recording.port} received {len(recording.received)} bytes")
             for recording in recordings
-            if recording.port not in ports_with_passport and recording.received]
+            if recording.serial not in known and recording.received]
 
 
 # The end

@@ -21,6 +21,8 @@ CHANNELS = ("news", "sport", "weather", "talk")
 ECHO_IN_FLIGHT = 100_000
 COMMANDS_IN_FLIGHT = 4
 REQUESTS_IN_FLIGHT = 3
+# A worker reads its clock before it accepts what came meanwhile, ms.
+SKEW = 50
 GARBAGE = b'{"id":1,"publish":{'
 
 
@@ -372,7 +374,7 @@ class Load:
         self.selector = selectors.DefaultSelector()
         self.connections = set()
         self.recordings = []      # of the whole test, by serial
-        self.by_port = {}         # the latest one
+        self.by_port = {}         # lists, the latest one last
         self.cut = []             # ended, and not by their own doing
         self.ending = False
         self.actors = [kind(self, **options) for kind, count, options in (
@@ -380,10 +382,17 @@ class Load:
             (ClientActor, 4, {"slow": True}), (ApiActor, 3, {})) for _ in range(count)]
 
     def new_recording(self, kind, port):
-        recording = Recording(kind, len(self.recordings), port)
+        now = time.clock_gettime_ns(time.CLOCK_BOOTTIME) // 1_000_000
+        recording = Recording(kind, len(self.recordings), port, now)
         self.recordings.append(recording)
-        self.by_port[port] = recording
+        self.by_port.setdefault(port, []).append(recording)
         return recording
+
+    def find(self, port, accepted_at):
+        """The recording of a connection the server accepted then: the kernel may give a port again
+        while a passport of its former user is still to be cleaned up."""
+        candidates = [r for r in self.by_port.get(port, ()) if r.opened_at <= accepted_at + SKEW]
+        return candidates[-1] if candidates else None
 
     def on_end(self, connection):
         if not connection.recording.leaving:

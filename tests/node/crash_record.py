@@ -18,10 +18,11 @@ HEAD_END = b"\r\n\r\n"
 class Recording:
     """One connection as its client knows it. Offsets count bytes of the stream."""
 
-    def __init__(self, kind, serial, port=0):
+    def __init__(self, kind, serial, port=0, opened_at=0):
         self.kind = kind          # "echo", "client" or "api"
         self.serial = serial      # names it in the publications it makes
         self.port = port
+        self.opened_at = opened_at  # CLOCK_BOOTTIME ms
         self.sent = 0             # bytes the kernel took
         self.planned = 0          # bytes made
         self.events = []          # Event of each whole thing sent, in the order of their ends

@@ -67,7 +67,7 @@ class Campaign:
         self.next_slot = 0
         self.deaths = self.judged = self.exact = 0
         self.seen = {}            # (channel, offset): mark, of all clients
-        self.ports = set()        # that a passport named
+        self.known = set()        # serials of connections that a passport named
         self.complaints = []
 
     # The node
@@ -136,15 +136,18 @@ class Campaign:
     def judge(self, slot, pid, how):
         """The worker is dead or dying; waits for what it left and judges."""
         view = self.load.run_until(lambda: self.left_arena(slot, pid), f"an arena after {how}")
-        ports = {passport["peer_port"] for passport in view.get("passports", ())
-                 if passport["kind"] == 1}
-        self.ports |= ports
-        recordings = {port: self.load.by_port[port] for port in ports if port in self.load.by_port}
+        recordings = {}           # by passport
+        for passport in view.get("passports", ()):
+            recording = self.load.find(passport["peer_port"], passport["accepted_at"])
+            if passport["kind"] == 1 and recording:
+                recordings[passport["ref"]] = recording
         self.load.drain(list(recordings.values()))
         death = Death(view, recordings).judge()
         cut, self.load.cut = self.load.cut, []
-        complaints = death.complaints + judge_cut(cut, self.ports)
-        self.complaints += [(f"death {self.deaths} ({how})", *c) for c in complaints]
+        if not view["violations"]:
+            self.known |= {recording.serial for recording in recordings.values()}
+            death.complaints += judge_cut(cut, self.known)
+        self.complaints += [(f"death {self.deaths} ({how})", *c) for c in death.complaints]
         self.deaths += 1
         self.judged += death.judged
         self.exact += death.exact
