@@ -29,6 +29,7 @@ struct subscribe_pending {
 	uint64_t run;      /* of the subscription connection, when Redis was asked */
 	uint32_t id;
 	uint32_t flags; /* enum subscription_flags */
+	struct passport_id client;
 	bool recover;
 	bool reject_unrecovered;
 	uint64_t since_offset;
@@ -46,6 +47,7 @@ static struct subscribe_pending *pending_create(struct connection *c,
 	pending->base.worker = w;
 	pending->base.connection = c;
 	pending->channel = channel;
+	pending->client = connection_passport(c)->id;
 	pending->id = command->id;
 	pending->deadline = w->now_ms + (uint64_t)w->settings.redis.command_timeout;
 	pending->next = w->subscribing;
@@ -338,8 +340,31 @@ static void append_held(struct worker *w, const struct channel *channel, uint64_
 	}
 }
 
-/* Reply, held messages, record, array entry and position: one commit. */
-static void append_subscription(struct connection *c, struct subscribe_pending *pending,
+static void on_presence_removed(void *ctx, const struct redis_count_result *result)
+{
+	(void)ctx;
+	/* Redis away: the entry's time to live ends it. */
+	if (result->outcome.code == REDIS_RESULT_ERROR)
+		log_warning("presence_remove_failed error=%s",
+			    log_value_str(result->outcome.error));
+}
+
+static void remove_presence(struct worker *w, const struct passport_id *client,
+			    struct slice channel)
+{
+	const struct passport owner = {.id = *client};
+	char id[37];
+	const struct redis_presence_member member = {
+		.channel = channel,
+		.client = connection_id(&owner, id),
+	};
+
+	redis_presence_remove(w->pool, connection_affinity(&owner), &member, 1, on_presence_removed,
+			      NULL);
+}
+
+/* Reply, held messages, record, array entry and position: one commit. False: refused. */
+static bool append_subscription(struct connection *c, struct subscribe_pending *pending,
 				const struct redis_subscribe_result *result)
 {
 	struct worker *w = c->worker;
@@ -355,11 +380,11 @@ static void append_subscription(struct connection *c, struct subscribe_pending *
 	if (reply.subscribe.was_recovering && !reply.subscribe.recovered &&
 	    pending->reject_unrecovered) {
 		client_session_append_error(c, &command, CLIENT_ERROR_UNRECOVERABLE_POSITION);
-		return;
+		return false;
 	}
 	if (!held_position(channel, result, &sequence, &offset)) {
 		client_session_append_error(c, &command, CLIENT_ERROR_INTERNAL);
-		return;
+		return false;
 	}
 	if (reply.subscribe.recovered) {
 		publications = client_publications(result->publications, result->n_publications);
@@ -369,10 +394,9 @@ static void append_subscription(struct connection *c, struct subscribe_pending *
 	client_session_append_reply(c, &reply);
 	free(publications);
 	append_held(w, channel, result->sequence);
-	if (w->draft.failed)
-		return;
-	if (!hub_subscription_add(&w->hub, &w->draft, channel, sequence, pending->flags))
-		return;
+	if (w->draft.failed ||
+	    !hub_subscription_add(&w->hub, &w->draft, channel, sequence, pending->flags))
+		return false;
 	if (!record->positioned) {
 		hub_position_set(&w->hub, &w->draft.commit, channel, result->epoch, offset,
 				 sequence);
@@ -380,6 +404,7 @@ static void append_subscription(struct connection *c, struct subscribe_pending *
 	}
 	hub_subscription_counted(&w->hub, 1);
 	metric_add(METRIC_subscriptions, 1);
+	return true;
 }
 
 /*
@@ -407,6 +432,7 @@ static void on_subscribe_read(void *ctx, const struct redis_subscribe_result *re
 	bool joined = hub_record(&w->hub, channel)->state == CHANNEL_JOINED &&
 		      !channel->catching_up && !channel->held_overflow &&
 		      pending->run == redis_subscription_run(w->subscription);
+	bool subscribed = false;
 	struct connection *c;
 
 	if (pending->base.connection && result->outcome.code == REDIS_RESULT_OK && joined &&
@@ -416,42 +442,22 @@ static void on_subscribe_read(void *ctx, const struct redis_subscribe_result *re
 	}
 	c = client_command_answered(&pending->base);
 	if (c && result->outcome.code == REDIS_RESULT_OK && joined) {
-		append_subscription(c, pending, result);
+		subscribed = append_subscription(c, pending, result);
 	} else if (c) {
 		if (result->outcome.code == REDIS_RESULT_ERROR)
 			log_error("redis_command_failed method=subscribe error=%s",
 				  log_value_str(result->outcome.error));
 		client_session_append_error(c, &command, CLIENT_ERROR_INTERNAL);
 	}
+	/* The script has made a member of whoever left or was refused meanwhile. */
+	if (!subscribed && (pending->flags & SUBSCRIPTION_PRESENCE))
+		remove_presence(w, &pending->client, hub_name(&w->hub, channel));
 	pending_detach(pending);
 	client_command_resume(c, &pending->base);
 	channel_settle(w, channel);
 }
 
 /* --- leaving --- */
-
-static void on_presence_removed(void *ctx, const struct redis_count_result *result)
-{
-	(void)ctx;
-	/* Redis away: the entry's time to live ends it. */
-	if (result->outcome.code == REDIS_RESULT_ERROR)
-		log_warning("presence_remove_failed error=%s",
-			    log_value_str(result->outcome.error));
-}
-
-static void remove_presence(struct connection *c, struct slice channel)
-{
-	struct worker *w = c->worker;
-	const struct passport *passport = connection_passport(c);
-	char id[37];
-	const struct redis_presence_member member = {
-		.channel = channel,
-		.client = connection_id(passport, id),
-	};
-
-	redis_presence_remove(w->pool, connection_affinity(passport), &member, 1,
-			      on_presence_removed, NULL);
-}
 
 /* In the open draft; the caller commits and then settles. */
 static void remove_subscription(struct connection *c, arena_ref ref)
@@ -476,7 +482,7 @@ void client_unsubscribe_settle(struct connection *c)
 	hub_subscription_counted(&w->hub, -1);
 	metric_subtract(METRIC_subscriptions, 1);
 	if (w->removed_presence)
-		remove_presence(c, hub_name(&w->hub, channel));
+		remove_presence(w, &connection_passport(c)->id, hub_name(&w->hub, channel));
 	channel_settle(w, channel);
 }
 

@@ -9,8 +9,9 @@ import uuid
 
 import pytest
 
-from client import BINARY, Client, Disconnected
+from client import BINARY, TEXT, Client, Disconnected
 from keepsock import Keepsock, wait_until
+from wire import frame
 
 
 def connect_only(node, *messages, **options):
@@ -496,6 +497,15 @@ def test_bad_channel_names_everywhere(client, method, name, code):
     assert client.error(method, channel=name) == code
 
 
+def test_many_fragmented_messages_in_one_write(client, channel):
+    """However many messages come to their end in one read, they are one commit."""
+    commands = [client.command("history", channel=channel).encode() for _ in range(500)]
+    client.websocket.send_raw(b"".join(frame(TEXT, c[:9], fin=False) + frame(0, c[9:])
+                                       for c in commands))
+    for number in range(client.last_id - 499, client.last_id + 1):
+        assert "history" in client.reply(number)
+
+
 # Presence
 
 def test_presence(node, client, make_client, channel):
@@ -521,6 +531,20 @@ def test_presence_ends(node, client, make_client, channel, end):
         getattr(other, end)()
     wait_until(lambda: client.result("presence", channel=channel)["presence"] == {},
                "the one who left is gone")
+
+
+def test_no_presence_of_who_left_while_subscribing(start_node, make_client):
+    node = start_node(node={"workers": 1})
+    client = make_client(node)
+    client.result("subscribe", channel="c")
+    for _ in range(20):
+        leaver = make_client(node)
+        leaver.send(leaver.command("subscribe", channel="c"))
+        leaver.cut()
+    wait_until(lambda: [row["id"] for row in node.ctl_json("show", "connections")["rows"]
+                        if row["state"] == "connected"] == [client.id], "the others are gone")
+    wait_until(lambda: list(client.result("presence", channel="c")["presence"]) == [client.id],
+               "only the one who stayed is present")
 
 
 def test_presence_is_refreshed(start_node, make_client, redis):
