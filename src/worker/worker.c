@@ -123,6 +123,8 @@ static void on_accept(evutil_socket_t fd, short what, void *arg)
 			return;
 		}
 		crash_point(CRASH_ACCEPTED);
+		/* Never before the connection was made, however long this loop takes. */
+		worker_now(w);
 		(void)setsockopt(client, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on));
 		/* Urgent data stays in the stream, so that the kernel's counts are ours. */
 		(void)setsockopt(client, SOL_SOCKET, SO_OOBINLINE, &on, sizeof(on));

@@ -21,8 +21,6 @@ CHANNELS = ("news", "sport", "weather", "talk")
 ECHO_IN_FLIGHT = 100_000
 COMMANDS_IN_FLIGHT = 4
 REQUESTS_IN_FLIGHT = 3
-# A worker reads its clock before it accepts what came meanwhile, ms.
-SKEW = 50
 GARBAGE = b'{"id":1,"publish":{'
 
 
@@ -40,8 +38,9 @@ class Connection:
             self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
         self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self.socket.setblocking(False)
+        opened_at = time.clock_gettime_ns(time.CLOCK_BOOTTIME) // 1_000_000
         self.socket.connect_ex(("127.0.0.1", load.port))
-        self.recording = load.new_recording(kind, self.socket.getsockname()[1])
+        self.recording = load.new_recording(kind, self.socket.getsockname()[1], opened_at)
         self.update_interest()
 
     def plan(self, what, data, *pieces):
@@ -381,17 +380,17 @@ class Load:
             (EchoActor, 6, {}), (EchoActor, 2, {"slow": True}), (ClientActor, 10, {}),
             (ClientActor, 4, {"slow": True}), (ApiActor, 3, {})) for _ in range(count)]
 
-    def new_recording(self, kind, port):
-        now = time.clock_gettime_ns(time.CLOCK_BOOTTIME) // 1_000_000
-        recording = Recording(kind, len(self.recordings), port, now)
+    def new_recording(self, kind, port, opened_at):
+        recording = Recording(kind, len(self.recordings), port, opened_at)
         self.recordings.append(recording)
         self.by_port.setdefault(port, []).append(recording)
         return recording
 
     def find(self, port, accepted_at):
         """The recording of a connection the server accepted then: the kernel may give a port again
-        while a passport of its former user is still to be cleaned up."""
-        candidates = [r for r in self.by_port.get(port, ()) if r.opened_at <= accepted_at + SKEW]
+        while a passport of its former user is still to be cleaned up. Both sides read one clock, ours
+        before connecting and the server's after accepting."""
+        candidates = [r for r in self.by_port.get(port, ()) if r.opened_at <= accepted_at]
         return candidates[-1] if candidates else None
 
     def on_end(self, connection):
@@ -424,10 +423,6 @@ class Load:
             self.turn(acts)
         return value
 
-    def run_for(self, seconds):
-        end = time.monotonic() + seconds
-        self.run_until(lambda: time.monotonic() >= end, "time passes")
-
     def drain(self, recordings):
         """Reads these connections to their end."""
         for connection in list(self.connections):
@@ -448,7 +443,8 @@ class Load:
                        "every subscriber has every publication", acts=0)
 
     def close(self):
-        self.ending = True
-        for connection in list(self.connections):
-            connection.close()
-        self.selector.close()
+        if not self.ending:
+            self.ending = True
+            for connection in list(self.connections):
+                connection.close()
+            self.selector.close()

@@ -47,7 +47,7 @@ class Recording:
             yield event
 
     def commands_within(self, offset):
-        """The commands of all messages that end before offset; None stands for an unreadable one."""
+        """The commands of all messages that end by offset; None stands for an unreadable one."""
         return [command for event in self.events_within(offset) if event.what == TEXT
                 for command in event.data]
 

@@ -9,6 +9,7 @@ import re
 import signal
 import socket
 import subprocess
+import threading
 import time
 
 import pytest
@@ -30,6 +31,10 @@ SETTINGS = {
     "client": {"ping_interval": "2s", "pong_timeout": "1500ms", "queue_max_size": 262144},
     "memory": {"arena_size": 67108864},
 }
+
+
+def arena_checker():
+    return os.path.join(os.path.dirname(keepsockd()), "tests/node/arena_checker")
 
 
 def crash_points():
@@ -65,7 +70,7 @@ class Campaign:
         self.node, self.rng = node, rng
         self.load = Load(node.port, rng)
         self.next_slot = 0
-        self.deaths = self.judged = self.exact = 0
+        self.deaths = self.fanning_out = self.judged = self.exact = 0
         self.seen = {}            # (channel, offset): mark, of all clients
         self.known = set()        # serials of connections that a passport named
         self.complaints = []
@@ -120,9 +125,8 @@ class Campaign:
         try:
             if not answer or answer["pid"] != pid:
                 return None
-            run = subprocess.run([os.path.join(os.path.dirname(keepsockd()),
-                                               "tests/node/arena_checker"), str(fds[0])],
-                                 pass_fds=fds, capture_output=True, timeout=DEADLINE)
+            run = subprocess.run([arena_checker(), str(fds[0])], pass_fds=fds,
+                                 capture_output=True, timeout=DEADLINE)
             assert run.returncode == 0, run.stderr.decode()
             view = json.loads(run.stdout)
             assert view["pid"] == pid
@@ -149,6 +153,7 @@ class Campaign:
             death.complaints += judge_cut(cut, self.known)
         self.complaints += [(f"death {self.deaths} ({how})", *c) for c in death.complaints]
         self.deaths += 1
+        self.fanning_out += bool(view.get("fanout", {}).get("batch"))
         self.judged += death.judged
         self.exact += death.exact
         self.take(death.publications)
@@ -158,8 +163,10 @@ class Campaign:
 
     def kill(self):
         slot, pid = self.next_victim()
-        self.load.run_for(self.rng.uniform(0, 0.15))
-        os.kill(pid, signal.SIGKILL)
+        # From a thread of its own, so that the moment has nothing to do with what we just did.
+        killer = threading.Timer(self.rng.uniform(0, 0.15), os.kill, (pid, signal.SIGKILL))
+        killer.start()
+        self.load.run_until(lambda: not killer.is_alive(), "the worker is killed")
         self.judge(slot, pid, "SIGKILL")
 
     def crash_at(self, point):
@@ -208,8 +215,9 @@ class Campaign:
         streams = {channel: self.stream(channel) for channel in CHANNELS}
         seen = [(channel, offset, what) for (channel, offset), what in self.seen.items()]
         self.complaints += judge_streams(streams, self.load.recordings, seen)
-        print(f"{self.deaths} deaths, {self.judged} connections judged, {self.exact} of them to "
-              f"the last byte; {sum(map(len, streams.values()))} publications, "
+        print(f"{self.deaths} deaths, {self.fanning_out} in a fan-out; {self.judged} connections "
+              f"judged, {self.exact} of them to the last byte; "
+              f"{sum(map(len, streams.values()))} publications, "
               f"{len(self.load.recordings)} connections")
         assert not self.complaints, "\n".join(map(str, self.complaints[:50]))
         # Loss on the way must stay the exception, or the judge sees little.
@@ -230,7 +238,13 @@ class Campaign:
 
 @pytest.fixture
 def campaign(start_node, rng):
-    return Campaign(start_node(**SETTINGS), rng)
+    assert os.access(arena_checker(), os.X_OK), f"{arena_checker()} is missing: make check"
+    campaign = Campaign(start_node(**SETTINGS), rng)
+    assert "debug arena" in campaign.node.ctl("help").stdout, "this is no build for tests"
+    yield campaign
+    campaign.load.close()
+    # What was found already says more than a deadline that was missed later.
+    print(*campaign.complaints[:50], sep="\n")
 
 
 def test_killed_at_random_moments(campaign, request):
