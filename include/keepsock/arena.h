@@ -22,7 +22,7 @@
 #include <stdint.h>
 
 #define ARENA_MAGIC          0x414b434f534b4b50ull /* "PKKSOCKA" */
-#define ARENA_LAYOUT_VERSION 1u
+#define ARENA_LAYOUT_VERSION 2u
 #define ARENA_PAGE_SIZE      65536u
 #define ARENA_REF_SIZE       64u
 #define ARENA_GROW_PAGES     16u /* 1 MiB at a time */
@@ -101,7 +101,8 @@ struct fanout_record {
 	_Atomic uint64_t cursor;
 	uint64_t first_sequence, last_sequence;
 	uint64_t last_offset; /* 0 = channel without history */
-	uint64_t messages;    /* publications, joins and leaves in the batch */
+	uint64_t messages;    /* how many the batch has, all of one kind */
+	uint64_t kind;        /* enum channel_message_kind: which subscribers it is for */
 	uint64_t last_batch;  /* number of the last batch begun */
 	uint64_t last_sequence_served;
 };

@@ -49,9 +49,23 @@ struct subscriber {
 	arena_ref subscription;
 };
 
+/* Whom a message is for. Stored in the arena: do not renumber. */
+enum channel_message_kind {
+	CHANNEL_MESSAGE_PUBLICATION = 0, /* every subscriber */
+	CHANNEL_MESSAGE_JOIN_LEAVE = 1,  /* those with SUBSCRIPTION_JOIN_LEAVE */
+};
+
+static inline bool channel_message_wanted(enum channel_message_kind kind,
+					  uint32_t subscription_flags)
+{
+	return kind == CHANNEL_MESSAGE_PUBLICATION ||
+	       (subscription_flags & SUBSCRIPTION_JOIN_LEAVE) != 0;
+}
+
 /* A message kept for subscribers whose own state is still being read. */
 struct held_message {
 	struct held_message *next;
+	enum channel_message_kind kind;
 	uint64_t sequence;
 	uint64_t offset; /* 0 without history */
 	size_t epoch_length;

@@ -140,7 +140,8 @@ arena_ref passport_identity_make(struct arena *arena, struct slice user, struct 
 enum subscription_flags {
 	SUBSCRIPTION_POSITIONED = 1u << 0,
 	SUBSCRIPTION_RECOVERABLE = 1u << 1,
-	SUBSCRIPTION_PRESENCE = 1u << 2
+	SUBSCRIPTION_PRESENCE = 1u << 2,
+	SUBSCRIPTION_JOIN_LEAVE = 1u << 3 /* joins and leaves are pushed to it */
 };
 
 /* One subscription of one connection: a 64-byte chunk, linked from its passport. */

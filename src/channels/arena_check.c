@@ -370,6 +370,8 @@ static void check_fanout(struct check *check)
 		return;
 	}
 	channel = arena_at(check->arena, (arena_ref)fanout->channel);
+	if (fanout->kind > CHANNEL_MESSAGE_JOIN_LEAVE)
+		violation(check, "fanout: a kind of messages that is none of ours");
 	if (fanout->end > channel->count)
 		violation(check, "fanout: its end is beyond the array");
 	if (cursor != FANOUT_NONE && FANOUT_INDEX(cursor) >= fanout->end)

@@ -332,10 +332,11 @@ static bool held_position(const struct channel *channel,
 	return true;
 }
 
-static void append_held(struct worker *w, const struct channel *channel, uint64_t above)
+static void append_held(struct worker *w, const struct channel *channel, uint64_t above,
+			uint32_t flags)
 {
 	for (const struct held_message *held = channel->held_first; held; held = held->next) {
-		if (held->sequence > above)
+		if (held->sequence > above && channel_message_wanted(held->kind, flags))
 			queue_append(&w->draft, &w->draft.now.out, held->frame, held->length);
 	}
 }
@@ -393,7 +394,7 @@ static bool append_subscription(struct connection *c, struct subscribe_pending *
 	}
 	client_session_append_reply(c, &reply);
 	free(publications);
-	append_held(w, channel, result->sequence);
+	append_held(w, channel, result->sequence, pending->flags);
 	if (w->draft.failed ||
 	    !hub_subscription_add(&w->hub, &w->draft, channel, sequence, pending->flags))
 		return false;

@@ -23,11 +23,14 @@
 /* Sends in one slice: some 10 ms. */
 #define SLICE_SENDS 2048u
 
+/* Messages of one kind for one channel; one fan-out. */
 struct group {
 	struct channel *channel;
+	enum channel_message_kind kind;
 	struct buffer frames;            /* owned */
 	struct fanout_message *messages; /* owned */
 	size_t count, capacity;
+	uint64_t offset; /* where the channel stands once this group is served */
 	char epoch[CHANNEL_EPOCH_MAX];
 	size_t epoch_length;
 };
@@ -73,8 +76,18 @@ bool delivery_full(const struct delivery *delivery)
 	return delivery->bytes >= DELIVERY_BYTES_MAX;
 }
 
-static struct group *group_new(struct delivery *delivery, struct channel *channel)
+/* The group that ends where the channel will stand, NULL: its record says so. */
+static const struct group *last_group(const struct delivery *delivery,
+				      const struct channel *channel)
 {
+	return channel->group ? &delivery->groups[channel->group - 1] : NULL;
+}
+
+static struct group *group_new(struct delivery *delivery, struct channel *channel,
+			       enum channel_message_kind kind)
+{
+	const struct channel_record *record = hub_record(&delivery->worker->hub, channel);
+	const struct group *previous;
 	struct group *group;
 
 	if (delivery->count == delivery->capacity) {
@@ -86,20 +99,27 @@ static struct group *group_new(struct delivery *delivery, struct channel *channe
 		delivery->capacity = capacity;
 	}
 	group = &delivery->groups[delivery->count++];
+	previous = last_group(delivery, channel);
 	group->channel = channel;
+	group->kind = kind;
 	group->count = 0;
-	group->epoch_length = 0;
+	group->offset = previous ? previous->offset : record->offset;
+	group->epoch_length = previous ? previous->epoch_length : 0;
+	if (previous)
+		memcpy(group->epoch, previous->epoch, previous->epoch_length);
 	buffer_reset(&group->frames);
 	channel->group = (uint32_t)delivery->count;
 	return group;
 }
 
-static struct group *group_for(struct delivery *delivery, struct channel *channel)
+static struct group *group_for(struct delivery *delivery, struct channel *channel,
+			       enum channel_message_kind kind)
 {
 	/* A group whose fan-out has begun takes nothing more. */
-	if (channel->group > delivery->next + (delivery->under_way ? 1 : 0))
+	if (channel->group > delivery->next + (delivery->under_way ? 1 : 0) &&
+	    delivery->groups[channel->group - 1].kind == kind)
 		return &delivery->groups[channel->group - 1];
-	return group_new(delivery, channel);
+	return group_new(delivery, channel, kind);
 }
 
 static void group_append(struct delivery *delivery, struct group *group, uint64_t sequence,
@@ -116,6 +136,8 @@ static void group_append(struct delivery *delivery, struct group *group, uint64_
 		.start = group->frames.len,
 		.length = frame.len,
 	};
+	if (offset)
+		group->offset = offset;
 	buffer_append_slice(&group->frames, frame);
 	delivery->bytes += frame.len;
 }
@@ -155,17 +177,14 @@ static void expected_position(const struct delivery *delivery, const struct chan
 			      uint64_t *sequence, uint64_t *offset, struct slice *epoch)
 {
 	const struct channel_record *record = hub_record(&delivery->worker->hub, channel);
+	const struct group *group = last_group(delivery, channel);
 
 	*sequence = record->last_sequence;
 	*offset = record->offset;
 	*epoch = hub_epoch(record);
-	if (channel->group) {
-		const struct group *group = &delivery->groups[channel->group - 1];
-		const struct fanout_message *last = &group->messages[group->count - 1];
-
-		*sequence = last->sequence;
-		if (last->offset)
-			*offset = last->offset;
+	if (group) {
+		*sequence = group->messages[group->count - 1].sequence;
+		*offset = group->offset;
 		if (group->epoch_length)
 			*epoch = slice_from(group->epoch, group->epoch_length);
 	}
@@ -206,7 +225,12 @@ void delivery_add(struct delivery *delivery, struct slice channel_name,
 {
 	struct worker *w = delivery->worker;
 	struct channel *channel = hub_find(&w->hub, channel_name);
-	struct held_message like = {.sequence = envelope->sequence, .offset = envelope->offset};
+	struct held_message like = {
+		.kind = envelope->kind == REDIS_MESSAGE_PUBLICATION ? CHANNEL_MESSAGE_PUBLICATION
+								    : CHANNEL_MESSAGE_JOIN_LEAVE,
+		.sequence = envelope->sequence,
+		.offset = envelope->offset,
+	};
 	struct group *group;
 	bool accepted, held;
 	struct slice frame;
@@ -226,7 +250,7 @@ void delivery_add(struct delivery *delivery, struct slice channel_name,
 	}
 	if (!accepted)
 		return;
-	group = group_for(delivery, channel);
+	group = group_for(delivery, channel, like.kind);
 	group_append(delivery, group, envelope->sequence, envelope->offset, frame);
 	if (envelope->epoch.len > 0) {
 		group->epoch_length = envelope->epoch.len;
@@ -237,10 +261,16 @@ void delivery_add(struct delivery *delivery, struct slice channel_name,
 static bool group_begin(struct delivery *delivery, struct group *group)
 {
 	struct worker *w = delivery->worker;
+	const struct fanout_batch batch = {
+		.channel = group->channel,
+		.kind = group->kind,
+		.messages = group->messages,
+		.count = group->count,
+		.frames = buffer_slice(&group->frames),
+		.epoch = slice_from(group->epoch, group->epoch_length),
+	};
 
-	if (group->count > 0 && fanout_begin(w->fanout, group->channel, group->messages,
-					     group->count, buffer_slice(&group->frames),
-					     slice_from(group->epoch, group->epoch_length)))
+	if (group->count > 0 && fanout_begin(w->fanout, &batch))
 		return true;
 	if (group->count > 0) {
 		log_warning("arena_full action=announce_gap channel=%s",
@@ -305,7 +335,7 @@ static void deliver_held(struct delivery *delivery, struct channel *channel, uin
 			client_subscribe_insufficient(w, channel);
 			offset = held->offset - 1;
 		}
-		group = group_for(delivery, channel);
+		group = group_for(delivery, channel, held->kind);
 		group_append(delivery, group, held->sequence, held->offset,
 			     slice_from(held->frame, held->length));
 		if (held->offset)
@@ -347,8 +377,8 @@ static void deliver_missed(struct delivery *delivery, struct channel *channel,
 						   REDIS_MESSAGE_PUBLICATION, &publication->body,
 						   publication->offset, result->epoch);
 
-		group_append(delivery, group_for(delivery, channel), result->sequence,
-			     publication->offset, frame);
+		group_append(delivery, group_for(delivery, channel, CHANNEL_MESSAGE_PUBLICATION),
+			     result->sequence, publication->offset, frame);
 	}
 }
 

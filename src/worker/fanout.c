@@ -19,7 +19,8 @@
 struct fanout {
 	struct worker *worker;
 	struct channel *channel; /* NULL = no batch under way */
-	struct iovec *pieces;    /* owned; the frame's chunks */
+	enum channel_message_kind kind;
+	struct iovec *pieces; /* owned; the frame's chunks */
 	int piece_count, piece_capacity;
 	size_t length;
 	struct fanout_message *messages; /* owned */
@@ -101,16 +102,15 @@ static arena_ref store_frame(struct fanout *fanout, struct slice frames)
 	return first;
 }
 
-bool fanout_begin(struct fanout *fanout, struct channel *channel,
-		  const struct fanout_message *messages, size_t count, struct slice frames,
-		  struct slice epoch)
+bool fanout_begin(struct fanout *fanout, const struct fanout_batch *batch)
 {
 	struct worker *w = fanout->worker;
+	struct channel *channel = batch->channel;
 	struct fanout_record *record = &w->arena->header->fanout;
 	struct channel_record *channel_record = hub_record(&w->hub, channel);
-	const struct fanout_message *last = &messages[count - 1];
+	const struct fanout_message *last = &batch->messages[batch->count - 1];
 	struct arena_commit commit;
-	arena_ref frame = store_frame(fanout, frames);
+	arena_ref frame = store_frame(fanout, batch->frames);
 
 	if (!frame)
 		return false;
@@ -119,34 +119,37 @@ bool fanout_begin(struct fanout *fanout, struct channel *channel,
 	arena_commit_add(&commit, &record->last_batch, record->last_batch + 1);
 	arena_commit_add(&commit, &record->channel, channel->ref);
 	arena_commit_add(&commit, &record->frame, frame);
-	arena_commit_add(&commit, &record->frame_length, frames.len);
+	arena_commit_add(&commit, &record->frame_length, batch->frames.len);
 	arena_commit_add(&commit, &record->end, channel_record->count);
 	arena_commit_add(&commit, &record->cursor, FANOUT_NONE);
-	arena_commit_add(&commit, &record->first_sequence, messages[0].sequence);
+	arena_commit_add(&commit, &record->first_sequence, batch->messages[0].sequence);
 	arena_commit_add(&commit, &record->last_sequence, last->sequence);
 	arena_commit_add(&commit, &record->last_offset, last->offset);
-	arena_commit_add(&commit, &record->messages, count);
+	arena_commit_add(&commit, &record->messages, batch->count);
+	arena_commit_add(&commit, &record->kind, batch->kind);
 	arena_commit_add(&commit, &w->arena->header->work.serving,
 			 WORK_WORD(WORK_SERVING_BATCH, channel->ref));
 	arena_commit_add(&commit, &w->arena->header->work.serving_item, record->last_batch + 1);
 	/* A new epoch is known from the first publication served under it. */
 	if (channel_record->positioned)
-		hub_position_set(&w->hub, &commit, channel, epoch, channel_record->offset,
+		hub_position_set(&w->hub, &commit, channel, batch->epoch, channel_record->offset,
 				 channel_record->last_sequence);
 	arena_commit_apply(&commit);
 	crash_point(CRASH_FANOUT_BEGIN);
 
 	fanout->channel = channel;
-	fanout->length = frames.len;
+	fanout->kind = batch->kind;
+	fanout->length = batch->frames.len;
 	fanout->next = 0;
 	fanout->end = channel_record->count;
 	fanout->delivered = fanout->queued = 0;
-	if (count > fanout->message_capacity) {
-		fanout->message_capacity = count;
-		fanout->messages = xrealloc(fanout->messages, count * sizeof(*messages));
+	if (batch->count > fanout->message_capacity) {
+		fanout->message_capacity = batch->count;
+		fanout->messages =
+			xrealloc(fanout->messages, batch->count * sizeof(*fanout->messages));
 	}
-	memcpy(fanout->messages, messages, count * sizeof(*messages));
-	fanout->message_count = count;
+	memcpy(fanout->messages, batch->messages, batch->count * sizeof(*fanout->messages));
+	fanout->message_count = batch->count;
 	return true;
 }
 
@@ -255,10 +258,14 @@ static void serve_index(struct fanout *fanout, uint32_t index)
 	c = connection_at(w, entry.passport);
 	if (c->fd < 0 || connection_passport(c)->state != PASSPORT_STATE_CONNECTED)
 		return;
-	if (fanout->channel->max_start_sequence >= fanout->messages[0].sequence) {
+	/* Most batches need nothing of the record, so that it is not touched. */
+	if (fanout->kind != CHANNEL_MESSAGE_PUBLICATION ||
+	    fanout->channel->max_start_sequence >= fanout->messages[0].sequence) {
 		const struct subscription_record *subscription =
 			arena_at(w->arena, entry.subscription);
 
+		if (!channel_message_wanted(fanout->kind, subscription->flags))
+			return;
 		if (subscription->start_sequence >= fanout->messages[0].sequence) {
 			serve_late_subscriber(fanout, c, index, subscription->start_sequence);
 			return;
@@ -293,7 +300,8 @@ static void fanout_end(struct fanout *fanout)
 	channel->checked_at = w->now_ms;
 	if (channel_record->tombstones)
 		hub_compact(&w->hub, channel);
-	metric_add(METRIC_publications_delivered_total, fanout->message_count);
+	if (fanout->kind == CHANNEL_MESSAGE_PUBLICATION)
+		metric_add(METRIC_publications_delivered_total, fanout->message_count);
 	metric_add(METRIC_websocket_messages_sent_total,
 		   fanout->message_count * (fanout->delivered + fanout->queued));
 	metric_add(METRIC_bytes_sent_total, fanout->length * fanout->delivered);
@@ -302,8 +310,13 @@ static void fanout_end(struct fanout *fanout)
 
 bool fanout_run(struct fanout *fanout, unsigned budget)
 {
+	struct work_slot *work = &fanout->worker->arena->header->work;
+
 	if (!fanout->channel)
 		return true;
+	/* What ran between two slices has put itself there and cleared it. */
+	arena_store(&work->serving_item, fanout->worker->arena->header->fanout.batch);
+	arena_store(&work->serving, WORK_WORD(WORK_SERVING_BATCH, fanout->channel->ref));
 	while (fanout->next < fanout->end) {
 		if (budget-- == 0)
 			return false;

@@ -18,15 +18,21 @@ struct fanout_message {
 struct fanout *fanout_create(struct worker *w);
 void fanout_free(struct fanout *fanout);
 
+/* The caller's; copied. */
+struct fanout_batch {
+	struct channel *channel;
+	enum channel_message_kind kind;        /* of all its messages */
+	const struct fanout_message *messages; /* at least one, in order */
+	size_t count;
+	struct slice frames; /* their WebSocket frames, behind each other */
+	struct slice epoch;  /* of its publications, empty without history */
+};
+
 /*
- * Begins a batch: commits the record. messages (at least one) in order, with
- * their WebSocket frames behind each other in `frames`; both are copied.
- * False when the arena is full: nothing is delivered, the caller tells the
- * subscribers.
+ * Begins a batch: commits the record. False when the arena is full: nothing is
+ * delivered, the caller tells the subscribers.
  */
-bool fanout_begin(struct fanout *fanout, struct channel *channel,
-		  const struct fanout_message *messages, size_t count, struct slice frames,
-		  struct slice epoch);
+bool fanout_begin(struct fanout *fanout, const struct fanout_batch *batch);
 /*
  * Serves up to `budget` subscribers; true when the batch is done and its end is
  * committed.
