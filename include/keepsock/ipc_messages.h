@@ -12,10 +12,12 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "keepsock/redis_shard.h"
+
 struct buffer;
 
 /* Part of IPC_START: a worker refuses a master that speaks another version. */
-#define IPC_PROTOCOL_VERSION 1
+#define IPC_PROTOCOL_VERSION 2
 
 enum ipc_direction {
 	MASTER_TO_WORKER,
@@ -27,7 +29,7 @@ enum ipc_direction {
 #define IPC_MESSAGES_TABLE(IPC)                                                                    \
 	IPC(START,         MASTER_TO_WORKER, "JSON struct ipc_start; fds: node page, settings text, listeners") \
 	IPC(REQUEST,       MASTER_TO_WORKER, "id; JSON {command, args}")                           \
-	IPC(REDIS,         MASTER_TO_WORKER, "JSON struct ipc_redis: the endpoint from now on")    \
+	IPC(REDIS,         MASTER_TO_WORKER, "JSON {shard, ...struct ipc_redis}: where it is now")  \
 	IPC(LOG_LEVEL,     MASTER_TO_WORKER, "the level's name")                                   \
 	IPC(STOP,          MASTER_TO_WORKER, "nothing: close listeners, then clients (3001), exit 0") \
 	IPC(READY,         WORKER_TO_MASTER, "nothing: the worker accepts clients")                \
@@ -49,10 +51,13 @@ const char *ipc_type_name(uint32_t type);
 /* Whether a message of this type may travel in this direction. */
 bool ipc_type_allowed(uint32_t type, enum ipc_direction direction);
 
-/* Where Redis is; all strings heap, owned by the struct, never NULL once decoded. */
+/*
+ * Where the Redis of a shard is; all strings heap, owned by the struct, never
+ * NULL once decoded.
+ */
 struct ipc_redis {
-	char *host;
-	uint16_t port;
+	char *host;     /* "" = not known yet: IPC_REDIS will tell */
+	uint16_t port;  /* 0 = not known yet */
 	char *user;     /* "" = the default user */
 	char *password; /* "" = none */
 	int db;
@@ -72,7 +77,8 @@ struct ipc_start {
 	char *run_dir;
 	uint64_t restart_count; /* how often this slot's worker was replaced */
 	uint32_t listeners;     /* how many listener fds come with it; nonblocking, listening */
-	struct ipc_redis redis;
+	uint32_t shard_count;   /* 1 .. REDIS_SHARDS_MAX */
+	struct ipc_redis shards[REDIS_SHARDS_MAX];
 	char *api_key; /* "" = none */
 };
 
@@ -84,9 +90,13 @@ int ipc_start_decode(const void *payload, size_t len, struct ipc_start *start,
 		     struct buffer *error);
 void ipc_start_free(struct ipc_start *start); /* wipes the secrets */
 
-int ipc_redis_encode(struct buffer *out, const struct ipc_redis *redis);
-int ipc_redis_decode(const void *payload, size_t len, struct ipc_redis *redis,
+/* The same rules for IPC_REDIS. A decoded shard is below REDIS_SHARDS_MAX. */
+int ipc_redis_encode(struct buffer *out, uint32_t shard, const struct ipc_redis *redis);
+int ipc_redis_decode(const void *payload, size_t len, uint32_t *shard, struct ipc_redis *redis,
 		     struct buffer *error);
+/* Of a place that is not known yet, but how to sign in there is. */
+struct ipc_redis ipc_redis_unknown(const char *user, const char *password, int db);
+bool ipc_redis_known(const struct ipc_redis *redis);
 struct ipc_redis ipc_redis_copy(const struct ipc_redis *redis);
 bool ipc_redis_equal(const struct ipc_redis *a, const struct ipc_redis *b);
 void ipc_redis_free(struct ipc_redis *redis); /* wipes the password */

@@ -48,9 +48,10 @@ struct master {
 	int page_fd;
 	struct listeners listeners;
 	struct embedded_redis *embedded; /* NULL with an external server */
-	struct ipc_redis redis;          /* where Redis is, as the workers know it */
-	char *api_key;                   /* "" = none */
-	struct worker_slot *workers;     /* worker_count of them */
+	uint32_t shard_count;
+	struct ipc_redis shards[REDIS_SHARDS_MAX]; /* as the workers know them */
+	char *api_key;                             /* "" = none */
+	struct worker_slot *workers;               /* worker_count of them */
 	uint32_t worker_count;
 	struct ipc_message *message; /* room for one incoming message */
 	struct inquiry *inquiries;   /* under way */

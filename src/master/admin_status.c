@@ -98,8 +98,8 @@ void admin_on_status(struct admin_request *request)
 	set_metric(object, "subscriptions", master, METRIC_subscriptions);
 	set(object, "redis", redis_summary(master));
 	set(object, "redis_endpoint",
-	    json_sprintf("%s:%u", master->redis.host ? master->redis.host : "",
-			 master->redis.port));
+	    json_sprintf("%s:%u", master->shard_count ? master->shards[0].host : "",
+			 master->shards[0].port));
 	set_metric(object, "redis_subscriptions_up", master, METRIC_redis_subscription_connected);
 	set(object, "log_level", json_string(log_level_name(log_get_level())));
 	set(object, "open_file_limit", json_integer((json_int_t)master->open_file_limit));

@@ -161,12 +161,12 @@ static void start_workers(struct master *master)
 		worker_slot_start(&master->workers[i]);
 }
 
-static void tell_workers_of_redis(struct master *master)
+static void tell_workers_of_redis(struct master *master, uint32_t shard)
 {
 	struct buffer text = {0};
 
-	if (ipc_redis_encode(&text, &master->redis) < 0)
-		log_error("redis_encode_failed");
+	if (ipc_redis_encode(&text, shard, &master->shards[shard]) < 0)
+		log_error("redis_encode_failed shard=%u", shard);
 	for (uint32_t i = 0; text.len && i < master->worker_count; i++) {
 		if (master->workers[i].ipc_fd >= 0)
 			(void)worker_slot_send(&master->workers[i], IPC_REDIS, 0, text.data,
@@ -180,16 +180,17 @@ static void tell_workers_of_redis(struct master *master)
 static void on_redis_ready(struct master *master)
 {
 	const struct ipc_redis *endpoint = embedded_redis_endpoint(master->embedded);
-	bool first = !master->redis.host;
+	bool first = master->shard_count == 0;
 
-	if (!first && ipc_redis_equal(&master->redis, endpoint))
+	if (!first && ipc_redis_equal(&master->shards[0], endpoint))
 		return;
-	ipc_redis_free(&master->redis);
-	master->redis = ipc_redis_copy(endpoint);
+	ipc_redis_free(&master->shards[0]);
+	master->shards[0] = ipc_redis_copy(endpoint);
+	master->shard_count = 1;
 	if (first)
 		start_workers(master);
 	else
-		tell_workers_of_redis(master);
+		tell_workers_of_redis(master, 0);
 }
 
 /* Line by line, so that each can be read in the log. */
@@ -352,8 +353,9 @@ static int start_redis_and_workers(struct master *master, struct buffer *error)
 	const struct settings *settings = &master->settings;
 
 	if (!node_uses_embedded_redis(settings)) {
-		if (node_find_external_redis(settings, &master->redis, error) < 0)
+		if (node_find_external_redis(settings, &master->shards[0], error) < 0)
 			return -1;
+		master->shard_count = 1;
 		start_workers(master);
 		return 0;
 	}
@@ -434,7 +436,8 @@ static void release(struct master *master)
 	if (master->api_key)
 		secret_wipe(master->api_key, strlen(master->api_key));
 	free(master->api_key);
-	ipc_redis_free(&master->redis);
+	for (uint32_t i = 0; i < master->shard_count; i++)
+		ipc_redis_free(&master->shards[i]);
 	settings_free(&master->settings);
 	free(master->workers);
 	free(master->message);

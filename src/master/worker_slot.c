@@ -258,12 +258,13 @@ static bool send_start(struct worker_slot *slot)
 		.run_dir = master->settings.node.run_dir,
 		.restart_count = slot->restarts,
 		.listeners = (uint32_t)master->listeners.count,
-		.redis = master->redis,
+		.shard_count = master->shard_count,
 		.api_key = master->api_key,
 	};
 	int fds[IPC_START_FD_LISTENERS + SETTINGS_LISTENERS_MAX];
 	int result = -1;
 
+	memcpy(start.shards, master->shards, sizeof(start.shards));
 	fds[IPC_START_FD_NODE_PAGE] = master->page_fd;
 	fds[IPC_START_FD_SETTINGS] = master->settings_fd;
 	memcpy(fds + IPC_START_FD_LISTENERS, listeners_of_slot(&master->listeners, slot->number),

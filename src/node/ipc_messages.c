@@ -63,6 +63,21 @@ struct ipc_redis ipc_redis_copy(const struct ipc_redis *redis)
 	};
 }
 
+struct ipc_redis ipc_redis_unknown(const char *user, const char *password, int db)
+{
+	return (struct ipc_redis){
+		.host = xstrdup(""),
+		.user = xstrdup(user),
+		.password = xstrdup(password),
+		.db = db,
+	};
+}
+
+bool ipc_redis_known(const struct ipc_redis *redis)
+{
+	return redis->host && redis->host[0] != '\0';
+}
+
 bool ipc_redis_equal(const struct ipc_redis *a, const struct ipc_redis *b)
 {
 	return a->port == b->port && a->db == b->db && strcmp(a->host, b->host) == 0 &&
@@ -76,7 +91,8 @@ void ipc_start_free(struct ipc_start *start)
 	free(start->config_name);
 	free(start->run_dir);
 	free_secret(start->api_key);
-	ipc_redis_free(&start->redis);
+	for (uint32_t i = 0; i < REDIS_SHARDS_MAX; i++)
+		ipc_redis_free(&start->shards[i]);
 	memset(start, 0, sizeof(*start));
 }
 
@@ -102,25 +118,43 @@ static int append_json(struct buffer *out, json_t *json)
 	return 0;
 }
 
-int ipc_redis_encode(struct buffer *out, const struct ipc_redis *redis)
+int ipc_redis_encode(struct buffer *out, uint32_t shard, const struct ipc_redis *redis)
 {
-	return append_json(out, redis_to_json(redis));
+	json_t *json = redis_to_json(redis);
+
+	if (!json)
+		return -1;
+	return append_json(out, json_pack("{s:I, s:o}", "shard", (json_int_t)shard, "redis", json));
+}
+
+static json_t *shards_to_json(const struct ipc_start *start)
+{
+	json_t *shards = json_array();
+
+	for (uint32_t i = 0; i < start->shard_count; i++) {
+		/* Appending NULL fails, as it should. */
+		if (json_array_append_new(shards, redis_to_json(&start->shards[i])) != 0) {
+			json_decref(shards);
+			return NULL;
+		}
+	}
+	return shards;
 }
 
 int ipc_start_encode(struct buffer *out, const struct ipc_start *start)
 {
-	json_t *redis = redis_to_json(&start->redis);
+	json_t *shards = shards_to_json(start);
 
-	if (!redis)
+	if (!shards)
 		return -1;
 	return append_json(
-		out,
-		json_pack("{s:i, s:I, s:I, s:s, s:s, s:s, s:s, s:I, s:I, s:o, s:s}", "version",
-			  IPC_PROTOCOL_VERSION, "slot", (json_int_t)start->slot, "slots",
-			  (json_int_t)start->slots, "node", start->node, "role", start->role,
-			  "config_name", start->config_name, "run_dir", start->run_dir,
-			  "restart_count", (json_int_t)start->restart_count, "listeners",
-			  (json_int_t)start->listeners, "redis", redis, "api_key", start->api_key));
+		out, json_pack("{s:i, s:I, s:I, s:s, s:s, s:s, s:s, s:I, s:I, s:o, s:s}", "version",
+			       IPC_PROTOCOL_VERSION, "slot", (json_int_t)start->slot, "slots",
+			       (json_int_t)start->slots, "node", start->node, "role", start->role,
+			       "config_name", start->config_name, "run_dir", start->run_dir,
+			       "restart_count", (json_int_t)start->restart_count, "listeners",
+			       (json_int_t)start->listeners, "shards", shards, "api_key",
+			       start->api_key));
 }
 
 /* NULL with error set when the payload is no JSON object. */
@@ -145,7 +179,7 @@ static int redis_from_json(json_t *json, struct ipc_redis *redis, struct buffer 
 		buffer_printf(error, "redis: %s", why.text);
 		return -1;
 	}
-	if (port < 1 || port > UINT16_MAX || db < 0) {
+	if (port < 0 || port > UINT16_MAX || (port == 0) != (host[0] == '\0') || db < 0) {
 		buffer_printf(error, "redis: port %d or db %d is out of range", port, db);
 		return -1;
 	}
@@ -157,14 +191,36 @@ static int redis_from_json(json_t *json, struct ipc_redis *redis, struct buffer 
 	return 0;
 }
 
-int ipc_redis_decode(const void *payload, size_t len, struct ipc_redis *redis, struct buffer *error)
+static int redis_message_from_json(json_t *json, uint32_t *shard, struct ipc_redis *redis,
+				   struct buffer *error)
+{
+	json_error_t why;
+	json_int_t number;
+	json_t *object;
+
+	if (json_unpack_ex(json, &why, JSON_STRICT, "{s:I, s:o}", "shard", &number, "redis",
+			   &object) != 0) {
+		buffer_printf(error, "%s", why.text);
+		return -1;
+	}
+	if (number < 0 || number >= (json_int_t)REDIS_SHARDS_MAX) {
+		buffer_append_str(error, "shard is out of range");
+		return -1;
+	}
+	*shard = (uint32_t)number;
+	return redis_from_json(object, redis, error);
+}
+
+int ipc_redis_decode(const void *payload, size_t len, uint32_t *shard, struct ipc_redis *redis,
+		     struct buffer *error)
 {
 	json_t *json = parse(payload, len, error);
 	int result = -1;
 
+	*shard = 0;
 	memset(redis, 0, sizeof(*redis));
 	if (json)
-		result = redis_from_json(json, redis, error);
+		result = redis_message_from_json(json, shard, redis, error);
 	json_decref(json);
 	return result;
 }
@@ -180,12 +236,30 @@ static bool start_numbers_valid(const struct start_numbers *n)
 	       n->restart_count >= 0 && n->listeners >= 0 && n->listeners <= UINT32_MAX;
 }
 
+static int shards_from_json(json_t *json, struct ipc_start *start, struct buffer *error)
+{
+	size_t count = json_array_size(json);
+
+	if (count < 1 || count > REDIS_SHARDS_MAX) {
+		buffer_append_str(error, "shards is no list, or its length is out of range");
+		return -1;
+	}
+	for (size_t i = 0; i < count; i++) {
+		if (redis_from_json(json_array_get(json, i), &start->shards[i], error) != 0) {
+			ipc_start_free(start);
+			return -1;
+		}
+	}
+	start->shard_count = (uint32_t)count;
+	return 0;
+}
+
 static int start_from_json(json_t *json, struct ipc_start *start, struct buffer *error)
 {
 	const char *node, *role, *config_name, *run_dir, *api_key;
 	struct start_numbers n;
 	json_error_t why;
-	json_t *redis;
+	json_t *shards;
 	int version;
 
 	if (json_unpack_ex(json, &why, 0, "{s:i}", "version", &version) != 0 ||
@@ -198,8 +272,8 @@ static int start_from_json(json_t *json, struct ipc_start *start, struct buffer 
 			   "{s:i, s:I, s:I, s:s, s:s, s:s, s:s, s:I, s:I, s:o, s:s}", "version",
 			   &version, "slot", &n.slot, "slots", &n.slots, "node", &node, "role",
 			   &role, "config_name", &config_name, "run_dir", &run_dir, "restart_count",
-			   &n.restart_count, "listeners", &n.listeners, "redis", &redis, "api_key",
-			   &api_key) != 0) {
+			   &n.restart_count, "listeners", &n.listeners, "shards", &shards,
+			   "api_key", &api_key) != 0) {
 		buffer_printf(error, "%s", why.text);
 		return -1;
 	}
@@ -207,7 +281,7 @@ static int start_from_json(json_t *json, struct ipc_start *start, struct buffer 
 		buffer_append_str(error, "slot, slots or listeners is out of range");
 		return -1;
 	}
-	if (redis_from_json(redis, &start->redis, error) != 0)
+	if (shards_from_json(shards, start, error) != 0)
 		return -1;
 	start->slot = (uint32_t)n.slot;
 	start->slots = (uint32_t)n.slots;

@@ -81,6 +81,10 @@ struct redis_resolution *redis_resolve(struct event_base *base, struct evdns_bas
 	struct evutil_addrinfo *addresses;
 	char service[8];
 
+	if (host[0] == '\0') {
+		callback(ctx, "where it is is not known yet", NULL);
+		return NULL;
+	}
 	snprintf(service, sizeof(service), "%" PRIu16, port);
 	addresses = numeric_addresses(host, service);
 	if (addresses) {

@@ -252,8 +252,8 @@ static json_t *show_redis(struct worker *w)
 	return one_row(json_pack(
 		"{s:s, s:i, s:s, s:I, s:I, s:I, s:I, s:i, s:i, s:i, s:I, s:I, s:I, s:I, s:I, s:s, "
 		"s:s}",
-		"host", w->start.redis.host, "port", (int)w->start.redis.port, "subscription",
-		view.state, "messages", (json_int_t)view.messages, "last_sequence",
+		"host", w->start.shards[0].host, "port", (int)w->start.shards[0].port,
+		"subscription", view.state, "messages", (json_int_t)view.messages, "last_sequence",
 		(json_int_t)view.last_sequence, "resubscribes", (json_int_t)view.reconnects,
 		"audits_failed", (json_int_t)view.audits_failed, "pool", (int)stats.size,
 		"connected", (int)stats.connected, "waiting", (int)stats.waiting, "sent",
@@ -397,14 +397,20 @@ static void on_redis(struct worker *w, struct slice payload)
 	struct buffer error = {0};
 	struct ipc_redis redis;
 	struct redis_endpoint endpoint;
+	uint32_t shard;
 
-	if (ipc_redis_decode(payload.data, payload.len, &redis, &error) < 0) {
+	if (ipc_redis_decode(payload.data, payload.len, &shard, &redis, &error) < 0) {
 		log_error("redis_endpoint_unreadable error=%s", log_value(buffer_slice(&error)));
 		buffer_free(&error);
 		return;
 	}
-	ipc_redis_free(&w->start.redis);
-	w->start.redis = redis;
+	if (shard != 0) {
+		log_error("redis_endpoint_of_no_shard shard=%u", shard);
+		ipc_redis_free(&redis);
+		return;
+	}
+	ipc_redis_free(&w->start.shards[0]);
+	w->start.shards[0] = redis;
 	endpoint = (struct redis_endpoint){redis.host, redis.port, redis.user, redis.password,
 					   redis.db};
 	redis_pool_set_endpoint(w->pool, &endpoint);

@@ -109,7 +109,7 @@ void redis_subscription_control(struct redis_subscription *s)
 static void sign_in(struct redis_subscription *s)
 {
 	struct worker *w = s->worker;
-	const struct ipc_redis *redis = &w->start.redis;
+	const struct ipc_redis *redis = &w->start.shards[0];
 	const char *words[3] = {"AUTH", redis->user, redis->password};
 	size_t lengths[3];
 	int count = 3;
@@ -226,7 +226,7 @@ static void on_resolved(void *ctx, const char *error, struct evutil_addrinfo *ad
 static void connect_start(struct redis_subscription *s)
 {
 	struct worker *w = s->worker;
-	const struct ipc_redis *redis = &w->start.redis;
+	const struct ipc_redis *redis = &w->start.shards[0];
 
 	/* What the lost connection brought is served first: positions come from it. */
 	if (delivery_pending(s->delivery)) {

@@ -345,7 +345,7 @@ static void make_arena(struct worker *w)
 
 static void connect_redis(struct worker *w)
 {
-	const struct ipc_redis *redis = &w->start.redis;
+	const struct ipc_redis *redis = &w->start.shards[0];
 	const struct redis_endpoint endpoint = {redis->host, redis->port, redis->user,
 						redis->password, redis->db};
 	const struct redis_pool_options options = {

@@ -25,7 +25,9 @@ static const struct ipc_start sample = {
 	.run_dir = (char *)"/run/keepsock",
 	.restart_count = 1ull << 40,
 	.listeners = 2,
-	.redis = {(char *)"::1", 6380, (char *)"me", (char *)"p\"w", 7},
+	.shard_count = 2,
+	.shards = {{(char *)"::1", 6380, (char *)"me", (char *)"p\"w", 7},
+		   {(char *)"", 0, (char *)"", (char *)"secret", 0}},
 	.api_key = (char *)"key",
 };
 
@@ -83,7 +85,11 @@ static void test_start_survives_the_way(void **state)
 	assert_true(start.restart_count == sample.restart_count);
 	assert_int_equal(start.listeners, sample.listeners);
 	assert_string_equal(start.api_key, sample.api_key);
-	assert_true(ipc_redis_equal(&start.redis, &sample.redis));
+	assert_int_equal(start.shard_count, 2);
+	assert_true(ipc_redis_equal(&start.shards[0], &sample.shards[0]));
+	assert_true(ipc_redis_equal(&start.shards[1], &sample.shards[1]));
+	assert_true(ipc_redis_known(&start.shards[0]));
+	assert_false(ipc_redis_known(&start.shards[1]));
 	ipc_start_free(&start);
 	buffer_free(&text);
 	buffer_free(&error);
@@ -91,13 +97,15 @@ static void test_start_survives_the_way(void **state)
 
 static void test_redis_survives_the_way(void **state)
 {
-	struct ipc_redis copy = ipc_redis_copy(&sample.redis);
+	struct ipc_redis copy = ipc_redis_copy(&sample.shards[0]);
 	struct buffer text = {0}, error = {0};
 	struct ipc_redis redis;
+	uint32_t shard;
 
 	(void)state;
-	assert_int_equal(ipc_redis_encode(&text, &copy), 0);
-	assert_int_equal(ipc_redis_decode(text.data, text.len, &redis, &error), 0);
+	assert_int_equal(ipc_redis_encode(&text, 63, &copy), 0);
+	assert_int_equal(ipc_redis_decode(text.data, text.len, &shard, &redis, &error), 0);
+	assert_int_equal(shard, 63);
 	assert_true(ipc_redis_equal(&redis, &copy));
 	redis.port++;
 	assert_false(ipc_redis_equal(&redis, &copy));
@@ -105,6 +113,40 @@ static void test_redis_survives_the_way(void **state)
 	ipc_redis_free(&copy);
 	buffer_free(&text);
 	buffer_free(&error);
+}
+
+static void test_a_shard_that_cannot_be_is_refused(void **state)
+{
+	static const char *const texts[] = {
+		"{\"shard\": -1, \"redis\": %s}",
+		"{\"shard\": 64, \"redis\": %s}",
+		"{\"shard\": \"0\", \"redis\": %s}",
+		"{\"redis\": %s}",
+		"{\"shard\": 0}",
+		"{\"shard\": 0, \"redis\": {}}",
+		"{\"shard\": 0, \"redis\": %s, \"more\": 1}",
+	};
+	static const char endpoint[] = "{\"host\": \"h\", \"port\": 1, \"user\": \"\", "
+				       "\"password\": \"\", \"db\": 0}";
+
+	(void)state;
+	for (size_t i = 0; i < sizeof(texts) / sizeof(texts[0]); i++) {
+		struct buffer text = {0}, error = {0};
+		const char *mark = strstr(texts[i], "%s");
+		struct ipc_redis redis;
+		uint32_t shard;
+
+		buffer_append(&text, texts[i], mark ? (size_t)(mark - texts[i]) : strlen(texts[i]));
+		if (mark) {
+			buffer_append_str(&text, endpoint);
+			buffer_append_str(&text, mark + 2);
+		}
+		assert_int_equal(ipc_redis_decode(text.data, text.len, &shard, &redis, &error), -1);
+		assert_true(error.len > 0);
+		assert_null(redis.host);
+		buffer_free(&text);
+		buffer_free(&error);
+	}
 }
 
 static void test_text_that_is_not_utf8_is_an_error(void **state)
@@ -116,9 +158,9 @@ static void test_text_that_is_not_utf8_is_an_error(void **state)
 	start.node = (char *)"\xff";
 	assert_int_equal(ipc_start_encode(&text, &start), -1);
 	start = sample;
-	start.redis.password = (char *)"\xff";
+	start.shards[1].password = (char *)"\xff";
 	assert_int_equal(ipc_start_encode(&text, &start), -1);
-	assert_int_equal(ipc_redis_encode(&text, &start.redis), -1);
+	assert_int_equal(ipc_redis_encode(&text, 1, &start.shards[1]), -1);
 	assert_int_equal(text.len, 0);
 	buffer_free(&text);
 }
@@ -132,12 +174,15 @@ static void assert_refused(json_t *json)
 	assert_int_equal(ipc_start_decode(text, strlen(text), &start, &error), -1);
 	assert_true(error.len > 0);
 	assert_null(start.node);
-	assert_null(start.redis.host);
+	assert_null(start.shards[0].host);
+	assert_null(start.shards[1].host);
+	assert_int_equal(start.shard_count, 0);
 	buffer_free(&error);
 	free(text);
 }
 
-/* The sample with one member changed (value) or left out (NULL); redis members behind a dot. */
+/* The sample with one member changed (value) or left out (NULL); members of its second shard behind
+ * a dot. */
 static void assert_refused_with(const char *key, json_t *value)
 {
 	struct buffer text = {0};
@@ -147,9 +192,9 @@ static void assert_refused_with(const char *key, json_t *value)
 	json = json_loadb(text.data, text.len, 0, NULL);
 	assert_non_null(json);
 	object = json;
-	if (strncmp(key, "redis.", 6) == 0) {
-		object = json_object_get(json, "redis");
-		key += 6;
+	if (strncmp(key, "shards.", 7) == 0) {
+		object = json_array_get(json_object_get(json, "shards"), 1);
+		key += 7;
 	}
 	if (value)
 		assert_int_equal(json_object_set_new(object, key, value), 0);
@@ -163,10 +208,10 @@ static void assert_refused_with(const char *key, json_t *value)
 static void test_a_bad_start_is_refused(void **state)
 {
 	static const char *const members[] = {
-		"version",    "slot",        "slots",          "node",
-		"role",       "config_name", "run_dir",        "redis",
-		"api_key",    "listeners",   "restart_count",  "redis.host",
-		"redis.port", "redis.user",  "redis.password", "redis.db",
+		"version",     "slot",        "slots",           "node",
+		"role",        "config_name", "run_dir",         "shards",
+		"api_key",     "listeners",   "restart_count",   "shards.host",
+		"shards.port", "shards.user", "shards.password", "shards.db",
 	};
 
 	(void)state;
@@ -179,11 +224,13 @@ static void test_a_bad_start_is_refused(void **state)
 	assert_refused_with("slot", json_integer(sample.slots));
 	assert_refused_with("slots", json_integer(0));
 	assert_refused_with("listeners", json_integer(-1));
-	assert_refused_with("redis.port", json_integer(0));
-	assert_refused_with("redis.port", json_integer(65536));
-	assert_refused_with("redis.db", json_integer(-1));
+	assert_refused_with("shards", json_array());
+	assert_refused_with("shards.port", json_integer(1));  /* its host is not known */
+	assert_refused_with("shards.host", json_string("a")); /* its port is 0 */
+	assert_refused_with("shards.port", json_integer(65536));
+	assert_refused_with("shards.db", json_integer(-1));
 	assert_refused_with("another", json_integer(1));
-	assert_refused_with("redis.another", json_integer(1));
+	assert_refused_with("shards.another", json_integer(1));
 }
 
 static void test_what_is_no_json_is_refused(void **state)
@@ -192,6 +239,7 @@ static void test_what_is_no_json_is_refused(void **state)
 	struct buffer error = {0};
 	struct ipc_redis redis;
 	struct ipc_start start;
+	uint32_t shard;
 
 	(void)state;
 	for (size_t i = 0; i < sizeof(texts) / sizeof(texts[0]); i++) {
@@ -201,7 +249,7 @@ static void test_what_is_no_json_is_refused(void **state)
 		assert_int_equal(ipc_start_decode(text, strlen(text), &start, &error), -1);
 		assert_true(error.len > 0);
 		buffer_reset(&error);
-		assert_int_equal(ipc_redis_decode(text, strlen(text), &redis, &error), -1);
+		assert_int_equal(ipc_redis_decode(text, strlen(text), &shard, &redis, &error), -1);
 		assert_true(error.len > 0);
 	}
 	buffer_free(&error);
@@ -214,6 +262,7 @@ int main(void)
 		cmocka_unit_test(test_unknown_types_are_refused),
 		cmocka_unit_test(test_start_survives_the_way),
 		cmocka_unit_test(test_redis_survives_the_way),
+		cmocka_unit_test(test_a_shard_that_cannot_be_is_refused),
 		cmocka_unit_test(test_text_that_is_not_utf8_is_an_error),
 		cmocka_unit_test(test_a_bad_start_is_refused),
 		cmocka_unit_test(test_what_is_no_json_is_refused),
