@@ -80,6 +80,7 @@ struct channel {
 	arena_ref ref;
 	struct channel *next_in_bucket;
 	uint32_t hash;
+	uint16_t shard;              /* the worker's: 1 + index of its Redis, 0 = not asked yet */
 	uint32_t waiting;            /* subscribers in preparation */
 	uint64_t max_start_sequence; /* no subscription here starts later */
 	struct held_message *held_first, *held_last;

@@ -15,6 +15,7 @@
 #include "keepsock/redis_keys.h"
 #include "keepsock/redis_scripts.h"
 #include "worker/internal.h"
+#include "worker/shards.h"
 
 #include "config.h"
 
@@ -203,9 +204,9 @@ static enum command_outcome command_publish(struct connection *c,
 	redis_key_done(&done_key, slice_str(w->start.node), w->start.slot);
 	publish.done_key = buffer_slice(&done_key);
 	redis_epoch_generate(epoch);
-	c->remembered = true;
-	redis_publish(w->pool, connection_affinity(now), &publish, on_published,
-		      wait_for_redis(c, command));
+	worker_remember(c, command->channel);
+	redis_publish(worker_pool(w, command->channel), connection_affinity(now), &publish,
+		      on_published, wait_for_redis(c, command));
 	buffer_free(&done_key);
 	return COMMAND_WAITS;
 }
@@ -287,7 +288,8 @@ static enum command_outcome command_history(struct connection *c,
 		memcpy(pending->since_epoch, command->since.epoch.data, command->since.epoch.len);
 		pending->since_epoch_length = command->since.epoch.len;
 	}
-	redis_history(w->pool, connection_affinity(&w->draft.now), &history, on_history, pending);
+	redis_history(worker_pool(w, command->channel), connection_affinity(&w->draft.now),
+		      &history, on_history, pending);
 	return COMMAND_WAITS;
 }
 
@@ -340,11 +342,12 @@ static enum command_outcome command_presence(struct connection *c,
 	if (!w->settings.client.insecure && !w->settings.channel.allow_presence_for_client)
 		return refuse_with_error(c, command, CLIENT_ERROR_PERMISSION_DENIED);
 	if (command->method == CLIENT_METHOD_PRESENCE)
-		redis_presence_get(w->pool, affinity, command->channel, clock_wall_ms(),
-				   on_presence, wait_for_redis(c, command));
+		redis_presence_get(worker_pool(w, command->channel), affinity, command->channel,
+				   clock_wall_ms(), on_presence, wait_for_redis(c, command));
 	else
-		redis_presence_stats(w->pool, affinity, command->channel, clock_wall_ms(),
-				     on_presence_stats, wait_for_redis(c, command));
+		redis_presence_stats(worker_pool(w, command->channel), affinity, command->channel,
+				     clock_wall_ms(), on_presence_stats,
+				     wait_for_redis(c, command));
 	return COMMAND_WAITS;
 }
 

@@ -13,7 +13,7 @@
 #include "keepsock/websocket.h"
 #include "worker/fanout.h"
 #include "worker/internal.h"
-#include "worker/redis_subscription.h"
+#include "worker/shards.h"
 
 #define MESSAGE_COMPLETE    ((uint64_t)1 << 63)
 #define MESSAGE_LENGTH(w)   ((w) & (((uint64_t)1 << 56) - 1))
@@ -227,13 +227,16 @@ static void forget_commands(struct connection *c)
 	char text[37];
 	struct slice id = connection_id(passport, text);
 
-	if (!c->remembered || !w->pool)
+	if (!c->remembered)
 		return;
-	c->remembered = false;
 	buffer_reset(&w->scratch);
 	redis_key_done(&w->scratch, slice_str(w->start.node), w->start.slot);
-	redis_done_remove(w->pool, connection_affinity(passport), buffer_slice(&w->scratch), &id, 1,
-			  on_forgotten, NULL);
+	for (unsigned i = 0; i < w->shard_count; i++) {
+		if (c->remembered & (uint64_t)1 << i)
+			redis_done_remove(w->shards[i].pool, connection_affinity(passport),
+					  buffer_slice(&w->scratch), &id, 1, on_forgotten, NULL);
+	}
+	c->remembered = 0;
 }
 
 void client_session_end(struct connection *c)

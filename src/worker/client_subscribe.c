@@ -18,7 +18,9 @@
 #include "keepsock/websocket.h"
 #include "worker/fanout.h"
 #include "worker/internal.h"
+#include "worker/presence_upkeep.h"
 #include "worker/redis_subscription.h"
+#include "worker/shards.h"
 
 struct subscribe_pending {
 	struct pending base;
@@ -65,7 +67,7 @@ static void channel_settle(struct worker *w, struct channel *channel)
 {
 	if (channel->waiting == 0 && !channel->catching_up)
 		hub_held_free(channel);
-	redis_subscription_review(w->subscription, channel);
+	worker_channel_review(w, channel);
 }
 
 /* Takes the pending out of its lists; what it held of the channel is given back by the caller. */
@@ -154,7 +156,7 @@ enum command_outcome client_subscribe(struct connection *c, const struct client_
 		*close_code = CLIENT_DISCONNECT_BAD_REQUEST;
 		return COMMAND_REFUSED;
 	}
-	if (!code && !redis_subscription_available(w->subscription))
+	if (!code && !worker_channel_available(w, command->channel))
 		code = CLIENT_ERROR_INTERNAL;
 	channel = code ? NULL : hub_get(&w->hub, command->channel);
 	if (!channel) {
@@ -180,7 +182,7 @@ enum command_outcome client_subscribe(struct connection *c, const struct client_
 	}
 	pending->next_waiter = channel->waiters;
 	channel->waiters = pending;
-	redis_subscription_review(w->subscription, channel);
+	worker_channel_review(w, channel);
 	return COMMAND_WAITS;
 }
 
@@ -264,7 +266,8 @@ static void subscribe_read(struct subscribe_pending *pending)
 		return;
 	}
 	pending->deadline = 0;
-	pending->run = redis_subscription_run(w->subscription);
+	pending->run =
+		redis_subscription_run(worker_channel_shard(w, pending->channel)->subscription);
 	passport = connection_passport(c);
 	if (pending->flags & SUBSCRIPTION_PRESENCE) {
 		member.client = connection_id(passport, id);
@@ -275,8 +278,8 @@ static void subscribe_read(struct subscribe_pending *pending)
 		subscribe.presence = &member;
 	}
 	redis_epoch_generate(epoch);
-	redis_subscribe_read(w->pool, connection_affinity(passport), &subscribe, on_subscribe_read,
-			     pending);
+	redis_subscribe_read(worker_channel_shard(w, pending->channel)->pool,
+			     connection_affinity(passport), &subscribe, on_subscribe_read, pending);
 	buffer_free(&info);
 }
 
@@ -339,29 +342,6 @@ static void append_held(struct worker *w, const struct channel *channel, uint64_
 		if (held->sequence > above && channel_message_wanted(held->kind, flags))
 			queue_append(&w->draft, &w->draft.now.out, held->frame, held->length);
 	}
-}
-
-static void on_presence_removed(void *ctx, const struct redis_count_result *result)
-{
-	(void)ctx;
-	/* Redis away: the entry's time to live ends it. */
-	if (result->outcome.code == REDIS_RESULT_ERROR)
-		log_warning("presence_remove_failed error=%s",
-			    log_value_str(result->outcome.error));
-}
-
-static void remove_presence(struct worker *w, const struct passport_id *client,
-			    struct slice channel)
-{
-	const struct passport owner = {.id = *client};
-	char id[37];
-	const struct redis_presence_member member = {
-		.channel = channel,
-		.client = connection_id(&owner, id),
-	};
-
-	redis_presence_remove(w->pool, connection_affinity(&owner), &member, 1, on_presence_removed,
-			      NULL);
 }
 
 /* Reply, held messages, record, array entry and position: one commit. False: refused. */
@@ -430,9 +410,11 @@ static void on_subscribe_read(void *ctx, const struct redis_subscribe_result *re
 	struct channel *channel = pending->channel;
 	const struct client_command command = {.id = pending->id,
 					       .method = CLIENT_METHOD_SUBSCRIBE};
-	bool joined = hub_record(&w->hub, channel)->state == CHANNEL_JOINED &&
-		      !channel->catching_up && !channel->held_overflow &&
-		      pending->run == redis_subscription_run(w->subscription);
+	bool joined =
+		hub_record(&w->hub, channel)->state == CHANNEL_JOINED && !channel->catching_up &&
+		!channel->held_overflow &&
+		pending->run == redis_subscription_run(
+					worker_channel_shard(w, pending->channel)->subscription);
 	bool subscribed = false;
 	struct connection *c;
 
@@ -452,7 +434,7 @@ static void on_subscribe_read(void *ctx, const struct redis_subscribe_result *re
 	}
 	/* The script has made a member of whoever left or was refused meanwhile. */
 	if (!subscribed && (pending->flags & SUBSCRIPTION_PRESENCE))
-		remove_presence(w, &pending->client, hub_name(&w->hub, channel));
+		presence_leave(w, &pending->client, hub_name(&w->hub, channel));
 	pending_detach(pending);
 	client_command_resume(c, &pending->base);
 	channel_settle(w, channel);
@@ -483,7 +465,7 @@ void client_unsubscribe_settle(struct connection *c)
 	hub_subscription_counted(&w->hub, -1);
 	metric_subtract(METRIC_subscriptions, 1);
 	if (w->removed_presence)
-		remove_presence(w, &connection_passport(c)->id, hub_name(&w->hub, channel));
+		presence_leave(w, &connection_passport(c)->id, hub_name(&w->hub, channel));
 	channel_settle(w, channel);
 }
 
@@ -553,162 +535,4 @@ void client_subscribe_insufficient(struct worker *w, struct channel *channel)
 	}
 	channel->waiting--;
 	channel_settle(w, channel);
-}
-
-/* --- upkeep --- */
-
-static void on_presence_refreshed(void *ctx, const struct redis_count_result *result)
-{
-	(void)ctx;
-	(void)result; /* away: the next round comes before the time to live ends twice */
-}
-
-static void refresh_presence(struct connection *c)
-{
-	struct worker *w = c->worker;
-	const struct passport *passport = connection_passport(c);
-	struct redis_presence_member members[64];
-	char id[37];
-	struct buffer info = {0};
-	arena_ref ref = passport->subscriptions;
-	size_t n = 0;
-
-	client_info_encode(&info, passport_user(w->arena, passport), connection_id(passport, id),
-			   passport_info(w->arena, passport), SLICE(""));
-	while (ref) {
-		const struct subscription_record *subscription = arena_at(w->arena, ref);
-
-		if (subscription->flags & SUBSCRIPTION_PRESENCE)
-			members[n++] = (struct redis_presence_member){
-				.channel = hub_name(&w->hub,
-						    hub_channel_at(&w->hub, subscription->channel)),
-				.client = slice_from(id, UUID_TEXT_LEN),
-				.user = passport_user(w->arena, passport),
-				.info = buffer_slice(&info),
-			};
-		ref = subscription->next;
-		if (n > 0 && (n == sizeof(members) / sizeof(members[0]) || !ref)) {
-			redis_presence_refresh(w->pool, connection_affinity(passport),
-					       (uint64_t)w->settings.channel.presence_ttl,
-					       clock_wall_ms(), members, n, on_presence_refreshed,
-					       NULL);
-			n = 0;
-		}
-	}
-	buffer_free(&info);
-}
-
-/* Called every tick: an interval's worth of ticks covers every connection once. */
-void client_subscribe_presence_refresh(struct worker *w)
-{
-	uint64_t ticks =
-		(uint64_t)w->settings.client.presence_update_interval / TIMER_WHEEL_TICK_MS;
-	uint64_t budget;
-
-	if (!w->settings.channel.presence)
-		return;
-	/* Free slots count too: the walk goes over records. */
-	w->presence_credit +=
-		(double)arena_records(w->arena, ARENA_PASSPORT) / (double)(ticks ? ticks : 1);
-	for (budget = (uint64_t)w->presence_credit; budget > 0; budget--) {
-		const struct passport *passport;
-
-		w->presence_credit -= 1;
-		w->presence_cursor =
-			arena_record_next(w->arena, ARENA_PASSPORT, w->presence_cursor);
-		if (!w->presence_cursor)
-			continue;
-		passport = arena_at(w->arena, w->presence_cursor);
-		if (passport->magic == PASSPORT_MAGIC &&
-		    passport->state == PASSPORT_STATE_CONNECTED && passport->subscriptions)
-			refresh_presence(connection_at(w, w->presence_cursor));
-	}
-}
-
-/* --- position check --- */
-
-struct position_check {
-	struct worker *worker;
-	char name[256];
-	size_t name_length;
-	uint64_t run;
-};
-
-/*
- * Redis's top must be served here by the time of the next look: a message may be
- * on its way, but not for that long.
- */
-static void on_position(void *ctx, const struct redis_history_result *result)
-{
-	struct position_check *check = ctx;
-	struct worker *w = check->worker;
-	struct channel *channel = hub_find(&w->hub, slice_from(check->name, check->name_length));
-	const struct channel_record *record;
-	bool same, usable = channel && result->outcome.code == REDIS_RESULT_OK &&
-			    check->run == redis_subscription_run(w->subscription);
-
-	free(check);
-	if (!usable)
-		return;
-	record = hub_record(&w->hub, channel);
-	if (record->state != CHANNEL_JOINED || !record->positioned || channel->catching_up)
-		return;
-	same = slice_equal(hub_epoch(record), result->epoch);
-	if (same && result->top == record->offset) {
-		channel->check_top = 0;
-		return;
-	}
-	/* A message may be on its way to us, or the answer was: what Redis had at the last look
-	 * must be served here by now. check_top is that top plus 1. */
-	if (channel->check_top == 0 ||
-	    (same && record->offset >= channel->check_top - 1 && result->top >= record->offset)) {
-		channel->check_top = result->top + 1;
-		return;
-	}
-	log_warning("channel_position_lost channel=%s own=%llu redis=%llu",
-		    log_value(hub_name(&w->hub, channel)), (unsigned long long)record->offset,
-		    (unsigned long long)result->top);
-	channel->check_top = 0;
-	client_subscribe_insufficient(w, channel);
-}
-
-static void check_position(struct worker *w, struct channel *channel)
-{
-	struct position_check *check = xcalloc(1, sizeof(*check));
-	struct slice name = hub_name(&w->hub, channel);
-	char epoch[REDIS_EPOCH_LENGTH + 1];
-	const struct redis_history history = {
-		.channel = name,
-		.epoch = epoch,
-		.meta_ttl_ms = (uint64_t)w->settings.channel.history_meta_ttl,
-	};
-
-	check->worker = w;
-	check->run = redis_subscription_run(w->subscription);
-	check->name_length = name.len;
-	memcpy(check->name, name.data, name.len);
-	redis_epoch_generate(epoch);
-	redis_history(w->pool, channel->hash, &history, on_position, check);
-}
-
-void client_subscribe_position_check(struct worker *w)
-{
-	uint64_t delay = (uint64_t)w->settings.client.position_check_delay;
-	struct channel *channel = NULL;
-
-	if (w->settings.channel.history_size == 0 || w->now_ms < w->position_check_at ||
-	    !redis_subscription_available(w->subscription))
-		return;
-	w->position_check_at = w->now_ms + 1000;
-	while ((channel = hub_next(&w->hub, channel))) {
-		const struct channel_record *record = hub_record(&w->hub, channel);
-		/* A suspicion is looked into at the next walk. */
-		uint64_t wait = channel->check_top ? 1000 : delay;
-
-		if (record->state != CHANNEL_JOINED || !record->positioned || !record->history ||
-		    channel->catching_up || w->now_ms < channel->checked_at + wait)
-			continue;
-		channel->checked_at = w->now_ms;
-		check_position(w, channel);
-	}
 }

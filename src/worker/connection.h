@@ -26,6 +26,7 @@ struct connection {
 	struct connection *next_turn; /* list of connections with work left for this loop turn */
 	arena_ref passport;
 	int fd;                  /* owned; -1 = closed */
+	uint64_t remembered;     /* bit i: shard i remembers a command of this client */
 	uint64_t http_length;    /* bytes of the request under way */
 	uint64_t message_length; /* payload bytes of the message whose command is under way */
 	bool paused;             /* not reading: too much input waits */
@@ -36,7 +37,6 @@ struct connection {
 	bool http_keep_alive;
 	bool http_head_only; /* a HEAD request: no body in the response */
 	bool last_command;   /* the command under way is its message's last */
-	bool remembered;     /* Redis remembers a command of this client */
 };
 
 /* A socket from accept(): passport, deposit, timers. Takes the fd over in any case. */

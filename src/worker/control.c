@@ -20,6 +20,7 @@
 #include "keepsock/redis_scripts.h"
 #include "worker/internal.h"
 #include "worker/redis_subscription.h"
+#include "worker/shards.h"
 
 /* An answer lists at most this many rows; a cut one says so in the log. */
 #define ROWS_MAX 100000u
@@ -247,8 +248,8 @@ static json_t *show_redis(struct worker *w)
 	struct redis_pool_stats stats;
 	struct redis_subscription_view view;
 
-	redis_pool_stats(w->pool, &stats);
-	redis_subscription_view(w->subscription, &view);
+	redis_pool_stats(w->shards[0].pool, &stats);
+	redis_subscription_view(w->shards[0].subscription, &view);
 	return one_row(json_pack(
 		"{s:s, s:i, s:s, s:I, s:I, s:I, s:I, s:i, s:i, s:i, s:I, s:I, s:I, s:I, s:I, s:s, "
 		"s:s}",
@@ -337,7 +338,7 @@ static json_t *do_publish(struct worker *w, uint64_t id, json_t *args)
 	buffer_reset(&w->scratch);
 	redis_envelope_append_body(&w->scratch, &body);
 	publish.body = buffer_slice(&w->scratch);
-	redis_publish(w->pool, id, &publish, on_published, request);
+	redis_publish(worker_pool(w, channel.channel), id, &publish, on_published, request);
 	return NULL;
 }
 
@@ -396,7 +397,6 @@ static void on_redis(struct worker *w, struct slice payload)
 {
 	struct buffer error = {0};
 	struct ipc_redis redis;
-	struct redis_endpoint endpoint;
 	uint32_t shard;
 
 	if (ipc_redis_decode(payload.data, payload.len, &shard, &redis, &error) < 0) {
@@ -404,17 +404,14 @@ static void on_redis(struct worker *w, struct slice payload)
 		buffer_free(&error);
 		return;
 	}
-	if (shard != 0) {
+	if (shard >= w->shard_count) {
 		log_error("redis_endpoint_of_no_shard shard=%u", shard);
 		ipc_redis_free(&redis);
 		return;
 	}
-	ipc_redis_free(&w->start.shards[0]);
-	w->start.shards[0] = redis;
-	endpoint = (struct redis_endpoint){redis.host, redis.port, redis.user, redis.password,
-					   redis.db};
-	redis_pool_set_endpoint(w->pool, &endpoint);
-	redis_subscription_set_endpoint(w->subscription);
+	ipc_redis_free(&w->start.shards[shard]);
+	w->start.shards[shard] = redis;
+	shards_set_endpoint(w, shard);
 }
 
 static void on_log_level(struct slice payload)

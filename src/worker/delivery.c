@@ -15,6 +15,7 @@
 #include "keepsock/websocket.h"
 #include "worker/fanout.h"
 #include "worker/redis_subscription.h"
+#include "worker/shards.h"
 
 /* Collected before a fan-out starts. */
 #define DELIVERY_BYTES_MAX (1024u * 1024u)
@@ -36,6 +37,7 @@ struct group {
 };
 
 struct delivery {
+	struct redis_shard *shard;
 	struct worker *worker;
 	struct group *groups; /* owned; buffers are kept for reuse */
 	size_t count, capacity;
@@ -45,11 +47,12 @@ struct delivery {
 	struct buffer push;
 };
 
-struct delivery *delivery_create(struct worker *w)
+struct delivery *delivery_create(struct redis_shard *shard)
 {
 	struct delivery *delivery = xcalloc(1, sizeof(*delivery));
 
-	delivery->worker = w;
+	delivery->shard = shard;
+	delivery->worker = shard->worker;
 	return delivery;
 }
 
@@ -289,7 +292,7 @@ static void group_end(struct delivery *delivery)
 		channel->group = 0;
 	delivery->next++;
 	delivery->under_way = false;
-	redis_subscription_review(delivery->worker->subscription, channel);
+	worker_channel_review(delivery->worker, channel);
 }
 
 bool delivery_run(struct delivery *delivery)
@@ -388,7 +391,7 @@ static void on_missed_read(void *ctx, const struct redis_subscribe_result *resul
 	struct delivery *delivery = catch_up->delivery;
 	struct channel *channel = catch_up->channel;
 	struct worker *w = delivery->worker;
-	bool current = catch_up->run == redis_subscription_run(w->subscription);
+	bool current = catch_up->run == redis_subscription_run(delivery->shard->subscription);
 
 	free(catch_up);
 	channel->waiting--;
@@ -396,7 +399,8 @@ static void on_missed_read(void *ctx, const struct redis_subscribe_result *resul
 		/* A newer connection catches up by itself; otherwise the connection is given up,
 		 * and the next one catches up. */
 		if (current)
-			redis_subscription_restart(w->subscription, "catching up failed");
+			redis_subscription_restart(delivery->shard->subscription,
+						   "catching up failed");
 		return;
 	}
 	channel->catching_up = false;
@@ -412,8 +416,8 @@ static void on_missed_read(void *ctx, const struct redis_subscribe_result *resul
 	}
 	deliver_held(delivery, channel, result->sequence, result->top);
 	client_subscribe_joined(w, channel, true);
-	redis_subscription_review(w->subscription, channel);
-	redis_subscription_work(w->subscription);
+	worker_channel_review(w, channel);
+	redis_subscription_work(delivery->shard->subscription);
 }
 
 void delivery_catch_up(struct delivery *delivery, struct channel *channel)
@@ -436,9 +440,10 @@ void delivery_catch_up(struct delivery *delivery, struct channel *channel)
 
 	catch_up->delivery = delivery;
 	catch_up->channel = channel;
-	catch_up->run = redis_subscription_run(w->subscription);
+	catch_up->run = redis_subscription_run(delivery->shard->subscription);
 	channel->catching_up = true;
 	channel->waiting++;
 	redis_epoch_generate(epoch);
-	redis_subscribe_read(w->pool, channel->hash, &subscribe, on_missed_read, catch_up);
+	redis_subscribe_read(delivery->shard->pool, channel->hash, &subscribe, on_missed_read,
+			     catch_up);
 }

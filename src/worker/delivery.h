@@ -12,7 +12,7 @@
 
 struct delivery;
 
-struct delivery *delivery_create(struct worker *w);
+struct delivery *delivery_create(struct redis_shard *shard);
 void delivery_free(struct delivery *delivery);
 
 /* A message from the subscription connection; it is copied. */

@@ -9,6 +9,7 @@
 #include "keepsock/alloc.h"
 #include "keepsock/redis_keys.h"
 #include "worker/http_api.h"
+#include "worker/shards.h"
 
 _Static_assert(HTTP_API_CHANNELS_MAX <= REDIS_BATCH_MAX, "a broadcast is one script");
 
@@ -95,8 +96,9 @@ static void start(struct connection *c, struct publish_call *call,
 	redis_key_done(&done_key, slice_str(w->start.node), w->start.slot);
 	publish.done_key = buffer_slice(&done_key);
 	redis_epoch_generate(epoch);
-	c->remembered = true;
-	redis_publish(w->pool, connection_affinity(passport), &publish, on_published, call);
+	worker_remember(c, channels[0].channel);
+	redis_publish(worker_pool(w, channels[0].channel), connection_affinity(passport), &publish,
+		      on_published, call);
 	buffer_free(&done_key);
 }
 

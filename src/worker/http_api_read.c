@@ -8,6 +8,7 @@
 
 #include "keepsock/clock.h"
 #include "worker/http_api.h"
+#include "worker/shards.h"
 
 /* --- history --- */
 
@@ -93,8 +94,8 @@ uint32_t http_api_history(struct connection *c, const struct http_api_request *r
 	call->since_epoch_length = request->since_epoch.len;
 	if (request->since_epoch.len > 0)
 		memcpy(call->since_epoch, request->since_epoch.data, request->since_epoch.len);
-	redis_history(w->pool, connection_affinity(connection_passport(c)), &history, on_history,
-		      call);
+	redis_history(worker_pool(w, request->channel), connection_affinity(connection_passport(c)),
+		      &history, on_history, call);
 	return 0;
 }
 
@@ -151,8 +152,9 @@ uint32_t http_api_presence(struct connection *c, const struct http_api_request *
 
 	if (code)
 		return code;
-	redis_presence_get(c->worker->pool, connection_affinity(connection_passport(c)),
-			   request->channel, clock_wall_ms(), on_presence,
+	redis_presence_get(worker_pool(c->worker, request->channel),
+			   connection_affinity(connection_passport(c)), request->channel,
+			   clock_wall_ms(), on_presence,
 			   http_api_call_new(sizeof(struct http_api_call), c, request));
 	return 0;
 }
@@ -163,8 +165,9 @@ uint32_t http_api_presence_stats(struct connection *c, const struct http_api_req
 
 	if (code)
 		return code;
-	redis_presence_stats(c->worker->pool, connection_affinity(connection_passport(c)),
-			     request->channel, clock_wall_ms(), on_presence_stats,
+	redis_presence_stats(worker_pool(c->worker, request->channel),
+			     connection_affinity(connection_passport(c)), request->channel,
+			     clock_wall_ms(), on_presence_stats,
 			     http_api_call_new(sizeof(struct http_api_call), c, request));
 	return 0;
 }

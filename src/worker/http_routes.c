@@ -11,23 +11,20 @@
 #include "keepsock/origin.h"
 #include "keepsock/websocket.h"
 #include "worker/internal.h"
-#include "worker/redis_subscription.h"
+#include "worker/shards.h"
 
 #define TEXT "text/plain; charset=utf-8"
 #define JSON "application/json"
 
 const char *worker_not_ready_reason(const struct worker *w)
 {
-	struct redis_pool_stats stats;
+	const char *reason;
 
 	if (w->stopping)
 		return "stopping";
-	if (!redis_subscription_available(w->subscription))
-		return "redis subscription connection is down";
-	/* A client's commands always take the same connection: one that is missing is missed. */
-	redis_pool_stats(w->pool, &stats);
-	if (stats.connected < stats.size)
-		return "redis command connections are down";
+	reason = shards_not_ready_reason(w);
+	if (reason)
+		return reason;
 	if (arena_bytes_used(w->arena) >= arena_bytes_cap(w->arena) / 10 * 8)
 		return "memory is nearly used up";
 	return NULL;

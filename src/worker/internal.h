@@ -23,6 +23,7 @@
 #include "worker/timer_wheel.h"
 
 struct fanout;
+struct redis_shard;
 struct redis_subscription;
 struct survey;
 struct redis_publication;
@@ -50,8 +51,8 @@ struct worker {
 	struct passport_draft draft;
 	struct hub hub;
 	struct fanout *fanout;
-	struct redis_pool *pool;
-	struct redis_subscription *subscription;
+	struct redis_shard *shards; /* owned */
+	unsigned shard_count;
 	struct survey *survey;
 
 	struct timer_wheel wheel;
@@ -77,8 +78,7 @@ struct worker {
 	bool removed_presence;
 	struct subscribe_pending *subscribing; /* all of them */
 
-	struct redis_pool_stats seen; /* counted in the metrics already */
-	uint64_t position_check_at;   /* boottime ms of the next walk over the channels */
+	uint64_t position_check_at; /* boottime ms of the next walk over the channels */
 	double presence_credit;
 	arena_ref presence_cursor; /* where the presence refresh goes on */
 	uint64_t connection_max;   /* descriptors for clients */
@@ -174,8 +174,6 @@ void client_unsubscribe_push(struct connection *c, arena_ref subscription, uint3
 void client_subscribe_expire(struct worker *w);
 /* Positioned subscribers of a channel lost continuity: 2500. */
 void client_subscribe_insufficient(struct worker *w, struct channel *channel);
-void client_subscribe_presence_refresh(struct worker *w);
-void client_subscribe_position_check(struct worker *w);
 
 /* --- http_routes.c, http_api.c, http_files.c --- */
 void http_route(struct connection *c, const struct http_request *request, struct slice body);

@@ -14,6 +14,7 @@
 #include "keepsock/redis_keys.h"
 #include "worker/fanout.h"
 #include "worker/redis_subscription_private.h"
+#include "worker/shards.h"
 #include "worker/stream.h"
 #include "worker/survey.h"
 
@@ -234,7 +235,6 @@ void redis_subscription_settle(struct redis_subscription *s)
 	}
 	if (any)
 		redis_subscription_flush(s);
-	metric_set(METRIC_channels, s->worker->hub.channel_count);
 }
 
 /* --- input --- */
@@ -518,13 +518,15 @@ void redis_subscription_read(struct redis_subscription *s)
 	redis_subscription_work(s);
 }
 
-struct redis_subscription *redis_subscription_create(struct worker *w)
+struct redis_subscription *redis_subscription_create(struct redis_shard *shard)
 {
+	struct worker *w = shard->worker;
 	struct redis_subscription *s = xcalloc(1, sizeof(*s));
 
+	s->shard = shard;
 	s->worker = w;
 	s->fd = -1;
-	s->delivery = delivery_create(w);
+	s->delivery = delivery_create(shard);
 	s->retry = evtimer_new(w->base, redis_subscription_on_retry, s);
 	s->again = evtimer_new(w->base, on_again, s);
 	/* Connecting begins in the loop: the worker is not whole yet. */

@@ -11,7 +11,7 @@
 #include "worker/internal.h"
 
 /* Starts connecting at once. NULL when the arena is full. */
-struct redis_subscription *redis_subscription_create(struct worker *w);
+struct redis_subscription *redis_subscription_create(struct redis_shard *shard);
 void redis_subscription_free(struct redis_subscription *subscription);
 /* Another server from now on. */
 void redis_subscription_set_endpoint(struct redis_subscription *subscription);

@@ -27,6 +27,7 @@ enum subscription_state {
 };
 
 struct redis_subscription {
+	struct redis_shard *shard;
 	struct worker *worker;
 	enum subscription_state state;
 	uint64_t run;

@@ -23,6 +23,7 @@
 #include "keepsock/redis_keys.h"
 #include "keepsock/redis_scripts.h"
 #include "worker/redis_subscription.h"
+#include "worker/shards.h"
 #include "worker/survey_answers.h"
 
 #define ASK_MAGIC         0x4b534153u /* "SASK" */
@@ -176,8 +177,9 @@ static void send_question(struct ask *ask, struct json_t *args)
 	struct buffer question = {0};
 
 	append_question(&question, ask, args);
-	redis_control_publish(ask->survey->worker->pool, ask->id, SLICE(REDIS_CONTROL_CHANNEL),
-			      buffer_slice(&question), on_question_sent, ask);
+	redis_control_publish(worker_control_pool(ask->survey->worker), ask->id,
+			      SLICE(REDIS_CONTROL_CHANNEL), buffer_slice(&question),
+			      on_question_sent, ask);
 	buffer_free(&question);
 }
 
@@ -185,7 +187,7 @@ static const char *refusal(const struct survey *survey)
 {
 	if (survey->count >= ASKS_MAX)
 		return "too many surveys are under way";
-	if (!redis_subscription_available(survey->worker->subscription))
+	if (!redis_subscription_available(survey->worker->shards[0].subscription))
 		return "the redis subscription connection is down";
 	return NULL;
 }
@@ -258,7 +260,7 @@ static void on_question(struct survey *survey, const json_t *message)
 	if (!survey_answer(w, op, json_object_get(message, "args"), &answer))
 		buffer_append_str(&answer, "null");
 	buffer_append_str(&answer, "}");
-	redis_control_publish(w->pool, (uint64_t)json_integer_value(id), name,
+	redis_control_publish(worker_control_pool(w), (uint64_t)json_integer_value(id), name,
 			      buffer_slice(&answer), on_answer_sent, NULL);
 	buffer_free(&answer);
 }

@@ -27,7 +27,9 @@
 #include "keepsock/sealed_text.h"
 #include "worker/fanout.h"
 #include "worker/internal.h"
-#include "worker/redis_subscription.h"
+#include "worker/position_check.h"
+#include "worker/presence_upkeep.h"
+#include "worker/shards.h"
 #include "worker/survey.h"
 
 /* Accepted at most in one callback, so that a flood starves nobody. */
@@ -201,15 +203,7 @@ static void measure_lag(struct worker *w)
 
 static void update_metrics(struct worker *w)
 {
-	struct redis_pool_stats stats;
-
-	redis_pool_stats(w->pool, &stats);
-	metric_add(METRIC_redis_commands_total, stats.sent - w->seen.sent);
-	metric_add(METRIC_redis_command_errors_total,
-		   stats.errors + stats.unavailable - w->seen.errors - w->seen.unavailable);
-	metric_add(METRIC_redis_command_timeouts_total, stats.timeouts - w->seen.timeouts);
-	metric_set(METRIC_redis_command_connections, stats.connected);
-	w->seen = stats;
+	shards_update_metrics(w);
 	metric_set(METRIC_arena_bytes_used, arena_bytes_used(w->arena));
 	metric_set(METRIC_arena_bytes_cap, arena_bytes_cap(w->arena));
 	metric_set(METRIC_ready, worker_not_ready_reason(w) == NULL);
@@ -230,8 +224,8 @@ static void on_tick(evutil_socket_t fd, short what, void *arg)
 			(struct connection *)(void *)((char *)entry -
 						      offsetof(struct connection, timer)));
 	client_subscribe_expire(w);
-	client_subscribe_presence_refresh(w);
-	client_subscribe_position_check(w);
+	presence_upkeep_tick(w);
+	position_check_tick(w);
 	connection_relieve_arena(w);
 	update_metrics(w);
 	worker_stop_check(w);
@@ -257,7 +251,7 @@ static void on_turn(evutil_socket_t fd, short what, void *arg)
 		else
 			connection_process_input(c);
 	}
-	redis_subscription_settle(w->subscription);
+	shards_settle(w);
 	connection_reap(w);
 }
 
@@ -345,19 +339,8 @@ static void make_arena(struct worker *w)
 
 static void connect_redis(struct worker *w)
 {
-	const struct ipc_redis *redis = &w->start.shards[0];
-	const struct redis_endpoint endpoint = {redis->host, redis->port, redis->user,
-						redis->password, redis->db};
-	const struct redis_pool_options options = {
-		.size = (unsigned)w->settings.redis.pool_size,
-		.command_timeout_ms = (unsigned)w->settings.redis.command_timeout,
-		.connect_timeout_ms = (unsigned)w->settings.redis.connect_timeout,
-		.reconnect_max_delay_ms = (unsigned)w->settings.redis.reconnect_max_delay,
-	};
-
-	w->pool = redis_pool_create(w->base, &endpoint, &options, NULL, NULL);
 	w->fanout = fanout_create(w);
-	w->subscription = redis_subscription_create(w);
+	shards_open(w);
 	w->survey = survey_create(w);
 }
 
@@ -405,8 +388,7 @@ static void worker_free(struct worker *w)
 {
 	close_everything(w);
 	survey_free(w->survey);
-	redis_pool_destroy(w->pool);
-	redis_subscription_free(w->subscription);
+	shards_close(w);
 	fanout_free(w->fanout);
 	hub_free(&w->hub);
 	passport_draft_free(&w->draft);

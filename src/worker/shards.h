@@ -1,0 +1,51 @@
+/* SPDX-License-Identifier: ISC */
+/*
+ * The worker's Redis shards: for each independent Redis a command pool and a
+ * subscription connection. A channel belongs to one of them for good, by its
+ * name; what belongs to no channel (surveys, control) lives on the first.
+ */
+#ifndef KEEPSOCK_WORKER_SHARDS_H
+#define KEEPSOCK_WORKER_SHARDS_H
+
+#include "worker/internal.h"
+
+struct redis_shard {
+	struct worker *worker;
+	unsigned index;
+	struct redis_pool *pool;                 /* owned */
+	struct redis_subscription *subscription; /* owned */
+	struct redis_pool_stats seen;            /* counted in the metrics already */
+};
+
+/* Starts connecting to all of them. */
+void shards_open(struct worker *w);
+void shards_close(struct worker *w);
+/* Another server for one of them from now on; w->start holds it already. */
+void shards_set_endpoint(struct worker *w, unsigned index);
+
+/* The shard of a channel; never NULL. */
+struct redis_shard *worker_shard(const struct worker *w, struct slice channel);
+/* The same for a channel that has subscribers here: without hashing its name again. */
+struct redis_shard *worker_channel_shard(const struct worker *w, struct channel *channel);
+/* Shorthand for parts of it. */
+struct redis_pool *worker_pool(const struct worker *w, struct slice channel);
+struct redis_subscription *worker_subscription(const struct worker *w, struct slice channel);
+/* The pool for what belongs to no channel: control messages, registry. */
+struct redis_pool *worker_control_pool(const struct worker *w);
+/* The subscription connection of the channel's shard is up: it can be subscribed to. */
+bool worker_channel_available(const struct worker *w, struct slice channel);
+
+/* The channel's shard is about to be told a command number of this client. */
+void worker_remember(struct connection *c, struct slice channel);
+
+/* See redis_subscription_review(): looked at when the loop turn ends. */
+void worker_channel_review(struct worker *w, struct channel *channel);
+
+/* The loop turn's end: joins, leaves and frees channels. */
+void shards_settle(struct worker *w);
+/* NULL: every shard is there; otherwise the reason why the worker is not ready. */
+const char *shards_not_ready_reason(const struct worker *w);
+/* Adds what happened since the last call to the metrics. */
+void shards_update_metrics(struct worker *w);
+
+#endif
