@@ -245,6 +245,7 @@ void client_session_end(struct connection *c)
 		c->pending->connection = NULL;
 		c->pending = NULL;
 	}
+	users_remove(&c->worker->users, c);
 	client_unsubscribe_all(c);
 	forget_commands(c);
 }

@@ -24,6 +24,7 @@ struct connection {
 	struct pending *pending; /* a command or request that waits for Redis; owned by its call */
 	struct connection *next_closed;
 	struct connection *next_turn; /* list of connections with work left for this loop turn */
+	struct connection *user_next, **user_link; /* in the index of users; NULL = not in it */
 	arena_ref passport;
 	int fd;                  /* owned; -1 = closed */
 	uint64_t remembered;     /* bit i: shard i remembers a command of this client */

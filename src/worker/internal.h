@@ -21,6 +21,7 @@
 #include "keepsock/settings.h"
 #include "worker/connection.h"
 #include "worker/timer_wheel.h"
+#include "worker/users.h"
 
 struct fanout;
 struct redis_shard;
@@ -50,6 +51,7 @@ struct worker {
 	struct arena *arena;
 	struct passport_draft draft;
 	struct hub hub;
+	struct users users;
 	struct fanout *fanout;
 	struct redis_shard *shards; /* owned */
 	unsigned shard_count;

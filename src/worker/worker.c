@@ -334,6 +334,7 @@ static void make_arena(struct worker *w)
 		log_fatal("arena_deposit_failed error=%s", log_value_str(strerror(errno)));
 	passport_draft_init(&w->draft, w->arena);
 	hub_init(&w->hub, w->arena);
+	users_init(&w->users, w->arena);
 	w->unmasked = xmalloc(ARENA_READ_SCRATCH);
 }
 
@@ -390,6 +391,7 @@ static void worker_free(struct worker *w)
 	survey_free(w->survey);
 	shards_close(w);
 	fanout_free(w->fanout);
+	users_free(&w->users);
 	hub_free(&w->hub);
 	passport_draft_free(&w->draft);
 	arena_destroy(w->arena);

@@ -1,0 +1,150 @@
+/* SPDX-License-Identifier: ISC */
+/*
+ * The index of users, see users.h. A chained hash table that doubles; a user's
+ * connections are linked through their heap halves. Run by the worker.
+ */
+#include "worker/users.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "keepsock/alloc.h"
+#include "worker/connection.h"
+
+#define BUCKETS_FIRST 256u
+
+static struct slice connection_user(const struct users *users, const struct connection *c)
+{
+	return passport_user(users->arena, arena_at(users->arena, c->passport));
+}
+
+/* FNV-1a; who may be a user is decided by whoever signs tokens. */
+static uint32_t hash_name(struct slice name)
+{
+	uint32_t hash = 2166136261u;
+
+	for (size_t i = 0; i < name.len; i++)
+		hash = (hash ^ (uint8_t)name.data[i]) * 16777619u;
+	return hash;
+}
+
+void users_init(struct users *users, const struct arena *arena)
+{
+	memset(users, 0, sizeof(*users));
+	users->arena = arena;
+	users->bucket_count = BUCKETS_FIRST;
+	users->buckets = xcalloc(users->bucket_count, sizeof(struct user *));
+}
+
+void users_free(struct users *users)
+{
+	for (uint32_t i = 0; i < users->bucket_count; i++) {
+		while (users->buckets[i]) {
+			struct user *user = users->buckets[i];
+
+			users->buckets[i] = user->next;
+			free(user);
+		}
+	}
+	free(users->buckets);
+	memset(users, 0, sizeof(*users));
+}
+
+static struct user **bucket_of(const struct users *users, uint32_t hash)
+{
+	return &users->buckets[hash & (users->bucket_count - 1)];
+}
+
+static void grow(struct users *users)
+{
+	struct user **old = users->buckets;
+	uint32_t count = users->bucket_count;
+
+	users->bucket_count = count * 2;
+	users->buckets = xcalloc(users->bucket_count, sizeof(struct user *));
+	for (uint32_t i = 0; i < count; i++) {
+		while (old[i]) {
+			struct user *user = old[i];
+			struct user **bucket = bucket_of(users, user->hash);
+
+			old[i] = user->next;
+			user->next = *bucket;
+			*bucket = user;
+		}
+	}
+	free(old);
+}
+
+static struct user *find(const struct users *users, struct slice name, uint32_t hash)
+{
+	struct user *user = *bucket_of(users, hash);
+
+	while (user &&
+	       (user->hash != hash || !slice_equal(connection_user(users, user->first), name)))
+		user = user->next;
+	return user;
+}
+
+struct user *users_find(const struct users *users, struct slice name)
+{
+	return name.len ? find(users, name, hash_name(name)) : NULL;
+}
+
+uint32_t users_count(const struct users *users, struct slice name)
+{
+	const struct user *user = users_find(users, name);
+
+	return user ? user->count : 0;
+}
+
+void users_add(struct users *users, struct connection *c)
+{
+	struct slice name = connection_user(users, c);
+	uint32_t hash = hash_name(name);
+	struct user *user;
+
+	if (name.len == 0 || c->user_link)
+		return;
+	user = find(users, name, hash);
+	if (!user) {
+		struct user **bucket;
+
+		if (users->count++ >= users->bucket_count)
+			grow(users);
+		user = xcalloc(1, sizeof(*user));
+		user->hash = hash;
+		bucket = bucket_of(users, hash);
+		user->next = *bucket;
+		*bucket = user;
+	}
+	user->count++;
+	c->user_next = user->first;
+	c->user_link = &user->first;
+	if (c->user_next)
+		c->user_next->user_link = &c->user_next;
+	user->first = c;
+}
+
+void users_remove(struct users *users, struct connection *c)
+{
+	struct slice name;
+	struct user *user, **link;
+
+	if (!c->user_link)
+		return;
+	name = connection_user(users, c);
+	user = find(users, name, hash_name(name));
+	*c->user_link = c->user_next;
+	if (c->user_next)
+		c->user_next->user_link = c->user_link;
+	c->user_next = NULL;
+	c->user_link = NULL;
+	if (--user->count > 0)
+		return;
+	link = bucket_of(users, user->hash);
+	while (*link != user)
+		link = &(*link)->next;
+	*link = user->next;
+	users->count--;
+	free(user);
+}

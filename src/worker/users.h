@@ -1,0 +1,45 @@
+/* SPDX-License-Identifier: ISC */
+/*
+ * Which connections of this worker belong to which user: an index in the heap,
+ * rebuilt from the passports. The user "" (anonymous) is not in it. Run by the
+ * worker; it never closes anything.
+ */
+#ifndef KEEPSOCK_WORKER_USERS_H
+#define KEEPSOCK_WORKER_USERS_H
+
+#include <stdint.h>
+
+#include "keepsock/slice.h"
+
+struct arena;
+struct connection;
+
+/* One user with at least one connection here. Its name is that of its connections' passports. */
+struct user {
+	struct user *next; /* in its bucket */
+	struct connection *first;
+	uint32_t hash;
+	uint32_t count; /* connections */
+};
+
+struct users {
+	const struct arena *arena;
+	struct user **buckets; /* owned */
+	uint32_t bucket_count;
+	uint32_t count; /* users */
+};
+
+void users_init(struct users *users, const struct arena *arena);
+void users_free(struct users *users);
+
+/* The connection's passport names its user by now. Does nothing for the user "". */
+void users_add(struct users *users, struct connection *c);
+/* While the passport still names the user. Harmless for a connection that is not in the index. */
+void users_remove(struct users *users, struct connection *c);
+
+/* NULL if the user has no connection here. Walk with `first` and connection->user_next. */
+struct user *users_find(const struct users *users, struct slice name);
+/* Connections of the user here; 0 for the user "". */
+uint32_t users_count(const struct users *users, struct slice name);
+
+#endif
