@@ -47,6 +47,9 @@ enum admin_privilege {
 		"List the settings in force, without passwords.")                                  \
 	COMMAND("show metrics", "", VIEW, show_metrics,                                            \
 		"List the metrics of the node.")                                                   \
+	COMMAND("show events", "", VIEW, show_events,                                              \
+		"List the node's last events, the oldest first: Redis lost and back, verdicts on " \
+		"continuity, purges, workers that died.")                                          \
 	COMMAND("disconnect", "CLIENT_ID [CODE] [REASON...]", OPERATE, disconnect,                 \
 		"Disconnect a client, with 3503 \"force disconnect\" unless told otherwise. "      \
 		"Codes: 3000-3499 and 4000-4499 let it reconnect, 3500-3999 and 4500-4999 don't.") \

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: ISC */
 /*
  * The node page: one sealed memfd made by the master and mapped by every
- * worker. It carries a set of counters per worker slot and what is limited
- * node-wide, so both outlive a worker. Each process writes its own slot only;
+ * worker. It carries a set of counters and the last events per worker slot and what is
+ * limited node-wide, so both outlive a worker. Each process writes its own slot only;
  * the master also writes the slot of a worker that is dead. Everything in it
  * is an atomic word, nothing in it is a pointer, nobody ever waits on it.
  */
@@ -10,6 +10,7 @@
 #define KEEPSOCK_NODE_PAGE_H
 
 #include "keepsock/metrics.h"
+#include "keepsock/node_events.h"
 
 #include <stdatomic.h>
 #include <stdbool.h>
@@ -18,10 +19,11 @@
 #define NODE_WORKERS_MAX 64
 /* The master counts in a slot of its own, after the workers'. */
 #define NODE_SLOT_MASTER NODE_WORKERS_MAX
-#define NODE_PAGE_MAGIC  UINT64_C(0x6b736e6f64653031) /* "ksnode01": changes with the layout */
+#define NODE_PAGE_MAGIC  UINT64_C(0x6b736e6f64653032) /* "ksnode02": changes with the layout */
 
 struct node_slot {
 	_Alignas(64) struct counters counters;
+	struct node_event_ring events;
 };
 
 struct node_page {
@@ -52,6 +54,8 @@ void node_page_unmap(struct node_page *page);
  * added to it. page NULL: back to private memory.
  */
 void node_page_claim_slot(struct node_page *page, uint32_t slot);
+/* This process's ring of events, NULL before it claimed a slot. For node_events.c. */
+extern struct node_event_ring *node_page_own_events;
 
 /* Sets a dead worker's gauges to 0; its counters go on from where they are. */
 void node_page_reset_gauges(struct node_page *page, uint32_t slot);

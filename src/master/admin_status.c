@@ -1,11 +1,13 @@
 /* SPDX-License-Identifier: ISC */
 /*
  * Admin commands that the master answers from what it has at hand: help,
- * status, show config, show metrics, log level. Runs in the master; asks no
+ * status, show config, show metrics, show events, log level. Runs in the master; asks no
  * worker, so these answer even when every worker hangs.
  */
 #include <event2/event.h>
+#include <stdlib.h>
 #include <string.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "config.h"
@@ -134,6 +136,42 @@ void admin_on_show_metrics(struct admin_request *request)
 	for (int i = 0; i < METRIC_COUNT; i++)
 		set_metric(object, metric_name((enum metric)i), master, (enum metric)i);
 	admin_answer_object(request, object);
+}
+
+/* RFC 3339, UTC. */
+static json_t *time_text(uint64_t wall_ms)
+{
+	time_t seconds = (time_t)(wall_ms / 1000);
+	char text[32];
+	struct tm tm;
+
+	if (!gmtime_r(&seconds, &tm) || strftime(text, sizeof(text), "%Y-%m-%dT%H:%M:%S", &tm) == 0)
+		return json_null();
+	return json_sprintf("%s.%03uZ", text, (unsigned)(wall_ms % 1000));
+}
+
+static json_t *event_row(const struct node_event_view *event)
+{
+	/* A worker that died in the middle of a character must not cost the row. */
+	json_t *text = json_string(event->text);
+
+	return json_pack("{s:o, s:o, s:s, s:o}", "at", time_text(event->at_ms), "process",
+			 event->slot == NODE_SLOT_MASTER ? json_string("master")
+							 : json_sprintf("worker %u", event->slot),
+			 "event", node_event_name(event->kind), "text",
+			 text ? text : json_string(""));
+}
+
+void admin_on_show_events(struct admin_request *request)
+{
+	struct node_event_view *events = xcalloc(NODE_EVENTS_MAX, sizeof(*events));
+	size_t count = node_events_read(admin_request_master(request)->page, events);
+	json_t *rows = json_array();
+
+	for (size_t i = 0; i < count; i++)
+		(void)json_array_append_new(rows, event_row(&events[i]));
+	free(events);
+	admin_answer_rows(request, rows, NULL);
 }
 
 void admin_on_log_level(struct admin_request *request)

@@ -218,6 +218,7 @@ static void on_death(struct worker_slot *slot, const char *reason)
 		delay = child_restart_delay(&slot->restart_delay_ms, lived_ms);
 		log_error("worker_died slot=%u reason=%s lived_ms=%" PRIu64 " restart_in_ms=%u",
 			  slot->number, log_value_str(reason), lived_ms, delay);
+		node_event_add(NODE_EVENT_WORKER_DIED, "worker %u: %s", slot->number, reason);
 		metric_add(METRIC_worker_restarts_total, 1);
 		slot->restarts++;
 		change_state(slot, WORKER_WAITING, reason);

@@ -25,6 +25,7 @@ static const struct metric_definition definitions[METRIC_COUNT] = {
 
 static struct counters before_claim;
 struct counters *metrics_own = &before_claim;
+struct node_event_ring *node_page_own_events;
 
 const char *metric_name(enum metric metric)
 {
@@ -46,6 +47,7 @@ void node_page_claim_slot(struct node_page *page, uint32_t slot)
 	struct counters *from = metrics_own;
 
 	metrics_own = page ? &page->slot[slot].counters : &before_claim;
+	node_page_own_events = page ? &page->slot[slot].events : NULL;
 	if (!page || from != &before_claim)
 		return;
 	for (int i = 0; i < METRIC_COUNT; i++)

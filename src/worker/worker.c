@@ -361,6 +361,8 @@ static void worker_start(struct worker *w)
 	w->tick_due_ms = w->now_ms + TIMER_WHEEL_TICK_MS;
 	connect_redis(w);
 	control_open(w);
+	node_event_add(NODE_EVENT_WORKER_STARTED, "pid %d, replaced %llu times before",
+		       (int)getpid(), (unsigned long long)w->start.restart_count);
 	log_info("worker_started pid=%d arena_cap=%llu", (int)getpid(),
 		 (unsigned long long)arena_bytes_cap(w->arena));
 }

@@ -14,7 +14,8 @@ from client import Client
 from keepsock import keepsockctl, wait_until
 
 VIEWS = [["status"], ["show", "workers"], ["show", "connections"], ["show", "channels"],
-         ["show", "redis"], ["show", "config"], ["show", "metrics"]]
+         ["show", "redis"], ["show", "config"], ["show", "metrics"],
+         ["show", "events"]]
 
 
 def texts_in(value):
@@ -41,7 +42,8 @@ def test_views_as_text_and_json(node, client, channel, command):
 def test_help_names_every_command(node):
     text = node.ctl("help").stdout
     for word in ("status", "show workers", "show connections", "show connection", "show channels",
-                 "show channel", "show redis", "show config", "disconnect", "publish", "log level"):
+                 "show channel", "show redis", "show config", "show events", "disconnect", "publish",
+                 "log level"):
         assert word in text, word
 
 

@@ -192,7 +192,7 @@ static void test_a_usage_error_says_what_is_expected(void **state)
 	buffer_free(&error);
 }
 
-/* To repair: paste what `keepsockctl --print-commands-man` prints between the two comments. */
+/* To repair: make docs. */
 static void test_manual_page_shows_the_table(void **state)
 {
 	static const char start_mark[] = "include/keepsock/admin_commands.h. -->\n\n";
