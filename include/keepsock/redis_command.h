@@ -71,8 +71,9 @@ struct redis_pool_options {
 };
 
 /*
- * Told from the loop whenever redis_pool_available() has changed; not told
- * about a change that has already been undone.
+ * Told from the loop whenever redis_pool_available() or, while it is, the
+ * answer of redis_pool_run_id() has changed; not told about a change that has
+ * already been undone.
  */
 typedef void (*redis_state_callback)(void *ctx, bool available);
 
@@ -89,6 +90,17 @@ void redis_pool_set_endpoint(struct redis_pool *pool, const struct redis_endpoin
 
 /* At least one connection is signed in and answering. */
 bool redis_pool_available(const struct redis_pool *pool);
+
+/* Longest run id accepted; Redis makes ids of 40 characters. */
+#define REDIS_RUN_MAX 64
+
+/*
+ * The id that the server behind the ready connections gave itself when it was
+ * started (INFO, run_id); "" while none is ready. All ready connections are on
+ * the same run: when one reaches another run, the others are dropped. Valid
+ * until the loop goes on.
+ */
+const char *redis_pool_run_id(const struct redis_pool *pool);
 
 /* Counters are over the pool's life. */
 struct redis_pool_stats {

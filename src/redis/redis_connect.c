@@ -15,9 +15,10 @@
 #include "keepsock/clock.h"
 #include "keepsock/magic.h"
 #include "redis_connection_parts.h"
+#include "redis_info.h"
 #include "redis_pool.h"
 
-enum { GREETING_AUTH = -2, GREETING_SELECT = -1 };
+enum { GREETING_AUTH = -3, GREETING_INFO, GREETING_SELECT };
 
 static void connect_next(struct redis_connection *c, int error);
 
@@ -52,6 +53,7 @@ static void greet(struct redis_connection *c)
 	c->greeted = 0;
 	if (pool->password)
 		add_sign_in(c);
+	add_greeting(c, GREETING_INFO, &SLICE("INFO"), 1);
 	if (pool->db != 0) {
 		struct slice select[] = {SLICE("SELECT"), {db, 0}};
 
@@ -72,8 +74,8 @@ static void become_ready(struct redis_connection *c)
 {
 	uint64_t now = clock_boottime_ms();
 
-	log_info("redis_connected connection=%u host=%s port=%u attempts=%u", c->index,
-		 log_value_str(c->pool->host), c->pool->port, c->attempts + 1);
+	log_info("redis_connected connection=%u host=%s port=%u run=%s attempts=%u", c->index,
+		 log_value_str(c->pool->host), c->pool->port, c->run, c->attempts + 1);
 	c->away = false;
 	c->last_reason[0] = '\0';
 	c->pool->stats.reconnects += c->was_ready;
@@ -82,33 +84,46 @@ static void become_ready(struct redis_connection *c)
 		redis_connection_append(c, r);
 	redis_connection_change_state(c, REDIS_CONNECTION_READY,
 				      now + c->pool->options.command_timeout_ms);
+	redis_pool_settle_run(c->pool, c);
 }
 
 static const char *greeting_name(int greeting)
 {
 	switch (greeting) {
 	case GREETING_AUTH: return "AUTH";
+	case GREETING_INFO: return "INFO";
 	case GREETING_SELECT: return "SELECT";
 	default: return "SCRIPT LOAD";
 	}
 }
 
+/* NULL, or what is wrong with the answer. */
+static const char *read_greeting(struct redis_connection *c, int greeting, const redisReply *reply)
+{
+	bool is_text = reply->type == REDIS_REPLY_STRING;
+
+	if (greeting == GREETING_INFO)
+		return is_text ? redis_info_read(slice_from(reply->str, reply->len), c->run)
+			       : "unusable reply";
+	if (greeting < 0)
+		return NULL;
+	if (!is_text || reply->len != REDIS_SHA_LENGTH)
+		return "unusable reply";
+	memcpy(c->pool->sha[greeting], reply->str, REDIS_SHA_LENGTH);
+	return NULL;
+}
+
 void redis_connection_on_greeting(struct redis_connection *c, const redisReply *reply)
 {
 	int greeting = c->greetings[c->greeted];
+	const char *problem =
+		reply->type == REDIS_REPLY_ERROR ? reply->str : read_greeting(c, greeting, reply);
 	char reason[160];
 
-	if (reply->type == REDIS_REPLY_ERROR) {
-		snprintf(reason, sizeof(reason), "%s: %s", greeting_name(greeting), reply->str);
+	if (problem) {
+		snprintf(reason, sizeof(reason), "%s: %s", greeting_name(greeting), problem);
 		redis_connection_lose(c, false, reason);
 		return;
-	}
-	if (greeting >= 0) {
-		if (reply->type != REDIS_REPLY_STRING || reply->len != REDIS_SHA_LENGTH) {
-			redis_connection_lose(c, false, "SCRIPT LOAD: unusable reply");
-			return;
-		}
-		memcpy(c->pool->sha[greeting], reply->str, REDIS_SHA_LENGTH);
 	}
 	if (++c->greeted == c->n_greetings)
 		become_ready(c);

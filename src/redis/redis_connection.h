@@ -37,8 +37,8 @@ enum redis_connection_state {
 #undef X
 };
 
-/* AUTH, SELECT and one SCRIPT LOAD per script. */
-#define REDIS_GREETINGS_MAX (2 + REDIS_SCRIPT_COUNT)
+/* AUTH, INFO, SELECT and one SCRIPT LOAD per script. */
+#define REDIS_GREETINGS_MAX (3 + REDIS_SCRIPT_COUNT)
 
 #define REDIS_CONNECTION_MAGIC 0x4e4f4352u /* "RCON" */
 
@@ -64,9 +64,11 @@ struct redis_connection {
 	uint64_t timer_ms;   /* when it fires; 0 = not set */
 	uint64_t phase_deadline_ms;
 
-	int greetings[REDIS_GREETINGS_MAX]; /* a script, or one of two negative numbers */
+	int greetings[REDIS_GREETINGS_MAX]; /* a script, or a negative number */
 	unsigned n_greetings;
 	unsigned greeted;
+
+	char run[REDIS_RUN_MAX + 1]; /* of the server it is, or was, signed in to */
 
 	redisReader *reader; /* owned */
 	struct buffer output;

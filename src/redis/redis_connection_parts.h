@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: ISC */
 /*
- * What redis_connection.c, redis_connect.c and redis_receive.c share about one
- * connection. For nobody else.
+ * What redis_connection.c, redis_connect.c, redis_receive.c and the pool share
+ * about one connection. For nobody else.
  */
 #ifndef KEEPSOCK_REDIS_CONNECTION_PARTS_H
 #define KEEPSOCK_REDIS_CONNECTION_PARTS_H

@@ -11,6 +11,7 @@
 #include "keepsock/alloc.h"
 #include "keepsock/magic.h"
 #include "keepsock/secret.h"
+#include "redis_connection_parts.h"
 #include "redis_pool.h"
 
 const char *redis_result_name(enum redis_result result)
@@ -58,22 +59,31 @@ static void finish_failed(struct redis_pool *pool, struct redis_request *request
 	redis_request_free(request);
 }
 
+/* Tells of a change, of the run too. */
+static void report_state(struct redis_pool *pool)
+{
+	bool available = redis_pool_available(pool);
+
+	if (available == pool->reported &&
+	    (!available || strcmp(pool->run, pool->reported_run) == 0))
+		return;
+	pool->reported = available;
+	memcpy(pool->reported_run, pool->run, sizeof(pool->run));
+	if (pool->on_state)
+		pool->on_state(pool->ctx, available);
+}
+
 static void on_deferred(evutil_socket_t fd, short what, void *ctx)
 {
 	struct redis_pool *pool = ctx;
 	struct redis_request *last;
 	bool is_last = !pool->failed.first;
-	bool available = redis_pool_available(pool);
 
 	(void)fd;
 	(void)what;
 	MAGIC_CHECK(pool, REDIS_POOL_MAGIC);
 	redis_pool_enter(pool);
-	if (available != pool->reported) {
-		pool->reported = available;
-		if (pool->on_state)
-			pool->on_state(pool->ctx, available);
-	}
+	report_state(pool);
 	/* Those that are here now; what fails meanwhile has its own turn. */
 	last = pool->failed.last;
 	while (!is_last && pool->failed.first) {
@@ -89,6 +99,25 @@ void redis_pool_count_ready(struct redis_pool *pool, int change)
 {
 	pool->ready = (unsigned)((int)pool->ready + change);
 	wake_deferred(pool);
+}
+
+void redis_pool_settle_run(struct redis_pool *pool, const struct redis_connection *newest)
+{
+	memcpy(pool->run, newest->run, sizeof(pool->run));
+	for (unsigned i = 0; i < pool->options.size; i++) {
+		struct redis_connection *other = &pool->connections[i];
+
+		if (other->state == REDIS_CONNECTION_READY && strcmp(other->run, pool->run) != 0)
+			redis_connection_lose(other, false, "another run of Redis answers now");
+	}
+}
+
+void redis_pool_lose_ready(struct redis_pool *pool, const char *reason)
+{
+	for (unsigned i = 0; i < pool->options.size; i++) {
+		if (pool->connections[i].state == REDIS_CONNECTION_READY)
+			redis_connection_lose(&pool->connections[i], true, reason);
+	}
 }
 
 /* -- life ---------------------------------------------------------------- */
@@ -230,6 +259,11 @@ void redis_pool_submit(struct redis_pool *pool, uint64_t affinity, struct redis_
 bool redis_pool_available(const struct redis_pool *pool)
 {
 	return pool->ready > 0;
+}
+
+const char *redis_pool_run_id(const struct redis_pool *pool)
+{
+	return pool->ready > 0 ? pool->run : "";
 }
 
 void redis_pool_note_error(struct redis_pool *pool, const char *fmt, ...)

@@ -26,7 +26,9 @@ struct redis_pool {
 	int db;
 	redis_state_callback on_state;
 	void *ctx;
-	bool reported;                        /* what on_state was told last */
+	bool reported;                        /* what on_state was told last, */
+	char reported_run[REDIS_RUN_MAX + 1]; /* and for which run */
+	char run[REDIS_RUN_MAX + 1];          /* of the last connection that became ready */
 	unsigned ready;                       /* connections */
 	struct redis_connection *connections; /* options.size, owned */
 	char sha[REDIS_SCRIPT_COUNT][REDIS_SHA_LENGTH + 1];
@@ -46,6 +48,12 @@ void redis_pool_fail(struct redis_pool *pool, struct redis_request *request, enu
 
 /* A connection became ready (+1) or stopped being so (-1). */
 void redis_pool_count_ready(struct redis_pool *pool, int change);
+
+/* This connection became ready: others that are on another run of Redis are dropped. */
+void redis_pool_settle_run(struct redis_pool *pool, const struct redis_connection *newest);
+
+/* Drops all ready connections; calls fail until one of them is ready again. */
+void redis_pool_lose_ready(struct redis_pool *pool, const char *reason);
 
 /* Around every event handler: a callback in between may destroy the pool. */
 void redis_pool_enter(struct redis_pool *pool);

@@ -17,6 +17,14 @@
 
 #define READ_SIZE 65536 /* per turn of the loop */
 
+/* Before 7.0 an error inside a script comes wrapped: "ERR Error running ...: -OOM ...". */
+static const char *unwrap(const char *text)
+{
+	const char *inner = strstr(text, ": -");
+
+	return strncmp(text, "ERR Error running script", 24) == 0 && inner ? inner + 3 : text;
+}
+
 enum redis_result redis_connection_classify(const char *text)
 {
 	/* Conditions of the server that pass; all else is a bug or foreign data. */
@@ -35,11 +43,8 @@ enum redis_result redis_connection_classify(const char *text)
 		"EXECABORT ",
 		"ERR max number of clients reached",
 	};
-	const char *inner = strstr(text, ": -");
 
-	/* Before 7.0 an error inside a script comes wrapped: "ERR Error running ...: -OOM ...". */
-	if (strncmp(text, "ERR Error running script", 24) == 0 && inner)
-		text = inner + 3;
+	text = unwrap(text);
 	for (size_t i = 0; i < sizeof(passing) / sizeof(passing[0]); i++) {
 		if (strncmp(text, passing[i], strlen(passing[i])) == 0)
 			return REDIS_RESULT_UNAVAILABLE;
@@ -68,11 +73,15 @@ static void on_error_reply(struct redis_connection *c, struct redis_request *req
 			   const char *text)
 {
 	enum redis_result code = redis_connection_classify(text);
+	uint64_t serial = c->serial;
 
 	note_error(c, request, code, text);
 	c->pool->stats.unavailable += code == REDIS_RESULT_UNAVAILABLE && request->finish;
 	if (request->finish)
 		request->finish(request, code, text, NULL);
+	/* A replica still answers PING: only leaving it tells that no write would work. */
+	if (c->serial == serial && strncmp(unwrap(text), "READONLY ", 9) == 0)
+		redis_pool_lose_ready(c->pool, "READONLY: this server has become a replica");
 }
 
 /* True when the request went out again because Redis had forgotten the script. */

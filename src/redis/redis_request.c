@@ -127,7 +127,28 @@ void redis_request_add_u64(struct redis_request *request, uint64_t value)
 	redis_request_add(request, slice_from(digits, (size_t)len));
 }
 
-void redis_request_append_to(const struct redis_request *request, const char *sha,
+void redis_request_add_run(struct redis_request *request)
+{
+	if (request->has_run)
+		abort();
+	request->has_run = true;
+	request->run_at = request->tail.len;
+	request->words++;
+}
+
+static void append_tail(const struct redis_request *request, const char *run, struct buffer *out)
+{
+	struct slice tail = buffer_slice(&request->tail);
+
+	if (request->has_run) {
+		buffer_append(out, tail.data, request->run_at);
+		append_word(out, slice_str(run));
+		tail = slice_from(tail.data + request->run_at, tail.len - request->run_at);
+	}
+	buffer_append_slice(out, tail);
+}
+
+void redis_request_append_to(const struct redis_request *request, const char *sha, const char *run,
 			     struct buffer *out)
 {
 	if (!request->finish) {
@@ -142,7 +163,7 @@ void redis_request_append_to(const struct redis_request *request, const char *sh
 		append_word(out, SLICE("EVALSHA"));
 		append_word(out, slice_from(sha, REDIS_SHA_LENGTH));
 	}
-	buffer_append_slice(out, buffer_slice(&request->tail));
+	append_tail(request, run, out);
 }
 
 void redis_queue_push(struct redis_queue *queue, struct redis_request *request)

@@ -65,7 +65,9 @@ struct redis_request {
 	enum redis_script script;
 	bool by_text;       /* sent with EVAL because Redis had forgotten the script */
 	unsigned words;     /* RESP elements in tail */
-	struct buffer tail; /* numkeys, keys and arguments */
+	struct buffer tail; /* numkeys, keys and arguments, without the run id */
+	bool has_run;       /* one argument is the run id of the connection it leaves on */
+	size_t run_at;      /* where in tail it belongs */
 	uint64_t started_ns;
 	uint64_t deadline_ms;      /* boottime */
 	enum redis_result failure; /* in the queue of failed ones: what to answer */
@@ -84,8 +86,14 @@ void redis_request_free(struct redis_request *request);
 void redis_request_add(struct redis_request *request, struct slice word);
 void redis_request_add_u64(struct redis_request *request, uint64_t value);
 
-/* Appends the command as it goes on the wire; sha is the script's. */
-void redis_request_append_to(const struct redis_request *request, const char *sha,
+/*
+ * The next word is the run id (redis_pool_run_id()) of the server that gets the
+ * command, whichever connection that turns out to be. Once per request.
+ */
+void redis_request_add_run(struct redis_request *request);
+
+/* Appends the command as it goes on the wire; sha is the script's, run the connection's. */
+void redis_request_append_to(const struct redis_request *request, const char *sha, const char *run,
 			     struct buffer *out);
 
 /* Appends one RESP command made of n words. */

@@ -526,6 +526,7 @@ static void test_replies_nobody_asked_for(void **state)
 		event_base_loop(f->base, EVLOOP_ONCE);
 		peer = accept(listener, NULL, NULL);
 		assert_true(peer >= 0);
+		write_all(peer, "$25\r\nrole:master\r\nrun_id:abc\r\n\r\n");
 		for (int script = 0; script < REDIS_SCRIPT_COUNT; script++)
 			write_all(peer, "$40\r\n0123456789012345678901234567890123456789\r\n");
 		WAIT_FOR(f->base, redis_pool_available(f->pool));
@@ -614,7 +615,11 @@ static void test_server_refuses_for_now(void **state)
 	publish(f, &call, "x");
 	assert_int_equal(call.code, REDIS_RESULT_UNAVAILABLE);
 	assert_non_null(strstr(stats_of(f).last_error, "READONLY"));
+	/* It still answers, but is not our Redis any more. */
+	WAIT_FOR(f->base, !f->available);
+	WAIT_FOR(f->base, strstr(stats_of(f).last_error, "not a master") != NULL);
 	redis_server_do(f->server, "REPLICAOF NO ONE");
+	wait_until_working(f);
 
 	/* Nothing of all this has left a trace. */
 	reply = redis_server_command(f->server, "DBSIZE");
