@@ -10,11 +10,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "keepsock/settings.h"
 #include "keepsock/slice.h"
-
-/* Between a namespace and the rest of the name; before a private channel's name. */
-#define CHANNEL_NAMESPACE_BOUNDARY ':'
-#define CHANNEL_PRIVATE_PREFIX     '$'
 
 enum channel_verdict {
 	CHANNEL_OK,
@@ -34,8 +31,5 @@ enum channel_verdict channel_name_check(struct slice name, size_t max_length);
 
 /* The error code of PROTOCOL's table for a verdict; 0 for OK. CHANNEL_EMPTY gives 107. */
 uint32_t channel_verdict_error(enum channel_verdict verdict);
-
-/* The text before the first boundary without the private prefix; empty (data NULL) if none. */
-struct slice channel_name_namespace(struct slice name);
 
 #endif

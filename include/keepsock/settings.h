@@ -8,6 +8,7 @@
 #ifndef KEEPSOCK_SETTINGS_H
 #define KEEPSOCK_SETTINGS_H
 
+#include <regex.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -15,6 +16,7 @@
 #include <sys/types.h>
 
 #include "keepsock/buffer.h"
+#include "keepsock/slice.h"
 
 struct settings_list {
 	char **items; /* owned, NULL when empty */
@@ -32,6 +34,23 @@ struct settings_list {
 #define SETTINGS_CTYPE_TARGET      char *
 #define SETTINGS_CTYPE_URL         char *
 #define SETTINGS_CTYPE_STRING_LIST struct settings_list
+#define SETTINGS_CTYPE_URL_LIST    struct settings_list
+
+/* What all channels of a namespace, or those without one, have in common. */
+struct channel_options {
+#define CHANNEL_SETTING(name, type, default_text, min, max, check, change, doc) \
+	SETTINGS_CTYPE_##type name;
+#include "keepsock/settings_table.h"
+	regex_t *regex; /* channel_regex compiled; owned; NULL when it is "" */
+};
+
+/* One element of the list `namespaces`. */
+struct settings_namespace {
+#define NAMESPACE_SETTING(name, type, default_text, min, max, check, change, doc) \
+	SETTINGS_CTYPE_##type name;
+#include "keepsock/settings_table.h"
+	struct channel_options options;
+};
 
 /* One element of the list `listeners`: address, port. */
 struct settings_listener {
@@ -47,12 +66,16 @@ struct settings {
 #define SETTINGS_GROUP_END(group) \
 	}                         \
 	group;
+#define SETTINGS_CHANNEL_GROUP(doc) struct channel_options channel;
 #include "keepsock/settings_table.h"
 	struct settings_listener *listeners; /* owned; at least one */
 	size_t listener_count;
+	struct settings_namespace *namespaces; /* owned; sorted by name */
+	size_t namespace_count;
 };
 
-#define SETTINGS_LISTENERS_MAX 16
+#define SETTINGS_LISTENERS_MAX  16
+#define SETTINGS_NAMESPACES_MAX 256
 
 /*
  * Parses a whole configuration file; "" is one, and gives the defaults.
@@ -72,9 +95,9 @@ void settings_warnings(const struct settings *s, void (*fn)(void *ctx, const cha
 		       void *ctx);
 
 /*
- * Calls fn for each setting, in the table's order, listeners last
- * ("listeners[0].port"). Values are texts as in the file without quotes, and
- * passwords are replaced by "***".
+ * Calls fn for each setting, in the table's order, then listeners
+ * ("listeners[0].port") and namespaces ("namespaces.chat.presence"). Values are texts as in the
+ * file without quotes, and passwords are replaced by "***".
  */
 typedef void settings_each_fn(void *ctx, const char *name, const char *type, const char *value,
 			      const char *default_value, bool reloadable, const char *doc);
@@ -90,16 +113,48 @@ const char *settings_find_fixed_change(const struct settings *from, const struct
 bool settings_write_man(FILE *out);
 bool settings_write_example(FILE *out);
 
+/* In a channel's name: ends the namespace; comes first, before it, in a private channel's. */
+#define CHANNEL_NAMESPACE_BOUNDARY ':'
+#define CHANNEL_PRIVATE_PREFIX     '$'
+
+/*
+ * The text before the first boundary without the private prefix: "chat" of
+ * "$chat:room". data is NULL when the name has no boundary.
+ */
+struct slice settings_channel_namespace(struct slice channel);
+
+/* NULL when no namespace has this name. */
+const struct settings_namespace *settings_find_namespace(const struct settings *s,
+							 struct slice name);
+
+/* Of the channel's namespace, or settings.channel; NULL when it names an unknown namespace. */
+const struct channel_options *settings_channel_options(const struct settings *s,
+						       struct slice channel);
+
 /* admin.mode as a number. */
 mode_t settings_admin_mode(const struct settings *s);
 
-/* redis.server when it is a URL, decoded. Strings are owned by the struct, "" when absent. */
+struct settings_host_port {
+	char *host; /* owned */
+	uint16_t port;
+};
+
+#define SETTINGS_SENTINELS_MAX 16
+
+/*
+ * redis.server when it is a URL, or one of redis.shards, decoded. Strings are
+ * owned by the struct, "" when absent. Of a sentinel:// URL host is "" and port
+ * 0, and sentinels has at least one element.
+ */
 struct settings_redis_url {
 	char *user;
 	char *password;
 	char *host;
 	uint16_t port;
 	int db;
+	char *master_name;
+	struct settings_host_port sentinels[SETTINGS_SENTINELS_MAX];
+	size_t sentinel_count;
 };
 
 /* NULL, or what is wrong with the URL, *out then being empty. */

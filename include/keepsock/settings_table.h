@@ -10,14 +10,18 @@
  * TYPE     BOOL · INT · SIZE (bytes, or "64KiB") · DURATION_MS (milliseconds, or
  *          "25s") · STRING · STRING_LIST, and strings with a meaning: PATH
  *          (relative to the file's directory) · PROGRAM (a PATH when it holds a
- *          slash) · TARGET (of the log) · URL (its password is never shown)
+ *          slash) · TARGET (of the log) · URL and URL_LIST (passwords are never
+ *          shown)
  * default  as written in the file; strings without their quotes
  * min, max bounds of a number, of a string's length or of a list's count
- * check    a function of src/base/settings_check.c for what bounds can't say
+ * check    a function of src/base/settings_check.c for what bounds can't say; of
+ *          a list, each element
  * CHANGE   RELOADABLE, or FIXED: a reload that changes it is refused
  *
- * LISTENER_SETTING has the same columns; its rows are those of each element of
- * the list `listeners`.
+ * The others have the same columns without the group. LISTENER_SETTING: rows of
+ * each element of the list `listeners`. CHANNEL_SETTING: rows of the group
+ * `channel`, which SETTINGS_CHANNEL_GROUP puts among the others, and of each
+ * element of the list `namespaces`, which has the NAMESPACE_SETTING rows too.
  */
 #ifndef SETTINGS_GROUP
 #define SETTINGS_GROUP(group, doc)
@@ -27,6 +31,15 @@
 #endif
 #ifndef SETTING
 #define SETTING(group, name, type, default_text, min, max, check, change, doc)
+#endif
+#ifndef SETTINGS_CHANNEL_GROUP
+#define SETTINGS_CHANNEL_GROUP(doc)
+#endif
+#ifndef CHANNEL_SETTING
+#define CHANNEL_SETTING(name, type, default_text, min, max, check, change, doc)
+#endif
+#ifndef NAMESPACE_SETTING
+#define NAMESPACE_SETTING(name, type, default_text, min, max, check, change, doc)
 #endif
 #ifndef LISTENER_SETTING
 #define LISTENER_SETTING(name, type, default_text, min, max, check, change, doc)
@@ -39,6 +52,32 @@
 #define SETTINGS_DAY (86400 * SETTINGS_SEC)
 
 /* clang-format off */
+
+/* The rows that the groups token and subscription_token share. */
+#define TOKEN_SETTINGS(group)                                                                      \
+SETTING(group, hmac_secret_file, PATH, "", 0, 4000, NULL, RELOADABLE,                              \
+	"File whose first line is the secret of HS256, HS384 and HS512 tokens; nobody but its owner "  \
+	"may read it (mode 0600). Empty: none of them is accepted.")                                   \
+SETTING(group, hmac_previous_secret_file, PATH, "", 0, 4000, NULL, RELOADABLE,                     \
+	"File with the secret that was used before, still accepted: for a change of secrets.")        \
+SETTING(group, hmac_previous_secret_valid_until, INT, "0", 0, 253402300799, NULL, RELOADABLE,      \
+	"The previous secret is accepted until this time (Unix seconds). 0: without end.")            \
+SETTING(group, rsa_public_key_file, PATH, "", 0, 4000, NULL, RELOADABLE,                           \
+	"PEM file with the RSA public key of RS256, RS384 and RS512 tokens; several keys, one after "  \
+	"the other, are all accepted: for a change of keys. Empty: none of them is accepted.")         \
+SETTING(group, ecdsa_public_key_file, PATH, "", 0, 4000, NULL, RELOADABLE,                         \
+	"PEM file with the public key, or several, of ES256, ES384 and ES512 tokens. Empty: none of "  \
+	"them is accepted.")                                                                           \
+SETTING(group, audience, STRING, "", 0, 255, NULL, RELOADABLE,                                     \
+	"One of the token's audiences (claim aud) must be this. Empty: any.")                          \
+SETTING(group, audience_regex, STRING, "", 0, 256, check_regex, RELOADABLE,                        \
+	"One of the token's audiences must match this extended regular expression (POSIX). Empty: any.") \
+SETTING(group, issuer, STRING, "", 0, 255, NULL, RELOADABLE,                                       \
+	"The token's issuer (claim iss) must be this. Empty: any.")                                    \
+SETTING(group, issuer_regex, STRING, "", 0, 256, check_regex, RELOADABLE,                          \
+	"The token's issuer must match this extended regular expression (POSIX). Empty: any.")         \
+SETTING(group, user_id_claim, STRING, "sub", 1, 64, check_claim_name, RELOADABLE,                  \
+	"Claim that holds the user's id.")
 
 SETTINGS_GROUP(node, "The node as a whole.")
 SETTING(node, name, STRING, "a", 1, 32, check_host_label, FIXED,
@@ -88,6 +127,12 @@ SETTING(websocket, allowed_origins, STRING_LIST, "[]", 0, 256, NULL, RELOADABLE,
 	"Origins whose pages may connect, as patterns with * and ?, such as "
 	"\"https://*.example.com\". A page of the same origin and a client that sends no Origin always "
 	"may.")
+SETTING(websocket, compression, BOOL, "false", 0, 0, NULL, RELOADABLE,
+	"Agree to permessage-deflate (RFC 7692), without context takeover, with clients that offer it.")
+SETTING(websocket, compression_level, INT, "1", 1, 9, NULL, RELOADABLE,
+	"1 is the fastest, 9 compresses best.")
+SETTING(websocket, compression_min_size, SIZE, "128", 0, SETTINGS_MIB, NULL, RELOADABLE,
+	"Shorter messages are sent uncompressed.")
 SETTINGS_GROUP_END(websocket)
 
 SETTINGS_GROUP(client, "Clients and their connections.")
@@ -114,63 +159,159 @@ SETTING(client, connection_limit, INT, "0", 0, 10000000, NULL, RELOADABLE,
 	"limit of open files allows.")
 SETTING(client, connection_rate_limit, INT, "0", 0, 1000000, NULL, RELOADABLE,
 	"Most new client connections per second of this node; beyond it 503. 0: no limit.")
+SETTING(client, user_connection_limit, INT, "0", 0, 1000000, NULL, RELOADABLE,
+	"Most connections one user, other than \"\", may have in each worker; beyond it 3504. 0: no "
+	"limit.")
 SETTING(client, insecure, BOOL, "false", 0, 0, NULL, RELOADABLE,
 	"Let every client connect without a token and do everything. For development only.")
 SETTING(client, allow_anonymous, BOOL, "false", 0, 0, NULL, RELOADABLE,
-	"Let clients without a token connect, as the user \"\".")
+	"Let clients without a token connect, as the user \"\" (Centrifugo: "
+	"allow_anonymous_connect_without_token).")
+SETTING(client, disallow_anonymous_connection_tokens, BOOL, "false", 0, 0, NULL, RELOADABLE,
+	"Refuse connection tokens without a user with 3507.")
+SETTING(client, connect_include_server_time, BOOL, "false", 0, 0, NULL, RELOADABLE,
+	"Tell the time of the server, in milliseconds, in the reply to connect.")
+SETTING(client, expired_close_delay, DURATION_MS, "25s", 100, SETTINGS_DAY, NULL, RELOADABLE,
+	"A client that has not refreshed its connection this long after it expired is disconnected with "
+	"3005.")
+SETTING(client, expired_sub_close_delay, DURATION_MS, "25s", 100, SETTINGS_DAY, NULL, RELOADABLE,
+	"A client that has not refreshed a subscription this long after it expired loses it with 2501; "
+	"one made by the server disconnects it with 3006.")
+SETTING(client, server_subscription_ttl, DURATION_MS, "30d", SETTINGS_SEC, 3650 * SETTINGS_DAY, NULL, RELOADABLE,
+	"How long subscriptions made through the API are remembered for a user that does not connect.")
 SETTING(client, presence_update_interval, DURATION_MS, "27s", 100, SETTINGS_DAY, NULL, RELOADABLE,
-	"How often the presence of each subscription is renewed in Redis. Less than channel.presence_ttl.")
+	"How often the presence of each subscription is renewed in Redis. Less than every presence_ttl.")
 SETTING(client, position_check_delay, DURATION_MS, "40s", 100, SETTINGS_DAY, NULL, RELOADABLE,
 	"A position that no publication confirmed for this long is compared with Redis.")
 SETTINGS_GROUP_END(client)
 
-SETTINGS_GROUP(channel, "Options of all channels.")
-SETTING(channel, allow_subscribe_for_client, BOOL, "false", 0, 0, NULL, RELOADABLE,
-	"Clients may subscribe without a subscription token.")
-SETTING(channel, allow_publish_for_client, BOOL, "false", 0, 0, NULL, RELOADABLE,
-	"Clients may publish.")
-SETTING(channel, allow_presence_for_client, BOOL, "false", 0, 0, NULL, RELOADABLE,
-	"Clients may ask who is present.")
-SETTING(channel, allow_history_for_client, BOOL, "false", 0, 0, NULL, RELOADABLE,
-	"Clients may read the history.")
-SETTING(channel, presence, BOOL, "false", 0, 0, NULL, RELOADABLE,
+SETTINGS_CHANNEL_GROUP("Options of the channels without a namespace.")
+CHANNEL_SETTING(allow_subscribe_for_client, BOOL, "false", 0, 0, NULL, RELOADABLE,
+	"Clients with a user may subscribe without a subscription token.")
+CHANNEL_SETTING(allow_subscribe_for_anonymous, BOOL, "false", 0, 0, NULL, RELOADABLE,
+	"With allow_subscribe_for_client: so may the user \"\".")
+CHANNEL_SETTING(allow_publish_for_client, BOOL, "false", 0, 0, NULL, RELOADABLE,
+	"Clients with a user may publish.")
+CHANNEL_SETTING(allow_publish_for_subscriber, BOOL, "false", 0, 0, NULL, RELOADABLE,
+	"Clients with a user may publish into channels that they are subscribed to.")
+CHANNEL_SETTING(allow_publish_for_anonymous, BOOL, "false", 0, 0, NULL, RELOADABLE,
+	"With one of the two above: so may the user \"\".")
+CHANNEL_SETTING(allow_presence_for_client, BOOL, "false", 0, 0, NULL, RELOADABLE,
+	"Clients with a user may ask who is present.")
+CHANNEL_SETTING(allow_presence_for_subscriber, BOOL, "false", 0, 0, NULL, RELOADABLE,
+	"Clients with a user may ask who is present in channels that they are subscribed to.")
+CHANNEL_SETTING(allow_presence_for_anonymous, BOOL, "false", 0, 0, NULL, RELOADABLE,
+	"With one of the two above: so may the user \"\".")
+CHANNEL_SETTING(allow_history_for_client, BOOL, "false", 0, 0, NULL, RELOADABLE,
+	"Clients with a user may read the history.")
+CHANNEL_SETTING(allow_history_for_subscriber, BOOL, "false", 0, 0, NULL, RELOADABLE,
+	"Clients with a user may read the history of channels that they are subscribed to.")
+CHANNEL_SETTING(allow_history_for_anonymous, BOOL, "false", 0, 0, NULL, RELOADABLE,
+	"With one of the two above: so may the user \"\".")
+CHANNEL_SETTING(allow_user_limited_channels, BOOL, "false", 0, 0, NULL, RELOADABLE,
+	"The users listed behind the last # of a channel's name, separated by commas, may subscribe "
+	"to it, and nobody else.")
+CHANNEL_SETTING(channel_regex, STRING, "", 0, 256, check_regex, RELOADABLE,
+	"Extended regular expression (POSIX) that names must match, without their namespace; they may "
+	"then hold other characters than ASCII. Empty: every name of ASCII characters.")
+CHANNEL_SETTING(presence, BOOL, "false", 0, 0, NULL, RELOADABLE,
 	"Keep who is subscribed.")
-SETTING(channel, presence_ttl, DURATION_MS, "60s", SETTINGS_SEC, SETTINGS_DAY, NULL, RELOADABLE,
+CHANNEL_SETTING(presence_ttl, DURATION_MS, "60s", SETTINGS_SEC, SETTINGS_DAY, NULL, RELOADABLE,
 	"An entry of the presence that was not renewed for this long is gone.")
-SETTING(channel, history_size, INT, "0", 0, 1000000, NULL, RELOADABLE,
+CHANNEL_SETTING(join_leave, BOOL, "false", 0, 0, NULL, RELOADABLE,
+	"Tell subscribers who joins and leaves, if they ask for it and may ask who is present.")
+CHANNEL_SETTING(force_push_join_leave, BOOL, "false", 0, 0, NULL, RELOADABLE,
+	"Tell all subscribers who joins and leaves. Needs join_leave.")
+CHANNEL_SETTING(history_size, INT, "0", 0, 1000000, NULL, RELOADABLE,
 	"How many publications are kept. 0: no history. Needs history_ttl.")
-SETTING(channel, history_ttl, DURATION_MS, "0", 0, 365 * SETTINGS_DAY, NULL, RELOADABLE,
+CHANNEL_SETTING(history_ttl, DURATION_MS, "0", 0, 365 * SETTINGS_DAY, NULL, RELOADABLE,
 	"How long publications are kept after the latest one. 0: no history. Needs history_size.")
-SETTING(channel, history_meta_ttl, DURATION_MS, "30d", SETTINGS_SEC, 3650 * SETTINGS_DAY, NULL, RELOADABLE,
+CHANNEL_SETTING(history_meta_ttl, DURATION_MS, "30d", SETTINGS_SEC, 3650 * SETTINGS_DAY, NULL, RELOADABLE,
 	"How long a channel's position is remembered after its last use. Not less than history_ttl.")
-SETTING(channel, history_max_publication_limit, INT, "300", 1, 100000, NULL, RELOADABLE,
+CHANNEL_SETTING(history_max_publication_limit, INT, "300", 1, 100000, NULL, RELOADABLE,
 	"Most publications one history command returns.")
-SETTING(channel, recovery_max_publication_limit, INT, "300", 1, 100000, NULL, RELOADABLE,
+CHANNEL_SETTING(recovery_max_publication_limit, INT, "300", 1, 100000, NULL, RELOADABLE,
 	"Most publications one subscriber recovers; a client that missed more is told so.")
-SETTING(channel, force_recovery, BOOL, "false", 0, 0, NULL, RELOADABLE,
-	"Make every subscription recoverable. Needs history_size and history_ttl.")
-SETTING(channel, force_positioning, BOOL, "false", 0, 0, NULL, RELOADABLE,
+CHANNEL_SETTING(allow_positioning, BOOL, "false", 0, 0, NULL, RELOADABLE,
+	"Watch the position of subscriptions that ask for it. Those who may read the history may always "
+	"ask.")
+CHANNEL_SETTING(force_positioning, BOOL, "false", 0, 0, NULL, RELOADABLE,
 	"Watch the position of every subscription and tell the client when it lost one. Needs "
 	"history_size and history_ttl.")
-SETTINGS_GROUP_END(channel)
+CHANNEL_SETTING(allow_recovery, BOOL, "false", 0, 0, NULL, RELOADABLE,
+	"Make subscriptions recoverable that ask for it. Those who may read the history may always ask.")
+CHANNEL_SETTING(force_recovery, BOOL, "false", 0, 0, NULL, RELOADABLE,
+	"Make every subscription recoverable. Needs history_size and history_ttl.")
+CHANNEL_SETTING(force_recovery_mode, STRING, "stream", 1, 16, check_recovery_mode, RELOADABLE,
+	"stream: who recovers gets everything missed. cache: only the latest publication.")
+CHANNEL_SETTING(auto_cache_recover, BOOL, "false", 0, 0, NULL, RELOADABLE,
+	"Give the latest publication to every new subscriber. Needs force_recovery, and cache as "
+	"force_recovery_mode.")
+
+SETTINGS_GROUP(personal_channel, "A channel of its own for each user, to which the server subscribes every connection of the user.")
+SETTING(personal_channel, enabled, BOOL, "false", 0, 0, NULL, RELOADABLE,
+	"Subscribe connections of users, other than \"\", to the user's channel #USER.")
+SETTING(personal_channel, namespace, STRING, "", 0, 64, NULL, RELOADABLE,
+	"Namespace of the personal channels, which are then named NAMESPACE:#USER. Empty: none.")
+SETTING(personal_channel, single_connection, BOOL, "false", 0, 0, NULL, RELOADABLE,
+	"Disconnect a user's other connections with 3503 when a new one comes. Needs enabled, and "
+	"presence in the personal channels.")
+SETTINGS_GROUP_END(personal_channel)
+
+SETTINGS_GROUP(token, "JSON Web Tokens of connections and, unless subscription_token.enabled, of subscriptions.")
+TOKEN_SETTINGS(token)
+SETTINGS_GROUP_END(token)
+
+SETTINGS_GROUP(subscription_token, "JSON Web Tokens of subscriptions, when they are not checked as those of connections.")
+SETTING(subscription_token, enabled, BOOL, "false", 0, 0, NULL, RELOADABLE,
+	"Check subscription tokens by this group. Otherwise the group token serves both.")
+TOKEN_SETTINGS(subscription_token)
+SETTINGS_GROUP_END(subscription_token)
 
 SETTINGS_GROUP(redis, "The Redis server behind channels, history and presence.")
 SETTING(redis, server, URL, "embedded", 1, 2000, check_redis_server, RELOADABLE,
 	"embedded: keepsockd runs a redis-server of its own on 127.0.0.1. Otherwise "
-	"redis://[[USER]:PASSWORD@]HOST[:PORT][/DATABASE], reserved characters percent-encoded.")
+	"redis://[[USER]:PASSWORD@]HOST[:PORT][/DATABASE], reserved characters percent-encoded, or, to ask "
+	"Sentinels who is the master, sentinel://[[USER]:PASSWORD@]HOST[:PORT][,HOST[:PORT]...]/NAME[/DATABASE]; "
+	"USER and PASSWORD are those of the Redis servers.")
+SETTING(redis, shards, URL_LIST, "[]", 0, 64, check_redis_shard, RELOADABLE,
+	"Two to 64 servers that share the channels, each a URL as in server, which is not used then. "
+	"The same list, in the same order, on all nodes.")
 SETTING(redis, password_file, PATH, "", 0, 4000, NULL, RELOADABLE,
-	"File whose first line is the password of the external server. Empty: the one in the URL, if any.")
+	"File whose first line is the password of the external server, or of every shard. Empty: the one "
+	"in the URL, if any.")
+SETTING(redis, sentinel_password_file, PATH, "", 0, 4000, NULL, RELOADABLE,
+	"File whose first line is the password of the Sentinels. Empty: they want none.")
 SETTING(redis, embedded_binary, PROGRAM, "redis-server", 1, 4000, NULL, RELOADABLE,
 	"Program to run as the embedded Redis; without a slash it is looked up in PATH.")
 SETTING(redis, pool_size, INT, "2", 1, 64, NULL, RELOADABLE,
-	"Command connections of each worker.")
+	"Command connections of each worker to each shard.")
+SETTING(redis, pool_max_overflow, INT, "4", 0, 64, NULL, RELOADABLE,
+	"How many more connections a worker may open to a shard while those of pool_size are busy.")
+SETTING(redis, pool_recycle, DURATION_MS, "0", 0, 30 * SETTINGS_DAY, NULL, RELOADABLE,
+	"A command connection older than this is replaced by a new one. 0: never.")
 SETTING(redis, command_timeout, DURATION_MS, "3s", 10, 60 * SETTINGS_SEC, NULL, RELOADABLE,
 	"A command without an answer after this time fails with the temporary error 100.")
 SETTING(redis, connect_timeout, DURATION_MS, "1s", 10, 60 * SETTINGS_SEC, NULL, RELOADABLE,
 	"How long one attempt to connect may take.")
 SETTING(redis, reconnect_max_delay, DURATION_MS, "2s", 10, 600 * SETTINGS_SEC, NULL, RELOADABLE,
 	"Longest pause between two attempts to connect; pauses grow up to it.")
+SETTING(redis, min_replicas, INT, "0", 0, 10, NULL, RELOADABLE,
+	"A publication is acknowledged only when this many replicas have it (WAIT); else it fails with "
+	"the temporary error 100, though it may have happened. 0: none.")
+SETTING(redis, min_replicas_timeout, DURATION_MS, "1s", 10, 60 * SETTINGS_SEC, NULL, RELOADABLE,
+	"How long to wait for them. Less than command_timeout.")
+SETTING(redis, probe_interval, DURATION_MS, "1s", 100, 60 * SETTINGS_SEC, NULL, RELOADABLE,
+	"How often the way of a publication through Redis to every worker is tried.")
+SETTING(redis, probe_timeout, DURATION_MS, "5s", 200, 600 * SETTINGS_SEC, NULL, RELOADABLE,
+	"When no such probe came for this long, the worker is not ready and subscribes anew. More than "
+	"probe_interval.")
 SETTINGS_GROUP_END(redis)
+
+SETTINGS_GROUP(cluster, "The nodes that share a Redis.")
+SETTING(cluster, node_timeout, DURATION_MS, "5s", 2 * SETTINGS_SEC, 60 * SETTINGS_SEC, NULL, RELOADABLE,
+	"A worker not heard of for this long is dead: its clients are taken out of the presence.")
+SETTINGS_GROUP_END(cluster)
 
 SETTINGS_GROUP(http_api, "The server HTTP API under /api.")
 SETTING(http_api, key_file, PATH, "", 0, 4000, NULL, RELOADABLE,
@@ -178,6 +319,10 @@ SETTING(http_api, key_file, PATH, "", 0, 4000, NULL, RELOADABLE,
 	"every call gets 401.")
 SETTING(http_api, insecure, BOOL, "false", 0, 0, NULL, RELOADABLE,
 	"Serve the API to everybody, without a key. For development only.")
+SETTING(http_api, error_mode, STRING, "", 0, 16, check_error_mode, RELOADABLE,
+	"transport: errors have an HTTP status such as 404. Empty: errors have the status 200.")
+SETTING(http_api, idempotency_result_ttl, DURATION_MS, "300s", SETTINGS_SEC, SETTINGS_DAY, NULL, RELOADABLE,
+	"How long a publication's idempotency_key is remembered.")
 SETTINGS_GROUP_END(http_api)
 
 SETTINGS_GROUP(admin, "The admin socket, which keepsockctl talks to.")
@@ -198,8 +343,16 @@ LISTENER_SETTING(address, STRING, "0.0.0.0", 1, 64, check_ip_address, RELOADABLE
 LISTENER_SETTING(port, INT, "8000", 1, 65535, NULL, RELOADABLE,
 	"TCP port to listen on.")
 
+NAMESPACE_SETTING(name, STRING, "", 2, 64, check_namespace_name, RELOADABLE,
+	"Name of the namespace, which its channels have before the first colon: two or more letters, "
+	"digits, hyphens, underscores and dots.")
+
 /* clang-format on */
 
+#undef TOKEN_SETTINGS
+#undef SETTINGS_CHANNEL_GROUP
+#undef CHANNEL_SETTING
+#undef NAMESPACE_SETTING
 #undef SETTINGS_GROUP
 #undef SETTINGS_GROUP_END
 #undef SETTING

@@ -27,6 +27,17 @@ const struct setting_row setting_rows[] = {
 	 check,                                                                \
 	 change,                                                               \
 	 doc},
+#define CHANNEL_SETTING(name, type, default_text, min, max, check, change, doc) \
+	{"channel",                                                             \
+	 #name,                                                                 \
+	 SETTING_##type,                                                        \
+	 offsetof(struct settings, channel.name),                               \
+	 default_text,                                                          \
+	 min,                                                                   \
+	 max,                                                                   \
+	 check,                                                                 \
+	 change,                                                                \
+	 doc},
 #include "keepsock/settings_table.h"
 };
 const size_t setting_row_count = sizeof(setting_rows) / sizeof(setting_rows[0]);
@@ -48,26 +59,43 @@ const struct setting_row setting_listener_rows[] = {
 const size_t setting_listener_row_count =
 	sizeof(setting_listener_rows) / sizeof(setting_listener_rows[0]);
 
+const struct setting_row setting_namespace_rows[] = {
+#define NAMESPACE_SETTING(name, type, default_text, min, max, check, change, doc) \
+	{"namespaces",                                                            \
+	 #name,                                                                   \
+	 SETTING_##type,                                                          \
+	 offsetof(struct settings_namespace, name),                               \
+	 default_text,                                                            \
+	 min,                                                                     \
+	 max,                                                                     \
+	 check,                                                                   \
+	 change,                                                                  \
+	 doc},
+#include "keepsock/settings_table.h"
+#define CHANNEL_SETTING(name, type, default_text, min, max, check, change, doc) \
+	{"namespaces",                                                          \
+	 #name,                                                                 \
+	 SETTING_##type,                                                        \
+	 offsetof(struct settings_namespace, options.name),                     \
+	 default_text,                                                          \
+	 min,                                                                   \
+	 max,                                                                   \
+	 check,                                                                 \
+	 change,                                                                \
+	 doc},
+#include "keepsock/settings_table.h"
+};
+const size_t setting_namespace_row_count =
+	sizeof(setting_namespace_rows) / sizeof(setting_namespace_rows[0]);
+
 const struct setting_group_row setting_group_rows[] = {
-#define SETTINGS_GROUP(group, doc) {#group, doc},
+#define SETTINGS_GROUP(group, doc)  {#group, doc},
+#define SETTINGS_CHANNEL_GROUP(doc) {"channel", doc},
 #include "keepsock/settings_table.h"
 };
 const size_t setting_group_row_count = sizeof(setting_group_rows) / sizeof(setting_group_rows[0]);
 
-/* One run of the parser. */
-struct parser {
-	const char *display_name;
-	char *directory; /* owned; with its slash, "" = the current one */
-	struct settings *out;
-	struct buffer *error;
-	int lines[sizeof(setting_rows) / sizeof(setting_rows[0])]; /* 0: not in the file */
-};
-
-static bool fail(struct parser *p, int line, const char *fmt, ...)
-	__attribute__((format(printf, 3, 4)));
-
-/* Always false, for `return fail(...)`. */
-static bool fail(struct parser *p, int line, const char *fmt, ...)
+bool settings_fail(struct settings_parser *p, int line, const char *fmt, ...)
 {
 	va_list args;
 	char *text;
@@ -81,13 +109,13 @@ static bool fail(struct parser *p, int line, const char *fmt, ...)
 	return false;
 }
 
-static int line_of(const config_setting_t *setting)
+int settings_line_of(const config_setting_t *setting)
 {
 	return (int)config_setting_source_line(setting);
 }
 
-static bool read_row(struct parser *p, const struct setting_row *row, const config_setting_t *from,
-		     void *base)
+bool settings_read_row(struct settings_parser *p, const struct setting_row *row,
+		       const config_setting_t *from, void *base)
 {
 	struct buffer why;
 	bool ok;
@@ -95,81 +123,20 @@ static bool read_row(struct parser *p, const struct setting_row *row, const conf
 	buffer_init(&why);
 	ok = setting_read(row, from, p->directory, base, &why);
 	if (!ok)
-		fail(p, line_of(from), "%s.%s %s", row->group, row->name, buffer_cstr(&why));
+		settings_fail(p, settings_line_of(from), "%s.%s %s", row->group, row->name,
+			      buffer_cstr(&why));
 	buffer_free(&why);
 	return ok;
 }
 
-static const struct setting_row *find_row(const struct setting_row *rows, size_t count,
-					  const char *group, const char *name)
+const struct setting_row *settings_find_row(const struct setting_row *rows, size_t count,
+					    const char *group, const char *name)
 {
 	for (size_t i = 0; i < count; i++) {
 		if (strcmp(rows[i].group, group) == 0 && strcmp(rows[i].name, name) == 0)
 			return &rows[i];
 	}
 	return NULL;
-}
-
-/* ---- listeners ---- */
-
-static struct settings_listener *add_listener(struct settings *s)
-{
-	struct settings_listener *listener;
-
-	s->listeners = xrealloc(s->listeners, (s->listener_count + 1) * sizeof(*s->listeners));
-	listener = &s->listeners[s->listener_count++];
-	memset(listener, 0, sizeof(*listener));
-	for (size_t i = 0; i < setting_listener_row_count; i++)
-		setting_set_default(&setting_listener_rows[i], listener);
-	return listener;
-}
-
-static bool read_listener(struct parser *p, const config_setting_t *from)
-{
-	struct settings_listener *listener;
-
-	if (!config_setting_is_group(from))
-		return fail(p, line_of(from),
-			    "an element of listeners must be a group such as { address = "
-			    "\"127.0.0.1\"; port = 8000; }");
-	listener = add_listener(p->out);
-	for (int i = 0; i < config_setting_length(from); i++) {
-		const config_setting_t *child = config_setting_get_elem(from, (unsigned int)i);
-		const char *name = config_setting_name(child);
-		const struct setting_row *row = find_row(
-			setting_listener_rows, setting_listener_row_count, "listeners", name);
-
-		if (!row)
-			return fail(p, line_of(child),
-				    "unknown setting %s in listeners, correct or remove it", name);
-		if (!read_row(p, row, child, listener))
-			return false;
-	}
-	for (const struct settings_listener *other = p->out->listeners; other < listener; other++) {
-		if (other->port == listener->port && strcmp(other->address, listener->address) == 0)
-			return fail(p, line_of(from),
-				    "address %s and port %lld are in listeners twice, remove one",
-				    listener->address, (long long)listener->port);
-	}
-	return true;
-}
-
-static bool read_listeners(struct parser *p, const config_setting_t *from)
-{
-	int count = config_setting_length(from);
-
-	if (!config_setting_is_list(from))
-		return fail(p, line_of(from),
-			    "listeners must be a list in parentheses: ( { address = ...; port = "
-			    "...; } )");
-	if (count < 1 || count > SETTINGS_LISTENERS_MAX)
-		return fail(p, line_of(from), "listeners must have 1 to %d elements, not %d",
-			    SETTINGS_LISTENERS_MAX, count);
-	for (int i = 0; i < count; i++) {
-		if (!read_listener(p, config_setting_get_elem(from, (unsigned int)i)))
-			return false;
-	}
-	return true;
 }
 
 /* ---- groups ---- */
@@ -183,50 +150,56 @@ static bool group_is_known(const char *name)
 	return false;
 }
 
-static bool read_group(struct parser *p, const config_setting_t *group)
+static bool read_group(struct settings_parser *p, const config_setting_t *group)
 {
 	const char *group_name = config_setting_name(group);
 
 	if (!group_is_known(group_name))
-		return fail(p, line_of(group), "unknown setting %s, correct or remove it",
-			    group_name);
+		return settings_fail(p, settings_line_of(group),
+				     "unknown setting %s, correct or remove it", group_name);
 	if (!config_setting_is_group(group))
-		return fail(p, line_of(group), "%s must be a group: %s: { ... };", group_name,
-			    group_name);
+		return settings_fail(p, settings_line_of(group), "%s must be a group: %s: { ... };",
+				     group_name, group_name);
 	for (int i = 0; i < config_setting_length(group); i++) {
 		const config_setting_t *child = config_setting_get_elem(group, (unsigned int)i);
 		const char *name = config_setting_name(child);
 		const struct setting_row *row =
-			find_row(setting_rows, setting_row_count, group_name, name);
+			settings_find_row(setting_rows, setting_row_count, group_name, name);
 
 		if (!row)
-			return fail(p, line_of(child),
-				    "unknown setting %s.%s, correct or remove it", group_name,
-				    name);
-		if (!read_row(p, row, child, p->out))
+			return settings_fail(p, settings_line_of(child),
+					     "unknown setting %s.%s, correct or remove it",
+					     group_name, name);
+		if (!settings_read_row(p, row, child, p->out))
 			return false;
-		p->lines[row - setting_rows] = line_of(child);
+		p->lines[row - setting_rows] = settings_line_of(child);
 	}
 	return true;
 }
 
-static bool read_root(struct parser *p, const config_setting_t *root)
+/* Namespaces come last: they are checked against other settings. */
+static bool read_root(struct settings_parser *p, const config_setting_t *root)
 {
+	const config_setting_t *namespaces = config_setting_get_member(root, "namespaces");
+
 	for (int i = 0; i < config_setting_length(root); i++) {
 		const config_setting_t *child = config_setting_get_elem(root, (unsigned int)i);
-		bool ok = strcmp(config_setting_name(child), "listeners") == 0
-				  ? read_listeners(p, child)
-				  : read_group(p, child);
+		bool ok;
 
+		if (child == namespaces)
+			continue;
+		ok = strcmp(config_setting_name(child), "listeners") == 0
+			     ? settings_read_listeners(p, child)
+			     : read_group(p, child);
 		if (!ok)
 			return false;
 	}
-	return true;
+	return !namespaces || settings_read_namespaces(p, namespaces);
 }
 
 /* ---- the whole ---- */
 
-static bool read_text(struct parser *p, const char *text, config_t *config)
+static bool read_text(struct settings_parser *p, const char *text, config_t *config)
 {
 	struct buffer scanned;
 	const char *problem;
@@ -236,38 +209,51 @@ static bool read_text(struct parser *p, const char *text, config_t *config)
 	buffer_init(&scanned);
 	problem = settings_scan(text, &scanned, &line);
 	if (problem)
-		ok = fail(p, line, "%s", problem);
+		ok = settings_fail(p, line, "%s", problem);
 	else if (config_read_string(config, buffer_cstr(&scanned)) != CONFIG_TRUE)
-		ok = fail(p, config_error_line(config), "%s, correct this line or the one before",
-			  config_error_text(config));
+		ok = settings_fail(p, config_error_line(config),
+				   "%s, correct this line or the one before",
+				   config_error_text(config));
 	else
 		ok = read_root(p, config_root_setting(config));
 	buffer_free(&scanned);
 	return ok;
 }
 
-static bool check_whole(struct parser *p)
+/* The last of the lines of the two settings, 0 when neither is in the file. */
+static int later_line(const struct settings_parser *p, const size_t offsets[2])
 {
-	size_t offsets[2];
-	const char *problem = settings_find_contradiction(p->out, offsets);
 	int line = 0;
 
-	if (!problem)
-		return true;
 	for (size_t i = 0; i < setting_row_count; i++) {
 		if ((setting_rows[i].offset == offsets[0] ||
 		     setting_rows[i].offset == offsets[1]) &&
 		    p->lines[i] > line)
 			line = p->lines[i];
 	}
-	return fail(p, line, "%s", problem);
+	return line;
+}
+
+static bool check_whole(struct settings_parser *p)
+{
+	size_t offsets[2];
+	const char *problem = settings_find_contradiction(p->out, offsets);
+
+	if (problem)
+		return settings_fail(p, later_line(p, offsets), "%s", problem);
+	problem = settings_find_channel_contradiction(p->out, &p->out->channel, offsets);
+	if (!problem)
+		return true;
+	offsets[0] += offsetof(struct settings, channel);
+	offsets[1] += offsetof(struct settings, channel);
+	return settings_fail(p, later_line(p, offsets), "channel: %s", problem);
 }
 
 /* Settings whose default depends on another one. */
 static void fill_derived(struct settings *s)
 {
 	if (s->listener_count == 0)
-		add_listener(s);
+		settings_add_default_listener(s);
 	if (*s->admin.socket == '\0') {
 		free(s->admin.socket);
 		s->admin.socket = xasprintf("%s/admin.sock", s->node.run_dir);
@@ -278,7 +264,9 @@ int settings_parse(const char *text, const char *display_name, struct settings *
 		   struct buffer *error)
 {
 	const char *slash = strrchr(display_name, '/');
-	struct parser p = {.display_name = display_name, .out = out, .error = error};
+	int lines[sizeof(setting_rows) / sizeof(setting_rows[0])] = {0};
+	struct settings_parser p = {
+		.display_name = display_name, .out = out, .error = error, .lines = lines};
 	config_t config;
 	bool ok;
 
@@ -295,6 +283,7 @@ int settings_parse(const char *text, const char *display_name, struct settings *
 		settings_free(out);
 		return -1;
 	}
+	channel_options_compile(&out->channel);
 	fill_derived(out);
 	return 0;
 }
@@ -303,11 +292,8 @@ void settings_free(struct settings *s)
 {
 	for (size_t i = 0; i < setting_row_count; i++)
 		setting_free(&setting_rows[i], s);
-	for (size_t i = 0; i < s->listener_count; i++) {
-		for (size_t j = 0; j < setting_listener_row_count; j++)
-			setting_free(&setting_listener_rows[j], &s->listeners[i]);
-	}
-	free(s->listeners);
+	channel_options_free(&s->channel);
+	settings_free_lists(s);
 	memset(s, 0, sizeof(*s));
 }
 

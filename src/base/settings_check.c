@@ -9,13 +9,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "keepsock/alloc.h"
 #include "keepsock/log.h"
-#include "keepsock/secret.h"
 #include "settings_private.h"
-
-#define REDIS_DEFAULT_PORT 6379
-#define REDIS_DB_MAX       65535
 
 /* ---- single values ---- */
 
@@ -72,6 +67,11 @@ const char *check_redis_server(const char *value)
 	return problem;
 }
 
+const char *check_redis_shard(const char *value)
+{
+	return strcmp(value, "embedded") == 0 ? "must hold URLs only" : check_redis_server(value);
+}
+
 const char *check_file_mode(const char *value)
 {
 	for (const char *p = value; *p; p++) {
@@ -92,171 +92,70 @@ const char *check_ip_address(const char *value)
 	return "must be an IPv4 or IPv6 address";
 }
 
+/* Back-references make matching take exponential time, with text that clients choose. */
+static bool has_back_reference(const char *pattern)
+{
+	for (; *pattern; pattern++) {
+		if (*pattern != '\\')
+			continue;
+		pattern++;
+		if (*pattern >= '1' && *pattern <= '9')
+			return true;
+		if (*pattern == '\0')
+			return false;
+	}
+	return false;
+}
+
+const char *check_regex(const char *value)
+{
+	regex_t regex;
+
+	if (has_back_reference(value))
+		return "must not hold back-references";
+	if (regcomp(&regex, value, REG_EXTENDED | REG_NOSUB) != 0)
+		return "must be an extended regular expression (POSIX)";
+	regfree(&regex);
+	return NULL;
+}
+
+const char *check_recovery_mode(const char *value)
+{
+	if (strcmp(value, "stream") == 0 || strcmp(value, "cache") == 0)
+		return NULL;
+	return "must be stream or cache";
+}
+
+const char *check_error_mode(const char *value)
+{
+	if (*value == '\0' || strcmp(value, "transport") == 0)
+		return NULL;
+	return "must be transport or empty";
+}
+
+/* Quotes and backslashes would make the name's form in JSON another one. */
+const char *check_claim_name(const char *value)
+{
+	for (const char *p = value; *p; p++) {
+		if (!is_alphanumeric(*p) && !strchr("-_.:/", *p))
+			return "must be letters, digits, hyphens, underscores, dots, colons and "
+			       "slashes only";
+	}
+	return NULL;
+}
+
+const char *check_namespace_name(const char *value)
+{
+	for (const char *p = value; *p; p++) {
+		if (!is_alphanumeric(*p) && !strchr("-_.", *p))
+			return "must be letters, digits, hyphens, underscores and dots only";
+	}
+	return NULL;
+}
+
 mode_t settings_admin_mode(const struct settings *s)
 {
 	return (mode_t)strtoul(s->admin.mode, NULL, 8);
-}
-
-/* ---- redis.server ---- */
-
-static int hex_value(char c)
-{
-	if (c >= '0' && c <= '9')
-		return c - '0';
-	c = (char)(c | 0x20);
-	return c >= 'a' && c <= 'f' ? c - 'a' + 10 : -1;
-}
-
-/* NULL for a broken escape or an escaped NUL. */
-static char *percent_decode(struct slice in)
-{
-	char *out = xmalloc(in.len + 1);
-	size_t len = 0;
-
-	for (size_t i = 0; i < in.len; i++) {
-		int high, low;
-
-		if (in.data[i] != '%') {
-			out[len++] = in.data[i];
-			continue;
-		}
-		high = i + 2 < in.len ? hex_value(in.data[i + 1]) : -1;
-		low = i + 2 < in.len ? hex_value(in.data[i + 2]) : -1;
-		if (high < 0 || low < 0 || high + low == 0) {
-			secret_wipe(out, len);
-			free(out);
-			return NULL;
-		}
-		out[len++] = (char)(high << 4 | low);
-		i += 2;
-	}
-	out[len] = '\0';
-	return out;
-}
-
-static bool parse_decimal(struct slice text, long max, long *value)
-{
-	*value = 0;
-	for (size_t i = 0; i < text.len; i++) {
-		if (text.data[i] < '0' || text.data[i] > '9')
-			return false;
-		*value = *value * 10 + (text.data[i] - '0');
-		if (*value > max)
-			return false;
-	}
-	return text.len > 0;
-}
-
-static const char *parse_userinfo(struct slice info, struct settings_redis_url *out)
-{
-	const char *colon = memchr(info.data, ':', info.len);
-
-	if (!colon)
-		return "must have a colon between user and password (redis://:PASSWORD@HOST)";
-	free(out->user);
-	free(out->password);
-	out->user = percent_decode(slice_from(info.data, (size_t)(colon - info.data)));
-	out->password =
-		percent_decode(slice_from(colon + 1, info.len - (size_t)(colon - info.data) - 1));
-	if (!out->user || !out->password)
-		return "has a broken % escape in user or password";
-	return NULL;
-}
-
-/* HOST, HOST:PORT, [IPV6] or [IPV6]:PORT */
-static const char *parse_host_port(struct slice text, struct settings_redis_url *out)
-{
-	struct slice host = text, port = {NULL, 0};
-	const char *host_end;
-	long number;
-
-	if (text.len > 0 && text.data[0] == '[') {
-		host_end = memchr(text.data, ']', text.len);
-		if (!host_end)
-			return "has an IPv6 address without its closing bracket";
-		host = slice_from(text.data + 1, (size_t)(host_end - text.data) - 1);
-		host_end++;
-	} else {
-		host_end = memchr(text.data, ':', text.len);
-		if (!host_end)
-			host_end = text.data + text.len;
-		host.len = (size_t)(host_end - text.data);
-	}
-	if (host_end < text.data + text.len) {
-		port = slice_from(host_end + 1, text.len - (size_t)(host_end - text.data) - 1);
-		if (*host_end != ':' || !parse_decimal(port, 65535, &number) || number == 0)
-			return "must have a port from 1 to 65535";
-		out->port = (uint16_t)number;
-	}
-	if (host.len == 0)
-		return "must name a host";
-	for (size_t i = 0; i < host.len; i++) {
-		if (!is_alphanumeric(host.data[i]) && !memchr(".-_:%", host.data[i], 5))
-			return "has a character in its host name that hosts can't have";
-	}
-	free(out->host);
-	out->host = xstrndup(host.data, host.len);
-	return NULL;
-}
-
-static const char *parse_url(const char *text, struct settings_redis_url *out)
-{
-	static const char scheme[] = "redis://";
-	struct slice rest;
-	const char *mark, *problem;
-	long db;
-
-	if (strncmp(text, scheme, sizeof(scheme) - 1) != 0)
-		return "must be embedded or a URL that begins with redis://";
-	rest = slice_str(text + sizeof(scheme) - 1);
-	mark = memrchr(rest.data, '@', rest.len);
-	if (mark) {
-		size_t len = (size_t)(mark - rest.data);
-
-		problem = parse_userinfo(slice_from(rest.data, len), out);
-		if (problem)
-			return problem;
-		rest = slice_from(mark + 1, rest.len - len - 1);
-	}
-	mark = memchr(rest.data, '/', rest.len);
-	if (mark) {
-		size_t len = (size_t)(mark - rest.data);
-		struct slice number = slice_from(mark + 1, rest.len - len - 1);
-
-		if (number.len > 0) {
-			if (!parse_decimal(number, REDIS_DB_MAX, &db))
-				return "must have a database number behind the slash";
-			out->db = (int)db;
-		}
-		rest.len = len;
-	}
-	return parse_host_port(rest, out);
-}
-
-const char *settings_redis_url_parse(const char *text, struct settings_redis_url *out)
-{
-	const char *problem;
-
-	*out = (struct settings_redis_url){
-		.user = xstrdup(""),
-		.password = xstrdup(""),
-		.host = xstrdup(""),
-		.port = REDIS_DEFAULT_PORT,
-	};
-	problem = parse_url(text, out);
-	if (problem)
-		settings_redis_url_free(out);
-	return problem;
-}
-
-void settings_redis_url_free(struct settings_redis_url *url)
-{
-	free(url->user);
-	if (url->password)
-		secret_wipe(url->password, strlen(url->password));
-	free(url->password);
-	free(url->host);
-	*url = (struct settings_redis_url){NULL, NULL, NULL, 0, 0};
 }
 
 /* ---- settings that contradict each other ---- */
@@ -272,26 +171,144 @@ struct contradiction {
 		(found), {offsetof(struct settings, a), offsetof(struct settings, b)}, (text) \
 	}
 
+#define CHANNEL_CONTRADICTION(found, a, b, text)               \
+	{                                                      \
+		(found),                                       \
+			{offsetof(struct channel_options, a),  \
+			 offsetof(struct channel_options, b)}, \
+			(text)                                 \
+	}
+
+/* The text of the first that was found, NULL when none was. */
+static const char *first_found(const struct contradiction *all, size_t count, size_t offsets[2])
+{
+	for (size_t i = 0; i < count; i++) {
+		if (all[i].found) {
+			memcpy(offsets, all[i].offsets, sizeof(all[i].offsets));
+			return all[i].text;
+		}
+	}
+	return NULL;
+}
+
+const char *settings_find_channel_contradiction(const struct settings *s,
+						const struct channel_options *o, size_t offsets[2])
+{
+	bool history = o->history_size > 0 && o->history_ttl > 0;
+	bool cache = strcmp(o->force_recovery_mode, "cache") == 0;
+	const struct contradiction all[] = {
+		CHANNEL_CONTRADICTION((o->history_size > 0) != (o->history_ttl > 0), history_size,
+				      history_ttl,
+				      "history_size and history_ttl need each other, set both or "
+				      "none"),
+		CHANNEL_CONTRADICTION(o->force_recovery && !history, force_recovery, force_recovery,
+				      "force_recovery needs history_size and history_ttl"),
+		CHANNEL_CONTRADICTION(o->force_positioning && !history, force_positioning,
+				      force_positioning,
+				      "force_positioning needs history_size and history_ttl"),
+		CHANNEL_CONTRADICTION(o->history_ttl > o->history_meta_ttl, history_ttl,
+				      history_meta_ttl,
+				      "history_meta_ttl must not be less than history_ttl"),
+		CHANNEL_CONTRADICTION(o->auto_cache_recover && !(o->force_recovery && cache),
+				      auto_cache_recover, force_recovery_mode,
+				      "auto_cache_recover needs force_recovery, and \"cache\" as "
+				      "force_recovery_mode"),
+		CHANNEL_CONTRADICTION(o->force_push_join_leave && !o->join_leave,
+				      force_push_join_leave, join_leave,
+				      "force_push_join_leave needs join_leave"),
+		CHANNEL_CONTRADICTION(s->client.presence_update_interval >= o->presence_ttl,
+				      presence_ttl, presence_ttl,
+				      "presence_ttl must be more than "
+				      "client.presence_update_interval"),
+	};
+
+	return first_found(all, sizeof(all) / sizeof(all[0]), offsets);
+}
+
+/* The options of the personal channels, NULL when their namespace is not there. */
+static const struct channel_options *personal_options(const struct settings *s)
+{
+	const struct settings_namespace *found;
+
+	if (*s->personal_channel.namespace == '\0')
+		return &s->channel;
+	found = settings_find_namespace(s, slice_str(s->personal_channel.namespace));
+	return found ? &found->options : NULL;
+}
+
+static const char *find_personal_contradiction(const struct settings *s, size_t offsets[2])
+{
+	const struct channel_options *options = personal_options(s);
+	const struct contradiction all[] = {
+		CONTRADICTION(!options, personal_channel.namespace, personal_channel.namespace,
+			      "personal_channel.namespace is not in namespaces, add it or correct "
+			      "the name"),
+		CONTRADICTION(s->personal_channel.single_connection && !s->personal_channel.enabled,
+			      personal_channel.single_connection, personal_channel.enabled,
+			      "personal_channel.single_connection needs personal_channel.enabled"),
+		CONTRADICTION(
+			s->personal_channel.single_connection && options && !options->presence,
+			personal_channel.single_connection, personal_channel.single_connection,
+			"personal_channel.single_connection needs presence in the personal "
+			"channels"),
+	};
+
+	return first_found(all, sizeof(all) / sizeof(all[0]), offsets);
+}
+
+static bool is_sentinel_url(const char *text)
+{
+	return strncmp(text, "sentinel://", 11) == 0;
+}
+
+static bool uses_sentinel(const struct settings *s)
+{
+	for (size_t i = 0; i < s->redis.shards.count; i++) {
+		if (is_sentinel_url(s->redis.shards.items[i]))
+			return true;
+	}
+	return s->redis.shards.count == 0 && is_sentinel_url(s->redis.server);
+}
+
+static const char *find_redis_contradiction(const struct settings *s, size_t offsets[2])
+{
+	bool sharded = s->redis.shards.count > 0;
+	bool embedded = !sharded && strcmp(s->redis.server, "embedded") == 0;
+	const struct contradiction all[] = {
+		CONTRADICTION(embedded && *s->redis.password_file, redis.password_file,
+			      redis.server,
+			      "redis.password_file is for an external server, the embedded one "
+			      "makes its own password: remove it"),
+		CONTRADICTION(s->redis.shards.count == 1, redis.shards, redis.shards,
+			      "redis.shards must have two elements or more: name a single server "
+			      "in redis.server"),
+		CONTRADICTION(redis_shards_collide(&s->redis.shards), redis.shards, redis.shards,
+			      "redis.shards names a server twice, whatever the database: each "
+			      "shard must be a server of its own"),
+		CONTRADICTION(*s->redis.sentinel_password_file && !uses_sentinel(s),
+			      redis.sentinel_password_file, redis.server,
+			      "redis.sentinel_password_file needs a sentinel:// URL in "
+			      "redis.server or redis.shards"),
+		CONTRADICTION(s->redis.min_replicas > 0 && embedded, redis.min_replicas,
+			      redis.server,
+			      "redis.min_replicas is for an external server, the embedded one has "
+			      "no replicas: remove it"),
+		CONTRADICTION(s->redis.min_replicas > 0 &&
+				      s->redis.min_replicas_timeout >= s->redis.command_timeout,
+			      redis.min_replicas_timeout, redis.command_timeout,
+			      "redis.min_replicas_timeout must be less than "
+			      "redis.command_timeout"),
+		CONTRADICTION(s->redis.probe_timeout <= s->redis.probe_interval,
+			      redis.probe_timeout, redis.probe_interval,
+			      "redis.probe_timeout must be more than redis.probe_interval"),
+	};
+
+	return first_found(all, sizeof(all) / sizeof(all[0]), offsets);
+}
+
 const char *settings_find_contradiction(const struct settings *s, size_t offsets[2])
 {
-	bool history = s->channel.history_size > 0 && s->channel.history_ttl > 0;
-	bool embedded = strcmp(s->redis.server, "embedded") == 0;
 	const struct contradiction all[] = {
-		CONTRADICTION((s->channel.history_size > 0) != (s->channel.history_ttl > 0),
-			      channel.history_size, channel.history_ttl,
-			      "channel.history_size and channel.history_ttl need each other, set "
-			      "both or none"),
-		CONTRADICTION(s->channel.force_recovery && !history, channel.force_recovery,
-			      channel.force_recovery,
-			      "channel.force_recovery needs channel.history_size and "
-			      "channel.history_ttl"),
-		CONTRADICTION(s->channel.force_positioning && !history, channel.force_positioning,
-			      channel.force_positioning,
-			      "channel.force_positioning needs channel.history_size and "
-			      "channel.history_ttl"),
-		CONTRADICTION(s->channel.history_ttl > s->channel.history_meta_ttl,
-			      channel.history_ttl, channel.history_meta_ttl,
-			      "channel.history_meta_ttl must not be less than channel.history_ttl"),
 		CONTRADICTION(s->client.pong_timeout >= s->client.ping_interval,
 			      client.pong_timeout, client.ping_interval,
 			      "client.pong_timeout must be less than client.ping_interval"),
@@ -303,19 +320,12 @@ const char *settings_find_contradiction(const struct settings *s, size_t offsets
 			      websocket.message_size_limit, client.input_queue_max_size,
 			      "client.input_queue_max_size must not be less than "
 			      "websocket.message_size_limit"),
-		CONTRADICTION(embedded && *s->redis.password_file, redis.password_file,
-			      redis.server,
-			      "redis.password_file is for an external server, the embedded one "
-			      "makes its own password: remove it"),
 	};
+	const char *problem = first_found(all, sizeof(all) / sizeof(all[0]), offsets);
 
-	for (size_t i = 0; i < sizeof(all) / sizeof(all[0]); i++) {
-		if (all[i].found) {
-			memcpy(offsets, all[i].offsets, sizeof(all[i].offsets));
-			return all[i].text;
-		}
-	}
-	return NULL;
+	if (!problem)
+		problem = find_redis_contradiction(s, offsets);
+	return problem ? problem : find_personal_contradiction(s, offsets);
 }
 
 /* ---- combinations that work but are dangerous ---- */

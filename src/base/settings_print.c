@@ -27,7 +27,7 @@ static void each_row(const struct setting_row *row, const char *name, const void
 
 void settings_each(const struct settings *s, settings_each_fn *fn, void *ctx)
 {
-	char name[128];
+	char name[192];
 
 	for (size_t i = 0; i < setting_row_count; i++) {
 		const struct setting_row *row = &setting_rows[i];
@@ -41,6 +41,17 @@ void settings_each(const struct settings *s, settings_each_fn *fn, void *ctx)
 
 			snprintf(name, sizeof(name), "listeners[%zu].%s", i, row->name);
 			each_row(row, name, &s->listeners[i], fn, ctx);
+		}
+	}
+	for (size_t i = 0; i < s->namespace_count; i++) {
+		for (size_t j = 0; j < setting_namespace_row_count; j++) {
+			const struct setting_row *row = &setting_namespace_rows[j];
+
+			if (row->offset == offsetof(struct settings_namespace, name))
+				continue; /* it is part of the others */
+			snprintf(name, sizeof(name), "namespaces.%s.%s", s->namespaces[i].name,
+				 row->name);
+			each_row(row, name, &s->namespaces[i], fn, ctx);
 		}
 	}
 }
@@ -60,8 +71,7 @@ static void put_bounds(FILE *out, const struct setting_row *row)
 {
 	struct buffer text;
 
-	if (row->type == SETTING_BOOL || row->type == SETTING_STRING_LIST ||
-	    setting_type_is_text(row))
+	if (row->type == SETTING_BOOL || setting_type_is_list(row) || setting_type_is_text(row))
 		return;
 	buffer_init(&text);
 	setting_format_number(row, row->min, &text);
@@ -110,6 +120,16 @@ bool settings_write_man(FILE *out)
 	      out);
 	for (size_t i = 0; i < setting_listener_row_count; i++)
 		put_man_row(out, &setting_listener_rows[i]);
+
+	fputs("## namespaces\n\n"
+	      "The namespaces of channels: a list of groups, none by default:\n"
+	      "`namespaces = ( { name = \"chat\"; presence = true; } );`. A channel `chat:room` "
+	      "is\n"
+	      "in the namespace `chat`; channels of an unknown one are refused. Each has the\n"
+	      "options of the group `channel` too, with the defaults given there: what the file\n"
+	      "sets in `channel` is for the channels without a namespace.\n\n",
+	      out);
+	put_man_row(out, &setting_namespace_rows[0]);
 
 	for (size_t g = 0; g < setting_group_row_count; g++) {
 		const struct setting_group_row *group = &setting_group_rows[g];
@@ -177,6 +197,15 @@ static void put_example_listeners(FILE *out)
 	fputs(" } );\n", out);
 }
 
+static void put_example_namespaces(FILE *out)
+{
+	put_comment(out, "",
+		    "Namespaces of channels: a name, and options as in the group channel, with the "
+		    "defaults given there.");
+	fputs("#namespaces = ( { name = \"chat\"; presence = false; join_leave = false; } );\n",
+	      out);
+}
+
 bool settings_write_example(FILE *out)
 {
 	put_comment(out, "",
@@ -185,6 +214,8 @@ bool settings_write_example(FILE *out)
 		    "by `make docs`.");
 	fputc('\n', out);
 	put_example_listeners(out);
+	fputc('\n', out);
+	put_example_namespaces(out);
 	for (size_t g = 0; g < setting_group_row_count; g++) {
 		bool first = true;
 

@@ -71,6 +71,11 @@ static bool parse_number_text(const struct setting_row *row, const char *text, i
 	return parse_with_unit(text, size_units, COUNT(size_units), value);
 }
 
+bool setting_type_is_list(const struct setting_row *row)
+{
+	return row->type == SETTING_STRING_LIST || row->type == SETTING_URL_LIST;
+}
+
 bool setting_type_is_text(const struct setting_row *row)
 {
 	return row->type == SETTING_STRING || row->type == SETTING_PATH ||
@@ -81,11 +86,17 @@ bool setting_type_is_text(const struct setting_row *row)
 const char *setting_type_name(const struct setting_row *row)
 {
 	static const char *const names[] = {
-		[SETTING_BOOL] = "boolean",    [SETTING_INT] = "integer",
-		[SETTING_SIZE] = "size",       [SETTING_DURATION_MS] = "duration",
-		[SETTING_STRING] = "string",   [SETTING_PATH] = "path",
-		[SETTING_PROGRAM] = "program", [SETTING_TARGET] = "log target",
-		[SETTING_URL] = "URL",         [SETTING_STRING_LIST] = "list of strings",
+		[SETTING_BOOL] = "boolean",
+		[SETTING_INT] = "integer",
+		[SETTING_SIZE] = "size",
+		[SETTING_DURATION_MS] = "duration",
+		[SETTING_STRING] = "string",
+		[SETTING_PATH] = "path",
+		[SETTING_PROGRAM] = "program",
+		[SETTING_TARGET] = "log target",
+		[SETTING_URL] = "URL",
+		[SETTING_STRING_LIST] = "list of strings",
+		[SETTING_URL_LIST] = "list of URLs",
 	};
 
 	return names[row->type];
@@ -160,6 +171,13 @@ static char *resolve_text(const struct setting_row *row, const char *text, const
 	return xasprintf("%.*s%s%s", (int)(path - text), text, directory, path);
 }
 
+static void free_text(const struct setting_row *row, char *text)
+{
+	if (text && (row->type == SETTING_URL || row->type == SETTING_URL_LIST))
+		secret_wipe(text, strlen(text)); /* it may hold a password */
+	free(text);
+}
+
 static bool set_text(const struct setting_row *row, const config_setting_t *from,
 		     const char *directory, void *base, struct buffer *why)
 {
@@ -180,27 +198,35 @@ static bool set_text(const struct setting_row *row, const config_setting_t *from
 	if (!problem && (len < row->min || len > row->max)) {
 		buffer_printf(why, "must be %lld to %lld bytes long, not %lld", (long long)row->min,
 			      (long long)row->max, (long long)len);
-		free(value);
+		free_text(row, value);
 		return false;
 	}
 	if (!problem && row->check)
 		problem = row->check(value);
 	if (problem) {
 		buffer_append_str(why, problem);
-		free(value);
+		free_text(row, value);
 		return false;
 	}
-	free(*place);
+	free_text(row, *place);
 	*place = value;
 	return true;
 }
 
-static void free_list(struct settings_list *list)
+static void free_list(const struct setting_row *row, struct settings_list *list)
 {
 	for (size_t i = 0; i < list->count; i++)
-		free(list->items[i]);
+		free_text(row, list->items[i]);
 	free(list->items);
 	*list = (struct settings_list){NULL, 0};
+}
+
+/* NULL, or what an element of the list must be. */
+static const char *check_element(const struct setting_row *row, const char *text)
+{
+	if (!text || *text == '\0' || has_control_characters(text))
+		return "must hold nothing but non-empty strings";
+	return row->check ? row->check(text) : NULL;
 }
 
 static bool set_list(const struct setting_row *row, const config_setting_t *from, void *base,
@@ -222,15 +248,16 @@ static bool set_list(const struct setting_row *row, const config_setting_t *from
 		list.items = xcalloc((size_t)count, sizeof(*list.items));
 	for (int i = 0; i < count; i++) {
 		const char *text = config_setting_get_string_elem(from, i);
+		const char *problem = check_element(row, text);
 
-		if (!text || *text == '\0' || has_control_characters(text)) {
-			buffer_append_str(why, "must hold nothing but non-empty strings");
-			free_list(&list);
+		if (problem) {
+			buffer_append_str(why, problem);
+			free_list(row, &list);
 			return false;
 		}
 		list.items[list.count++] = xstrdup(text);
 	}
-	free_list(field(row, base));
+	free_list(row, field(row, base));
 	*(struct settings_list *)field(row, base) = list;
 	return true;
 }
@@ -249,7 +276,8 @@ bool setting_read(const struct setting_row *row, const config_setting_t *from,
 	case SETTING_INT:
 	case SETTING_SIZE:
 	case SETTING_DURATION_MS: return set_number(row, from, base, why);
-	case SETTING_STRING_LIST: return set_list(row, from, base, why);
+	case SETTING_STRING_LIST:
+	case SETTING_URL_LIST: return set_list(row, from, base, why);
 	default: return set_text(row, from, directory, base, why);
 	}
 }
@@ -267,6 +295,7 @@ void setting_set_default(const struct setting_row *row, void *base)
 			abort(); /* a wrong row of the table, seen by the first test */
 		break;
 	case SETTING_STRING_LIST:
+	case SETTING_URL_LIST:
 		*(struct settings_list *)place = (struct settings_list){NULL, 0};
 		break;
 	default: *(char **)place = xstrdup(row->default_text); break;
@@ -277,14 +306,12 @@ void setting_set_default(const struct setting_row *row, void *base)
 
 void setting_free(const struct setting_row *row, void *base)
 {
-	if (row->type == SETTING_STRING_LIST) {
-		free_list(field(row, base));
+	if (setting_type_is_list(row)) {
+		free_list(row, field(row, base));
 	} else if (setting_type_is_text(row)) {
 		char **place = field(row, base);
 
-		if (*place && row->type == SETTING_URL)
-			secret_wipe(*place, strlen(*place)); /* it may hold a password */
-		free(*place);
+		free_text(row, *place);
 		*place = NULL;
 	}
 }
@@ -306,7 +333,7 @@ bool setting_equal(const struct setting_row *row, const void *a, const void *b)
 
 	if (row->type == SETTING_BOOL)
 		return *(const bool *)left == *(const bool *)right;
-	if (row->type == SETTING_STRING_LIST)
+	if (setting_type_is_list(row))
 		return lists_equal(left, right);
 	if (setting_type_is_text(row))
 		return strcmp(*(char *const *)left, *(char *const *)right) == 0;
@@ -355,11 +382,18 @@ static void format_url(const char *url, struct buffer *out)
 	buffer_append_str(out, at);
 }
 
-static void format_list(const struct settings_list *list, struct buffer *out)
+static void format_list(const struct setting_row *row, const struct settings_list *list,
+			struct buffer *out)
 {
 	buffer_append_char(out, '[');
-	for (size_t i = 0; i < list->count; i++)
-		buffer_printf(out, "%s\"%s\"", i > 0 ? ", " : "", list->items[i]);
+	for (size_t i = 0; i < list->count; i++) {
+		buffer_append_str(out, i > 0 ? ", \"" : "\"");
+		if (row->type == SETTING_URL_LIST)
+			format_url(list->items[i], out);
+		else
+			buffer_append_str(out, list->items[i]);
+		buffer_append_char(out, '"');
+	}
 	buffer_append_char(out, ']');
 }
 
@@ -372,7 +406,8 @@ void setting_format(const struct setting_row *row, const void *base, struct buff
 	case SETTING_INT:
 	case SETTING_SIZE:
 	case SETTING_DURATION_MS: setting_format_number(row, *(const int64_t *)place, out); break;
-	case SETTING_STRING_LIST: format_list(place, out); break;
+	case SETTING_STRING_LIST:
+	case SETTING_URL_LIST: format_list(row, place, out); break;
 	case SETTING_URL: format_url(*(char *const *)place, out); break;
 	default: buffer_append_str(out, *(char *const *)place); break;
 	}

@@ -7,26 +7,13 @@
 
 #include "keepsock/client_protocol.h"
 
-struct slice channel_name_namespace(struct slice name)
-{
-	size_t skip = name.len > 0 && name.data[0] == CHANNEL_PRIVATE_PREFIX;
-	const char *boundary;
-
-	if (name.len == 0)
-		return slice_from(NULL, 0);
-	boundary = memchr(name.data, CHANNEL_NAMESPACE_BOUNDARY, name.len);
-	if (boundary == NULL)
-		return slice_from(NULL, 0);
-	return slice_from(name.data + skip, (size_t)(boundary - name.data) - skip);
-}
-
 enum channel_verdict channel_name_check(struct slice name, size_t max_length)
 {
 	if (name.len == 0)
 		return CHANNEL_EMPTY;
 	if (name.len > max_length)
 		return CHANNEL_TOO_LONG;
-	if (channel_name_namespace(name).data != NULL)
+	if (settings_channel_namespace(name).data != NULL)
 		return CHANNEL_UNKNOWN_NAMESPACE;
 	for (size_t i = 0; i < name.len; i++)
 		if (name.data[i] < 0x20 || name.data[i] > 0x7e)

@@ -74,12 +74,12 @@ static void test_private_and_namespaces(void **state)
 static void test_namespace_text(void **state)
 {
 	(void)state;
-	assert_true(slice_is(channel_name_namespace(SLICE("chat:room:1")), "chat"));
-	assert_true(slice_is(channel_name_namespace(SLICE("$chat:room")), "chat"));
-	assert_null(channel_name_namespace(SLICE("room")).data);
-	assert_null(channel_name_namespace(slice_from(NULL, 0)).data);
-	assert_non_null(channel_name_namespace(SLICE("$:room")).data);
-	assert_int_equal(channel_name_namespace(SLICE("$:room")).len, 0);
+	assert_true(slice_is(settings_channel_namespace(SLICE("chat:room:1")), "chat"));
+	assert_true(slice_is(settings_channel_namespace(SLICE("$chat:room")), "chat"));
+	assert_null(settings_channel_namespace(SLICE("room")).data);
+	assert_null(settings_channel_namespace(slice_from(NULL, 0)).data);
+	assert_non_null(settings_channel_namespace(SLICE("$:room")).data);
+	assert_int_equal(settings_channel_namespace(SLICE("$:room")).len, 0);
 }
 
 static void test_error_codes(void **state)

@@ -403,23 +403,18 @@ static void test_contradictions(void **state)
 {
 	static const struct bad_file files[] = {
 		{"channel: {\n history_size = 10;\n};\n",
-		 "dir/k.conf:2: channel.history_size and channel.history_ttl need each other, set "
-		 "both "
-		 "or none"},
+		 "dir/k.conf:2: channel: history_size and history_ttl need each other, set both or "
+		 "none"},
 		{"channel: {\n\n history_ttl = \"1m\"; };\n",
-		 "dir/k.conf:3: channel.history_size and channel.history_ttl need each other, set "
-		 "both "
-		 "or none"},
+		 "dir/k.conf:3: channel: history_size and history_ttl need each other, set both or "
+		 "none"},
 		{"channel: { force_recovery = true; };\n",
-		 "dir/k.conf:1: channel.force_recovery needs channel.history_size and "
-		 "channel.history_ttl"},
+		 "dir/k.conf:1: channel: force_recovery needs history_size and history_ttl"},
 		{"channel: { force_positioning = true; };\n",
-		 "dir/k.conf:1: channel.force_positioning needs channel.history_size and "
-		 "channel.history_ttl"},
+		 "dir/k.conf:1: channel: force_positioning needs history_size and history_ttl"},
 		{"channel: { history_size = 1; history_ttl = \"2d\";\n history_meta_ttl = \"1d\"; "
 		 "};\n",
-		 "dir/k.conf:2: channel.history_meta_ttl must not be less than "
-		 "channel.history_ttl"},
+		 "dir/k.conf:2: channel: history_meta_ttl must not be less than history_ttl"},
 		{"client: {\n pong_timeout = \"25s\"; };\n",
 		 "dir/k.conf:2: client.pong_timeout must be less than client.ping_interval"},
 		{"client: { pong_timeout = \"2s\";\n\n ping_interval = \"1s\"; };\n",
@@ -471,15 +466,17 @@ static void test_redis_urls(void **state)
 	assert_url("redis://[fe80::1%eth0]", "", "", "fe80::1%eth0", 6379, 0);
 }
 
+#define NEITHER "must be embedded or a URL that begins with redis:// or sentinel://"
+
 static void test_bad_redis_urls(void **state)
 {
 	static const struct {
 		const char *url;
 		const char *problem;
 	} cases[] = {
-		{"http://h", "must be embedded or a URL that begins with redis://"},
-		{"rediss://h", "must be embedded or a URL that begins with redis://"},
-		{"localhost:6379", "must be embedded or a URL that begins with redis://"},
+		{"http://h", NEITHER},
+		{"rediss://h", NEITHER},
+		{"localhost:6379", NEITHER},
 		{"redis://", "must name a host"},
 		{"redis://:6379", "must name a host"},
 		{"redis://[]", "must name a host"},
