@@ -167,12 +167,32 @@ void hub_record_change(struct hub *hub, struct arena_commit *commit, struct chan
 void hub_position_set(struct hub *hub, struct arena_commit *commit, struct channel *channel,
 		      struct slice epoch, uint64_t offset, uint64_t sequence);
 
-/* After a new connection to Redis: sequences of the old run mean nothing any more. */
-void hub_sequences_reset(struct hub *hub);
+/* The channel's sequences, and those its subscriptions start at, are of a counter that is gone. */
+void hub_sequences_reset(struct hub *hub, struct channel *channel);
+
+/*
+ * The one rule of who gets which message: whoever stands at a shard sequence (a
+ * subscription where it starts, a channel where it was served last, an answer
+ * of Redis where its script ran) gets the messages above it.
+ */
+static inline bool hub_is_served(uint64_t stands_at, uint64_t sequence)
+{
+	return sequence > stands_at;
+}
 
 /* Keeps a frame for waiting subscribers. False when `limit` bytes are held already. */
 bool hub_hold(struct channel *channel, const struct held_message *like, struct slice frame,
 	      size_t limit);
 void hub_held_free(struct channel *channel);
+/* The held messages for whoever stands at a sequence, in order; previous NULL = start, NULL = end.
+ */
+const struct held_message *hub_held_next(const struct channel *channel,
+					 const struct held_message *previous, uint64_t stands_at);
+/*
+ * Moves {sequence, offset} on to where those messages lead. False: they do not
+ * follow on that offset of that epoch, something was missed.
+ */
+bool hub_held_position(const struct channel *channel, struct slice epoch, uint64_t *sequence,
+		       uint64_t *offset);
 
 #endif

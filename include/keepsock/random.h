@@ -20,6 +20,13 @@ uint32_t random_u32(void);
 /* Uniform in [0, bound), without modulo bias; bound 0 gives 0. */
 uint32_t random_below(uint32_t bound);
 
+/*
+ * How long to wait before attempt number `attempt` (from 0) after a failure:
+ * first_ms, doubled each time up to max_ms, the upper half of it random, so that
+ * those who failed together do not come back together.
+ */
+uint64_t random_backoff_ms(unsigned attempt, uint64_t first_ms, uint64_t max_ms);
+
 struct uuid {
 	uint8_t bytes[16];
 };

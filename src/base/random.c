@@ -47,6 +47,17 @@ uint32_t random_below(uint32_t bound)
 	return value % bound;
 }
 
+uint64_t random_backoff_ms(unsigned attempt, uint64_t first_ms, uint64_t max_ms)
+{
+	uint64_t delay = first_ms;
+
+	while (attempt-- > 0 && delay < max_ms)
+		delay *= 2;
+	if (delay > max_ms)
+		delay = max_ms;
+	return delay / 2 + random_below((uint32_t)(delay / 2 + 1));
+}
+
 void uuid_generate(struct uuid *u)
 {
 	random_bytes(u->bytes, sizeof(u->bytes));

@@ -426,25 +426,21 @@ void hub_position_set(struct hub *hub, struct arena_commit *commit, struct chann
 	hub_record_change(hub, commit, channel, &now);
 }
 
-void hub_sequences_reset(struct hub *hub)
+void hub_sequences_reset(struct hub *hub, struct channel *channel)
 {
-	struct channel *channel = NULL;
+	struct channel_record *record = hub_record(hub, channel);
 
-	while ((channel = hub_next(hub, channel))) {
-		struct channel_record *record = hub_record(hub, channel);
+	for (uint32_t i = 0; i < record->count; i++) {
+		const struct subscriber *entry = hub_subscriber(hub, channel, i);
 
-		for (uint32_t i = 0; i < record->count; i++) {
-			const struct subscriber *entry = hub_subscriber(hub, channel, i);
-
-			if (entry->subscription)
-				arena_store(&((struct subscription_record *)arena_at(
-						      hub->arena, entry->subscription))
-						     ->start_sequence,
-					    0);
-		}
-		arena_store(&record->last_sequence, 0);
-		channel->max_start_sequence = 0;
+		if (entry->subscription)
+			arena_store(&((struct subscription_record *)arena_at(hub->arena,
+									     entry->subscription))
+					     ->start_sequence,
+				    0);
 	}
+	arena_store(&record->last_sequence, 0);
+	channel->max_start_sequence = 0;
 }
 
 /* --- held messages --- */
@@ -483,4 +479,32 @@ void hub_held_free(struct channel *channel)
 	channel->held_last = NULL;
 	channel->held_bytes = 0;
 	channel->held_overflow = false;
+}
+
+const struct held_message *hub_held_next(const struct channel *channel,
+					 const struct held_message *previous, uint64_t stands_at)
+{
+	const struct held_message *held = previous ? previous->next : channel->held_first;
+
+	while (held && !hub_is_served(stands_at, held->sequence))
+		held = held->next;
+	return held;
+}
+
+bool hub_held_position(const struct channel *channel, struct slice epoch, uint64_t *sequence,
+		       uint64_t *offset)
+{
+	const struct held_message *held = NULL;
+	uint64_t stands_at = *sequence;
+
+	while ((held = hub_held_next(channel, held, stands_at))) {
+		if (held->offset &&
+		    (held->offset != *offset + 1 ||
+		     !slice_equal(slice_from(held->epoch, held->epoch_length), epoch)))
+			return false;
+		if (held->offset)
+			*offset = held->offset;
+		*sequence = held->sequence;
+	}
+	return true;
 }

@@ -78,19 +78,13 @@ void redis_connection_change_state(struct redis_connection *c, enum redis_connec
 	arm_timer(c);
 }
 
-/* 0 after a stable connection; else doubling, the upper half of it random. */
+/* 0 after a stable connection. */
 static uint64_t reconnect_delay_ms(const struct redis_connection *c)
 {
-	uint64_t delay = FIRST_DELAY_MS;
-
 	if (c->attempts == 0)
 		return 0;
-	for (unsigned i = 1; i < c->attempts && delay < c->pool->options.reconnect_max_delay_ms;
-	     i++)
-		delay *= 2;
-	if (delay > c->pool->options.reconnect_max_delay_ms)
-		delay = c->pool->options.reconnect_max_delay_ms;
-	return delay / 2 + random_below((uint32_t)(delay / 2 + 1));
+	return random_backoff_ms(c->attempts - 1, FIRST_DELAY_MS,
+				 c->pool->options.reconnect_max_delay_ms);
 }
 
 /* -- loss ---------------------------------------------------------------- */

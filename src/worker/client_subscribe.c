@@ -323,23 +323,16 @@ static bool held_position(const struct channel *channel,
 {
 	*sequence = result->sequence;
 	*offset = result->top;
-	for (const struct held_message *held = channel->held_first; held; held = held->next) {
-		if (held->sequence <= result->sequence)
-			continue;
-		if (held->offset && held->offset != *offset + 1)
-			return false;
-		if (held->offset)
-			*offset = held->offset;
-		*sequence = held->sequence;
-	}
-	return true;
+	return hub_held_position(channel, result->epoch, sequence, offset);
 }
 
 static void append_held(struct worker *w, const struct channel *channel, uint64_t above,
 			uint32_t flags)
 {
-	for (const struct held_message *held = channel->held_first; held; held = held->next) {
-		if (held->sequence > above && channel_message_wanted(held->kind, flags))
+	const struct held_message *held = NULL;
+
+	while ((held = hub_held_next(channel, held, above))) {
+		if (channel_message_wanted(held->kind, flags))
 			queue_append(&w->draft, &w->draft.now.out, held->frame, held->length);
 	}
 }
@@ -400,7 +393,7 @@ static bool is_overtaken(const struct worker *w, const struct channel *channel,
 	uint64_t sequence, offset;
 
 	return record->positioned && held_position(channel, result, &sequence, &offset) &&
-	       sequence < record->last_sequence;
+	       hub_is_served(sequence, record->last_sequence);
 }
 
 static void on_subscribe_read(void *ctx, const struct redis_subscribe_result *result)

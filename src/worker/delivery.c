@@ -215,7 +215,7 @@ static bool accept_message(struct delivery *delivery, struct channel *channel,
 	if (!record->positioned || channel->catching_up)
 		return false;
 	expected_position(delivery, channel, &sequence, &offset, &epoch);
-	if (envelope->sequence <= sequence)
+	if (!hub_is_served(sequence, envelope->sequence))
 		return false;
 	if (envelope->offset && (envelope->offset != offset + 1 ||
 				 (epoch.len > 0 && !slice_equal(epoch, envelope->epoch))))
@@ -329,11 +329,11 @@ static void deliver_held(struct delivery *delivery, struct channel *channel, uin
 {
 	struct worker *w = delivery->worker;
 
-	for (const struct held_message *held = channel->held_first; held; held = held->next) {
+	const struct held_message *held = NULL;
+
+	while ((held = hub_held_next(channel, held, above))) {
 		struct group *group;
 
-		if (held->sequence <= above)
-			continue;
 		if (held->offset && held->offset != offset + 1) {
 			client_subscribe_insufficient(w, channel);
 			offset = held->offset - 1;

@@ -240,7 +240,7 @@ static void serve_late_subscriber(struct fanout *fanout, struct connection *c, u
 				  uint64_t start_sequence)
 {
 	for (size_t i = 0; i < fanout->message_count; i++) {
-		if (fanout->messages[i].sequence > start_sequence) {
+		if (hub_is_served(start_sequence, fanout->messages[i].sequence)) {
 			queue_for(fanout, c, index, fanout->messages[i].start, 0);
 			return;
 		}
@@ -260,13 +260,13 @@ static void serve_index(struct fanout *fanout, uint32_t index)
 		return;
 	/* Most batches need nothing of the record, so that it is not touched. */
 	if (fanout->kind != CHANNEL_MESSAGE_PUBLICATION ||
-	    fanout->channel->max_start_sequence >= fanout->messages[0].sequence) {
+	    !hub_is_served(fanout->channel->max_start_sequence, fanout->messages[0].sequence)) {
 		const struct subscription_record *subscription =
 			arena_at(w->arena, entry.subscription);
 
 		if (!channel_message_wanted(fanout->kind, subscription->flags))
 			return;
-		if (subscription->start_sequence >= fanout->messages[0].sequence) {
+		if (!hub_is_served(subscription->start_sequence, fanout->messages[0].sequence)) {
 			serve_late_subscriber(fanout, c, index, subscription->start_sequence);
 			return;
 		}

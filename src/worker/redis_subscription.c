@@ -45,24 +45,43 @@ static void channel_forget(struct worker *w, struct channel *channel)
 	arena_commit_apply(&commit);
 }
 
+/* The next channel of this shard; previous NULL = start. */
+static struct channel *channel_next(const struct redis_subscription *s, struct channel *previous)
+{
+	struct channel *channel = hub_next(&s->worker->hub, previous);
+
+	while (channel && worker_channel_shard(s->worker, channel) != s->shard)
+		channel = hub_next(&s->worker->hub, channel);
+	return channel;
+}
+
 /* No channel is heard any more. Who waited is answered; who is subscribed catches up later. */
 static void channels_forget(struct redis_subscription *s)
 {
 	struct worker *w = s->worker;
 	struct channel *channel = NULL;
 
-	while ((channel = hub_next(&w->hub, channel))) {
+	while ((channel = channel_next(s, channel))) {
 		channel_forget(w, channel);
 		hub_held_free(channel);
 		redis_subscription_review(s, channel);
 	}
-	hub_sequences_reset(&w->hub);
 	channel = NULL;
-	while ((channel = hub_next(&w->hub, channel))) {
+	while ((channel = channel_next(s, channel))) {
 		if (channel->waiters)
 			client_subscribe_joined(w, channel, false);
 	}
 	s->outstanding = s->joined = 0;
+}
+
+void redis_subscription_forget_sequences(struct redis_subscription *s)
+{
+	struct channel *channel = NULL;
+
+	while ((channel = channel_next(s, channel)))
+		hub_sequences_reset(&s->worker->hub, channel);
+	s->last_sequence = 0;
+	s->sequences_old = false;
 }
 
 void redis_subscription_lost(struct redis_subscription *s, const char *why)
@@ -75,8 +94,10 @@ void redis_subscription_lost(struct redis_subscription *s, const char *why)
 	redis_subscription_disconnect(s);
 	s->state = SUBSCRIPTION_WAITING;
 	s->run++;
-	if (live)
+	if (live) {
 		channels_forget(s);
+		s->sequences_old = true;
+	}
 	redis_subscription_retry_later(s);
 }
 
@@ -275,13 +296,12 @@ static bool is_message(const redisReply *reply)
  */
 static void on_sequence_reset(struct redis_subscription *s, uint64_t sequence)
 {
-	struct worker *w = s->worker;
 	struct channel *channel = NULL;
 
 	log_warning("redis_sequence_reset from=%llu to=%llu", (unsigned long long)s->last_sequence,
 		    (unsigned long long)sequence);
-	hub_sequences_reset(&w->hub);
-	while ((channel = hub_next(&w->hub, channel))) {
+	redis_subscription_forget_sequences(s);
+	while ((channel = channel_next(s, channel))) {
 		if (channel->waiting > 0)
 			channel->held_overflow = true;
 	}
@@ -338,7 +358,7 @@ static void on_control_confirmed(struct redis_subscription *s)
 	}
 	s->attempt = 0;
 	event_del(s->retry);
-	while ((channel = hub_next(&w->hub, channel)))
+	while ((channel = channel_next(s, channel)))
 		redis_subscription_review(s, channel);
 	control_ready(w);
 }

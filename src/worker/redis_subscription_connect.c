@@ -71,14 +71,10 @@ void redis_subscription_disconnect(struct redis_subscription *s)
 void redis_subscription_retry_later(struct redis_subscription *s)
 {
 	uint64_t max = (uint64_t)s->worker->settings.redis.reconnect_max_delay;
-	uint64_t delay = (uint64_t)RECONNECT_FIRST_MS << (s->attempt < 10 ? s->attempt : 10);
 
-	if (delay > max)
-		delay = max;
-	s->attempt++;
 	redis_subscription_set_state(s, SUBSCRIPTION_WAITING);
-	/* Half fixed, half random: workers of a node do not come back in step. */
-	redis_subscription_wait_ms(s->retry, delay / 2 + random_below((uint32_t)delay / 2 + 1));
+	redis_subscription_wait_ms(s->retry,
+				   random_backoff_ms(s->attempt++, RECONNECT_FIRST_MS, max));
 }
 
 /* --- connecting --- */
@@ -173,7 +169,6 @@ static void on_connected(struct redis_subscription *s)
 	(void)setsockopt(s->fd, SOL_SOCKET, SO_KEEPALIVE, &on, sizeof(on));
 	s->reader = redisReaderCreate();
 	s->fed = 0;
-	s->last_sequence = 0;
 	s->paused = false;
 	if (!s->reader || !take_passport(s)) {
 		redis_subscription_lost(s, "no memory");
@@ -233,6 +228,8 @@ static void connect_start(struct redis_subscription *s)
 		redis_subscription_wait_ms(s->retry, RECONNECT_FIRST_MS);
 		return;
 	}
+	if (s->sequences_old)
+		redis_subscription_forget_sequences(s);
 	redis_subscription_set_state(s, SUBSCRIPTION_RESOLVING);
 	/* Until the control channels are confirmed, the same timer bounds the attempt. */
 	redis_subscription_wait_ms(s->retry, (uint64_t)w->settings.redis.connect_timeout);

@@ -47,6 +47,7 @@ struct redis_subscription {
 	uint64_t joined;        /* channels in state joined */
 	unsigned attempt;
 	bool paused;
+	bool sequences_old; /* the channels' sequences are of the connection before */
 	uint64_t reconnects, messages, audits_failed, last_sequence;
 	char last_error[160];
 };
@@ -66,6 +67,8 @@ void redis_subscription_on_socket(evutil_socket_t fd, short what, void *arg);
 /* --- redis_subscription.c --- */
 /* The socket is readable: takes what is there and serves it. */
 void redis_subscription_read(struct redis_subscription *s);
+/* What comes next is ordered by another connection; nothing of the old one may be under way. */
+void redis_subscription_forget_sequences(struct redis_subscription *s);
 /* The connection is of no use any more: closes it, announces that, tries again later. */
 void redis_subscription_lost(struct redis_subscription *s, const char *why);
 /* Writes what is committed and arms the event for what is left. */

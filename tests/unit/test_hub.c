@@ -167,7 +167,7 @@ static void test_sequences_are_forgotten_with_their_run(void **state)
 	commit_position(world, channel, SLICE("abc"), 3, 80);
 	assert_int_equal(subscription->start_sequence, 77);
 	assert_int_equal(channel->max_start_sequence, 77);
-	hub_sequences_reset(&world->hub);
+	hub_sequences_reset(&world->hub, channel);
 	assert_int_equal(subscription->start_sequence, 0);
 	assert_int_equal(channel->max_start_sequence, 0);
 	assert_int_equal(hub_record(&world->hub, channel)->last_sequence, 0);
@@ -176,6 +176,56 @@ static void test_sequences_are_forgotten_with_their_run(void **state)
 }
 
 /* --- held messages --- */
+
+static void hold(struct channel *channel, uint64_t sequence, uint64_t offset, const char *epoch)
+{
+	struct held_message like = {.sequence = sequence, .offset = offset};
+
+	like.epoch_length = strlen(epoch);
+	memcpy(like.epoch, epoch, like.epoch_length);
+	assert_true(hub_hold(channel, &like, SLICE("frame"), 1000));
+}
+
+static void test_everybody_is_served_above_the_own_sequence(void **state)
+{
+	struct world *world = *state;
+	struct channel *channel = hub_get(&world->hub, SLICE("a"));
+	uint64_t sequence = 6, offset = 1;
+
+	assert_true(hub_is_served(6, 7));
+	assert_false(hub_is_served(7, 7));
+	assert_false(hub_is_served(8, 7));
+	hold(channel, 5, 1, "abc");
+	hold(channel, 7, 2, "abc");
+	hold(channel, 8, 0, "");
+	hold(channel, 9, 3, "abc");
+	assert_int_equal(hub_held_next(channel, NULL, 6)->sequence, 7);
+	assert_int_equal(hub_held_next(channel, hub_held_next(channel, NULL, 6), 6)->sequence, 8);
+	assert_null(hub_held_next(channel, NULL, 9));
+	assert_true(hub_held_position(channel, SLICE("abc"), &sequence, &offset));
+	assert_int_equal(sequence, 9);
+	assert_int_equal(offset, 3);
+	/* Nothing above: nothing moves. */
+	assert_true(hub_held_position(channel, SLICE("abc"), &sequence, &offset));
+	assert_int_equal(sequence, 9);
+	assert_int_equal(offset, 3);
+	hub_held_free(channel);
+}
+
+static void test_held_messages_that_do_not_follow_are_told(void **state)
+{
+	struct world *world = *state;
+	struct channel *channel = hub_get(&world->hub, SLICE("a"));
+	uint64_t sequence = 5, offset = 1;
+
+	hold(channel, 6, 3, "abc");
+	assert_false(hub_held_position(channel, SLICE("abc"), &sequence, &offset));
+	hub_held_free(channel);
+	hold(channel, 6, 2, "abc-x");
+	sequence = 5, offset = 1;
+	assert_false(hub_held_position(channel, SLICE("abc"), &sequence, &offset));
+	hub_held_free(channel);
+}
 
 static void test_held_messages_keep_their_order_and_their_limit(void **state)
 {
@@ -530,6 +580,8 @@ int main(void)
 		IN_WORLD(test_position_and_epoch),
 		IN_WORLD(test_sequences_are_forgotten_with_their_run),
 		IN_WORLD(test_held_messages_keep_their_order_and_their_limit),
+		IN_WORLD(test_everybody_is_served_above_the_own_sequence),
+		IN_WORLD(test_held_messages_that_do_not_follow_are_told),
 		IN_WORLD(test_both_ends_know_a_subscription),
 		IN_WORLD(test_dropped_draft_subscribes_nobody),
 		IN_WORLD(test_full_arena_subscribes_nobody),

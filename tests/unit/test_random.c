@@ -47,6 +47,27 @@ static void test_below_stays_below_and_reaches_all(void **state)
 		assert_true(random_below(UINT32_MAX) < UINT32_MAX);
 }
 
+static void test_backoff_doubles_up_to_its_limit_with_jitter(void **state)
+{
+	static const uint64_t limits[] = {50, 100, 200, 400, 500, 500};
+
+	(void)state;
+	for (unsigned attempt = 0; attempt < 6; attempt++) {
+		bool varies = false;
+		uint64_t first = random_backoff_ms(attempt, 50, 500);
+
+		for (int round = 0; round < 200; round++) {
+			uint64_t delay = random_backoff_ms(attempt, 50, 500);
+
+			assert_in_range(delay, limits[attempt] / 2, limits[attempt]);
+			varies = varies || delay != first;
+		}
+		assert_true(varies);
+	}
+	assert_in_range(random_backoff_ms(4000000000u, 50, 2000), 1000, 2000);
+	assert_int_equal(random_backoff_ms(3, 0, 0), 0);
+}
+
 static void test_generated_uuid_is_version_4(void **state)
 {
 	struct uuid a, b;
@@ -110,6 +131,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_bytes_fill_exactly),
 		cmocka_unit_test(test_below_stays_below_and_reaches_all),
+		cmocka_unit_test(test_backoff_doubles_up_to_its_limit_with_jitter),
 		cmocka_unit_test(test_generated_uuid_is_version_4),
 		cmocka_unit_test(test_uuid_text_and_back),
 		cmocka_unit_test(test_uuid_refuses_other_forms),
