@@ -53,8 +53,10 @@ int websocket_check_upgrade(const struct http_request *request, char accept[29])
 /* Sec-WebSocket-Accept for a Sec-WebSocket-Key (§4.2.2). False: no SHA-1 available. */
 bool websocket_accept_key(struct slice key, char accept[29]);
 
-/* Appends the 101 response. protocol: the chosen sub-protocol, NULL for none. */
-void websocket_append_upgrade(struct buffer *out, const char *accept, const char *protocol);
+/* Appends the 101 response. protocol: the chosen sub-protocol, NULL for none; extensions: the value
+ * of Sec-WebSocket-Extensions, empty for none. */
+void websocket_append_upgrade(struct buffer *out, const char *accept, const char *protocol,
+			      struct slice extensions);
 
 /* True when the client offered this sub-protocol (Sec-WebSocket-Protocol, case matters). */
 bool websocket_protocol_offered(const struct http_request *request, const char *protocol);
@@ -70,13 +72,15 @@ struct websocket_reader {
 	uint8_t message_opcode; /* of the unfinished message; 0 when between messages */
 	uint8_t frame_opcode;   /* of the current data frame */
 	uint8_t fin;            /* the current data frame ends its message */
-	uint8_t utf8_state;
-	uint8_t reserved[7];
+	uint8_t utf8_state;     /* of a message that is not compressed */
+	uint8_t compressed;     /* the unfinished message is */
+	uint8_t reserved[6];
 };
 _Static_assert(sizeof(struct websocket_reader) == 32, "the reader's size is part of the passport");
 
 struct websocket_limits {
-	uint64_t message_size; /* payload bytes a message may have */
+	uint64_t message_size; /* payload bytes a message may have, once decompressed */
+	bool deflate;          /* permessage-deflate was negotiated: RSV1 may be set */
 };
 
 enum websocket_event {
@@ -90,7 +94,8 @@ struct websocket_piece {
 	enum websocket_event event;
 	size_t consumed;              /* bytes of input this piece used up; 0 on NEED_MORE, ERROR */
 	enum websocket_opcode opcode; /* DATA: TEXT or BINARY (of the message); CONTROL: its own */
-	struct slice payload;         /* unmasked, in the caller's out */
+	bool compressed;              /* DATA: of the message, RFC 7692 §6.1 */
+	struct slice payload;         /* unmasked, in the caller's out; still compressed */
 	bool message_start;           /* DATA: the first piece of a message */
 	bool message_complete;        /* DATA: the last one; both may be true */
 	uint16_t close_code;          /* ERROR: 1002, 1007, 1009; CLOSE: the peer's, or 1005 */
@@ -104,8 +109,9 @@ struct websocket_piece {
  * consumed only when complete, together with no payload if none is there yet.
  * On NEED_MORE and ERROR the reader is unchanged, so reading again gives the
  * same; how the stream was cut into reads never changes the messages or the
- * error found. A data frame's bytes are given out as they come, text checked.
- * Returns piece->event.
+ * error found. A data frame's bytes are given out as they come, text checked;
+ * a compressed message's text and size once decompressed are its caller's to
+ * check. Returns piece->event.
  */
 enum websocket_event websocket_read(struct websocket_reader *reader,
 				    const struct websocket_limits *limits, const uint8_t *in,
@@ -127,11 +133,17 @@ unsigned websocket_mask(uint8_t *out, const uint8_t *in, size_t len, const uint8
 
 /* ---- writing what a server sends: unmasked, unfragmented ---- */
 
-/* Writes a frame header for payload_len bytes; returns its length, 2, 4 or 10. */
-size_t websocket_write_header(uint8_t out[10], enum websocket_opcode opcode, uint64_t payload_len);
+/* In place of an opcode: the same, and the payload is compressed (RFC 7692 §6.1). */
+#define WEBSOCKET_COMPRESSED(opcode) ((unsigned)(opcode) | 0x40u)
+
+/*
+ * Writes a frame header for payload_len bytes; returns its length, 2, 4 or 10.
+ * opcode: enum websocket_opcode, or WEBSOCKET_COMPRESSED() of one.
+ */
+size_t websocket_write_header(uint8_t out[10], unsigned opcode, uint64_t payload_len);
 
 /* Appends a whole frame. A control frame's payload is at most WEBSOCKET_CONTROL_LIMIT bytes. */
-void websocket_append_frame(struct buffer *out, enum websocket_opcode opcode, struct slice payload);
+void websocket_append_frame(struct buffer *out, unsigned opcode, struct slice payload);
 
 /*
  * Appends a close frame. reason (NULL: none) is cut to 123 bytes at a character

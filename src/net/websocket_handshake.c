@@ -67,7 +67,8 @@ int websocket_check_upgrade(const struct http_request *request, char accept[29])
 	return websocket_accept_key(key, accept) ? 0 : 500;
 }
 
-void websocket_append_upgrade(struct buffer *out, const char *accept, const char *protocol)
+void websocket_append_upgrade(struct buffer *out, const char *accept, const char *protocol,
+			      struct slice extensions)
 {
 	buffer_append_str(out, "HTTP/1.1 101 Switching Protocols\r\n"
 			       "Upgrade: websocket\r\nConnection: Upgrade\r\n"
@@ -76,6 +77,10 @@ void websocket_append_upgrade(struct buffer *out, const char *accept, const char
 	if (protocol != NULL) {
 		buffer_append_str(out, "\r\nSec-WebSocket-Protocol: ");
 		buffer_append_str(out, protocol);
+	}
+	if (extensions.len > 0) {
+		buffer_append_str(out, "\r\nSec-WebSocket-Extensions: ");
+		buffer_append_slice(out, extensions);
 	}
 	buffer_append_str(out, "\r\n\r\n");
 }

@@ -7,10 +7,12 @@
  */
 #include "keepsock/websocket.h"
 
+#include "keepsock/deflate.h"
 #include "keepsock/utf8.h"
 
 #define FIN_BIT            0x80
 #define RSV_BITS           0x70
+#define RSV1_BIT           0x40
 #define OPCODE_BITS        0x0f
 #define MASK_BIT           0x80
 #define LENGTH_BITS        0x7f
@@ -21,7 +23,7 @@
 
 struct frame_header {
 	uint8_t opcode;
-	bool fin;
+	bool fin, compressed;
 	uint64_t payload_length;
 	const uint8_t *mask;
 	size_t length;
@@ -42,13 +44,17 @@ static enum websocket_event fail_protocol(struct websocket_piece *piece, const c
 
 /* What the first byte shows: §5.2 FIN, RSV, opcode; §5.4 order of fragments; §5.5 control frames.
  */
-static const char *check_first_byte(const struct websocket_reader *reader, uint8_t byte)
+static const char *check_first_byte(const struct websocket_reader *reader,
+				    const struct websocket_limits *limits, uint8_t byte)
 {
 	uint8_t opcode = byte & OPCODE_BITS;
 	bool in_message = reader->message_opcode != 0;
 
-	if (byte & RSV_BITS)
+	if (byte & (limits->deflate ? RSV_BITS & ~RSV1_BIT : RSV_BITS))
 		return "reserved bits without a negotiated extension";
+	/* RFC 7692 §6.1: the first frame says it for its message. */
+	if ((byte & RSV1_BIT) && opcode != WEBSOCKET_TEXT && opcode != WEBSOCKET_BINARY)
+		return "compressed bit on a frame that does not begin a message";
 	if (opcode & CONTROL_BIT) {
 		if (opcode > WEBSOCKET_PONG)
 			return "unknown control frame";
@@ -85,6 +91,17 @@ static const char *read_extended_length(const uint8_t *in, size_t n, uint64_t *l
 	return NULL;
 }
 
+static bool is_too_big(const struct websocket_reader *reader, const struct websocket_limits *limits,
+		       const struct frame_header *header)
+{
+	uint64_t limit = header->compressed || reader->compressed
+				 ? deflate_payload_limit(limits->message_size)
+				 : limits->message_size;
+
+	return reader->message_length > limit ||
+	       header->payload_length > limit - reader->message_length;
+}
+
 /*
  * Reads a header. DATA: it is whole and may stand here; NEED_MORE, ERROR as for
  * websocket_read(). Whatever is wrong shows as soon as its bytes are there.
@@ -99,7 +116,7 @@ static enum websocket_event read_header(const struct websocket_reader *reader,
 
 	if (len < 1)
 		return WEBSOCKET_NEED_MORE;
-	if ((wrong = check_first_byte(reader, in[0])) != NULL)
+	if ((wrong = check_first_byte(reader, limits, in[0])) != NULL)
 		return fail_protocol(piece, wrong);
 	if (len < 2)
 		return WEBSOCKET_NEED_MORE;
@@ -107,6 +124,7 @@ static enum websocket_event read_header(const struct websocket_reader *reader,
 		return fail_protocol(piece, wrong);
 	header->opcode = in[0] & OPCODE_BITS;
 	header->fin = in[0] & FIN_BIT;
+	header->compressed = in[0] & RSV1_BIT;
 	header->payload_length = in[1] & LENGTH_BITS;
 	extended = header->payload_length == LENGTH_64   ? 8
 		   : header->payload_length == LENGTH_16 ? 2
@@ -116,9 +134,7 @@ static enum websocket_event read_header(const struct websocket_reader *reader,
 	if (extended > 0 &&
 	    (wrong = read_extended_length(in + 2, extended, &header->payload_length)) != NULL)
 		return fail_protocol(piece, wrong);
-	if (!(header->opcode & CONTROL_BIT) &&
-	    (reader->message_length > limits->message_size ||
-	     header->payload_length > limits->message_size - reader->message_length))
+	if (!(header->opcode & CONTROL_BIT) && is_too_big(reader, limits, header))
 		return fail(piece, WEBSOCKET_CLOSE_TOO_BIG, "message is too big");
 	header->length = HEADER_LENGTH_BASE + extended;
 	header->mask = in + 2 + extended;
@@ -172,8 +188,10 @@ static enum websocket_event read_control(const struct frame_header *header, cons
 
 static void start_frame(struct websocket_reader *reader, const struct frame_header *header)
 {
-	if (header->opcode != WEBSOCKET_CONTINUATION)
+	if (header->opcode != WEBSOCKET_CONTINUATION) {
 		reader->message_opcode = header->opcode;
+		reader->compressed = header->compressed;
+	}
 	reader->frame_opcode = header->opcode;
 	reader->fin = header->fin;
 	reader->payload_remaining = header->payload_length;
@@ -189,7 +207,7 @@ static enum websocket_event read_payload(struct websocket_reader *reader, const 
 {
 	size_t take = len - skip;
 	uint32_t utf8 = reader->utf8_state;
-	bool is_text = reader->message_opcode == WEBSOCKET_TEXT;
+	bool is_text = reader->message_opcode == WEBSOCKET_TEXT && !reader->compressed;
 
 	if (take > reader->payload_remaining)
 		take = (size_t)reader->payload_remaining;
@@ -197,6 +215,7 @@ static enum websocket_event read_payload(struct websocket_reader *reader, const 
 		(uint8_t)websocket_mask(out, in + skip, take, reader->mask, reader->mask_phase);
 	reader->payload_remaining -= take;
 	piece->opcode = reader->message_opcode;
+	piece->compressed = reader->compressed;
 	piece->payload = slice_from(out, take);
 	piece->message_complete = reader->fin && reader->payload_remaining == 0;
 	if (is_text && !utf8_feed(&utf8, out, take))
@@ -241,7 +260,7 @@ enum websocket_event websocket_read(struct websocket_reader *reader,
 	piece->event = read_piece(&next, limits, in, len, out, piece);
 	if (piece->event == WEBSOCKET_ERROR) {
 		piece->payload.len = 0;
-		piece->message_start = piece->message_complete = false;
+		piece->message_start = piece->message_complete = piece->compressed = false;
 	} else if (piece->event != WEBSOCKET_NEED_MORE) {
 		*reader = next;
 	}
@@ -256,7 +275,8 @@ bool websocket_reader_valid(const struct websocket_reader *reader)
 	if (reader->message_opcode == 0)
 		return memcmp(reader, &start, sizeof(start)) == 0;
 	if (reader->message_opcode > WEBSOCKET_BINARY || reader->fin > 1 ||
-	    reader->mask_phase > 3 || reader->payload_remaining > reader->message_length ||
+	    reader->compressed > 1 || reader->mask_phase > 3 ||
+	    reader->payload_remaining > reader->message_length ||
 	    memcmp(reader->reserved, start.reserved, sizeof(start.reserved)) != 0)
 		return false;
 	/* The first frame of a message has its opcode, the others are continuations. */
@@ -267,5 +287,6 @@ bool websocket_reader_valid(const struct websocket_reader *reader)
 	if (reader->fin && reader->payload_remaining == 0)
 		return false;
 	return utf8_feed(&utf8, NULL, 0) &&
-	       (utf8 == UTF8_START || reader->message_opcode == WEBSOCKET_TEXT);
+	       (utf8 == UTF8_START ||
+		(reader->message_opcode == WEBSOCKET_TEXT && !reader->compressed));
 }

@@ -27,13 +27,13 @@ static size_t write_length(uint8_t *out, uint64_t length, uint8_t mask_bit)
 	return 1 + extended;
 }
 
-size_t websocket_write_header(uint8_t out[10], enum websocket_opcode opcode, uint64_t payload_len)
+size_t websocket_write_header(uint8_t out[10], unsigned opcode, uint64_t payload_len)
 {
-	out[0] = FIN_BIT | (uint8_t)opcode;
+	out[0] = (uint8_t)(FIN_BIT | opcode);
 	return 1 + write_length(out + 1, payload_len, 0);
 }
 
-void websocket_append_frame(struct buffer *out, enum websocket_opcode opcode, struct slice payload)
+void websocket_append_frame(struct buffer *out, unsigned opcode, struct slice payload)
 {
 	uint8_t header[10];
 	size_t header_length = websocket_write_header(header, opcode, payload.len);

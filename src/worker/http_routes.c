@@ -117,7 +117,7 @@ static void upgrade(struct connection *c, const struct http_request *request, co
 
 	draft = connection_draft(c);
 	buffer_reset(&w->frame);
-	websocket_append_upgrade(&w->frame, accept, protocol);
+	websocket_append_upgrade(&w->frame, accept, protocol, SLICE(""));
 	queue_append(draft, &draft->now.out, w->frame.data, w->frame.len);
 	queue_consume(draft, &draft->now.in, c->http_length);
 	draft->now.state = (uint8_t)state;

@@ -67,15 +67,19 @@ static void on_piece(struct run *run, const struct websocket_piece *piece)
 		assert_int_equal(run->message.len, 0);
 	buffer_append_slice(&run->message, piece->payload);
 	if (piece->message_complete) {
+		buffer_append_str(&run->log, piece->compressed ? "deflated " : "");
 		log_bytes(&run->log, names[piece->opcode], buffer_slice(&run->message));
 		buffer_reset(&run->message);
 	}
 }
 
+/* Whether the extension is negotiated. */
+static bool deflate;
+
 /* One call of the reader on blocks of exactly the sizes it was promised. */
 static enum websocket_event read_once(struct run *run)
 {
-	const struct websocket_limits limits = {.message_size = LIMIT};
+	const struct websocket_limits limits = {.message_size = LIMIT, .deflate = deflate};
 	struct websocket_reader before = run->reader;
 	struct websocket_piece piece;
 	size_t len = run->pending.len;
@@ -199,6 +203,73 @@ static void test_reserved_bits(void **unused)
 	(void)unused;
 	for (size_t i = 0; i < COUNT(streams); i++)
 		assert_stream(streams[i], reason);
+}
+
+/* RFC 7692 §6: RSV1 is set on a message's first frame, or on none. */
+static void test_compressed_messages(void **unused)
+{
+	static const char *reserved = "error 1002 reserved bits without a negotiated extension";
+	static const char *misplaced =
+		"error 1002 compressed bit on a frame that does not begin a message";
+	static const struct stream_case cases[] = {
+		{SLICE(FRAME("\xc1", "\x83", "abc")), "deflated text[3]abc; "},
+		{SLICE(FRAME("\xc2", "\x80", "")), "deflated binary[0]; "},
+		{SLICE(FRAME("\x41", "\x81", "a") FRAME("\x89", "\x80", "")
+			       FRAME("\x00", "\x81", "b") FRAME("\x80", "\x81", "c")),
+		 "ping[0]; deflated text[3]abc; "},
+		/* Nothing is remembered for the next message. */
+		{SLICE(FRAME("\xc1", "\x81", "a") FRAME("\x81", "\x81", "b")),
+		 "deflated text[1]a; text[1]b; "},
+		{SLICE(FRAME("\x41", "\x80", "") FRAME("\x80", "\x80", "") FRAME("\x01", "\x80", "")
+			       FRAME("\x80", "\x81", "b")),
+		 "deflated text[0]; text[1]b; "},
+		/* Compressed bytes are no text yet. */
+		{SLICE(FRAME("\xc1", "\x82", "\xff\xc3")), "deflated text[2]<ff><c3>; "},
+		{SLICE(FRAME("\x81", "\x81", "\xff")), "error 1007 text is not UTF-8"},
+	};
+	static const struct slice on_others[] = {
+		SLICE("\xc9\x80"), SLICE("\xc8\x80"), SLICE("\xca\x80"),
+		SLICE("\xc0\x80"), SLICE("\xc3\x80"), SLICE("\xcf\x80"),
+	};
+
+	(void)unused;
+	deflate = true;
+	check_cases(cases, COUNT(cases));
+	for (size_t i = 0; i < COUNT(on_others); i++)
+		assert_stream(on_others[i], misplaced);
+	assert_stream(SLICE("\xa1\x80"), reserved);
+	assert_stream(SLICE("\xf1\x80"), reserved);
+	assert_stream(SLICE(FRAME("\x41", "\x81", "a") "\xc0\x80"), misplaced);
+	assert_stream(SLICE(FRAME("\x01", "\x81", "a") "\xc0\x80"), misplaced);
+	deflate = false;
+	assert_stream(SLICE("\xc1\x80"), reserved);
+}
+
+/* A compressed message may be longer than it will be; how much longer has an end. */
+static void test_compressed_size_limit(void **unused)
+{
+	struct buffer stream = {0};
+	char *log;
+
+	(void)unused;
+	deflate = true;
+	buffer_append(&stream, "\xc2\xfe\x04\xa5" Z, 8); /* 1189 = 1000 + 125 + 64 */
+	memset(buffer_reserve(&stream, 1189), 'x', 1189);
+	stream.len += 1189;
+	log = run_stream(buffer_slice(&stream), stream.len, 1);
+	assert_string_equal(log, "deflated binary[1189]xxxxxxxxxxxxxxxxxxxxxxxx; ");
+	free(log);
+	stream.data[3]++;
+	assert_stream(slice_from(stream.data, 8), "error 1009 message is too big");
+	/* A fragment more. */
+	stream.data[0] = '\x42';
+	stream.data[3]--;
+	buffer_append(&stream, "\x80\x81" Z "x", 7);
+	log = run_stream(buffer_slice(&stream), stream.len, 1);
+	assert_string_equal(log, "error 1009 message is too big");
+	free(log);
+	buffer_free(&stream);
+	deflate = false;
 }
 
 static void test_reserved_opcodes(void **unused)
@@ -549,7 +620,7 @@ static void test_impossible_states_are_found(void **unused)
 					      .frame_opcode = WEBSOCKET_TEXT,
 					      .mask_phase = 2,
 					      .utf8_state = 1};
-	struct websocket_reader bad[11];
+	struct websocket_reader bad[13];
 
 	(void)unused;
 	assert_true(websocket_reader_valid(&good));
@@ -563,11 +634,13 @@ static void test_impossible_states_are_found(void **unused)
 	bad[4].fin = 2;
 	bad[5].mask_phase = 4;
 	bad[6].utf8_state = 8;
-	bad[7].reserved[6] = 1;
+	bad[7].reserved[5] = 1;
 	bad[8].fin = 1;
 	bad[8].payload_remaining = 0;
 	bad[9].message_opcode = bad[9].frame_opcode = WEBSOCKET_BINARY;
 	bad[10] = (struct websocket_reader){.fin = 1};
+	bad[11].compressed = 2;
+	bad[12].compressed = 1; /* its text is not looked at */
 	for (size_t i = 0; i < COUNT(bad); i++)
 		assert_false(websocket_reader_valid(&bad[i]));
 }
@@ -577,6 +650,8 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_masking),
 		cmocka_unit_test(test_reserved_bits),
+		cmocka_unit_test(test_compressed_messages),
+		cmocka_unit_test(test_compressed_size_limit),
 		cmocka_unit_test(test_reserved_opcodes),
 		cmocka_unit_test(test_fragmentation),
 		cmocka_unit_test(test_control_frames),

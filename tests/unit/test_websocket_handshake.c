@@ -104,14 +104,15 @@ static void test_upgrade_response(void **unused)
 	struct buffer out = {0};
 
 	(void)unused;
-	websocket_append_upgrade(&out, "s3pPLMBiTxaQ9kYGzzhZRbK+xOo=", NULL);
+	websocket_append_upgrade(&out, "s3pPLMBiTxaQ9kYGzzhZRbK+xOo=", NULL, SLICE(""));
 	assert_string_equal(buffer_cstr(&out),
 			    "HTTP/1.1 101 Switching Protocols\r\n"
 			    "Upgrade: websocket\r\nConnection: Upgrade\r\n"
 			    "Sec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\n\r\n");
 	buffer_reset(&out);
-	websocket_append_upgrade(&out, "k", "chat");
-	assert_non_null(strstr(buffer_cstr(&out), "\r\nSec-WebSocket-Protocol: chat\r\n\r\n"));
+	websocket_append_upgrade(&out, "k", "chat", SLICE("x; y=1"));
+	assert_non_null(strstr(buffer_cstr(&out), "\r\nSec-WebSocket-Protocol: chat\r\n"
+						  "Sec-WebSocket-Extensions: x; y=1\r\n\r\n"));
 	buffer_free(&out);
 }
 
