@@ -12,9 +12,9 @@
 #include "keepsock/clock.h"
 #include "keepsock/log.h"
 #include "keepsock/random.h"
-#include "keepsock/redis_keys.h"
 #include "keepsock/redis_scripts.h"
 #include "worker/internal.h"
+#include "worker/publish.h"
 #include "worker/shards.h"
 
 #include "config.h"
@@ -150,8 +150,7 @@ static void on_published(void *ctx, const struct redis_publish_result *result)
 	struct connection *c = client_command_answered(&pending->base);
 	struct client_reply reply = {.id = pending->command.id, .method = CLIENT_METHOD_PUBLISH};
 
-	if (result->outcome.code == REDIS_RESULT_OK && !result->duplicate)
-		metric_add(METRIC_publications_published_total, 1);
+	publish_count(result);
 	if (c && !failed(c, pending, &result->outcome))
 		client_session_append_reply(c, &reply);
 	client_command_resume(c, &pending->base);
@@ -174,40 +173,23 @@ static enum command_outcome command_publish(struct connection *c,
 {
 	struct worker *w = c->worker;
 	const struct passport *now = &w->draft.now;
-	char id[37], epoch[REDIS_EPOCH_LENGTH + 1];
-	struct slice client = connection_id(now, id);
-	struct buffer done_key = {0};
-	struct redis_publish_channel channel = {
-		.channel = command->channel,
-		.history_size = (uint32_t)w->settings.channel.history_size,
-		.history_ttl_ms = (uint64_t)w->settings.channel.history_ttl,
-		.meta_ttl_ms = (uint64_t)w->settings.channel.history_meta_ttl,
-	};
-	struct redis_publish publish = {
-		.kind = REDIS_MESSAGE_PUBLICATION,
-		.epoch = epoch,
-		.channels = &channel,
+	char id[37];
+	struct publish_order order = {
+		.channels = &command->channel,
 		.n_channels = 1,
-		.client = client,
+		.body.data = command->data,
+		.client = connection_id(now, id),
 		.number = now->command_number + 1,
 	};
-	struct redis_body body = {.data = command->data};
 
 	if (!w->settings.client.insecure && !w->settings.channel.allow_publish_for_client)
 		return refuse_with_error(c, command, CLIENT_ERROR_PERMISSION_DENIED);
 	if (command->data.len == 0)
 		return refuse_with_error(c, command, CLIENT_ERROR_BAD_REQUEST);
-	body.info = own_info(c, client);
-	buffer_reset(&w->scratch);
-	redis_envelope_append_body(&w->scratch, &body);
-	publish.body = buffer_slice(&w->scratch);
-	redis_key_done(&done_key, slice_str(w->start.node), w->start.slot);
-	publish.done_key = buffer_slice(&done_key);
-	redis_epoch_generate(epoch);
+	order.body.info = own_info(c, order.client);
 	worker_remember(c, command->channel);
-	redis_publish(worker_pool(w, command->channel), connection_affinity(now), &publish,
-		      on_published, wait_for_redis(c, command));
-	buffer_free(&done_key);
+	publish_start(w, connection_affinity(now), &order, on_published,
+		      wait_for_redis(c, command));
 	return COMMAND_WAITS;
 }
 

@@ -19,6 +19,7 @@
 #include "keepsock/random.h"
 #include "keepsock/redis_scripts.h"
 #include "worker/internal.h"
+#include "worker/publish.h"
 #include "worker/redis_subscription.h"
 #include "worker/shards.h"
 
@@ -292,8 +293,8 @@ static void on_published(void *ctx, const struct redis_publish_result *result)
 	struct publish_request *request = ctx;
 	struct worker *w = request->worker;
 
+	publish_count(result);
 	if (result->outcome.code == REDIS_RESULT_OK) {
-		metric_add(METRIC_publications_published_total, 1);
 		reply(w, request->id,
 		      one_row(json_pack("{s:I, s:o}", "offset",
 					(json_int_t)result->channels[0].offset, "epoch",
@@ -309,36 +310,24 @@ static json_t *do_publish(struct worker *w, uint64_t id, json_t *args)
 {
 	const char *name = json_string_value(json_object_get(args, "channel"));
 	const char *data = json_string_value(json_object_get(args, "data"));
-	char epoch[REDIS_EPOCH_LENGTH + 1];
-	struct redis_publish_channel channel = {
-		.channel = slice_str(name ? name : ""),
-		.history_size = (uint32_t)w->settings.channel.history_size,
-		.history_ttl_ms = (uint64_t)w->settings.channel.history_ttl,
-		.meta_ttl_ms = (uint64_t)w->settings.channel.history_meta_ttl,
-	};
-	struct redis_body body = {.data = slice_str(data ? data : "")};
-	struct redis_publish publish = {
-		.kind = REDIS_MESSAGE_PUBLICATION,
-		.epoch = epoch,
+	struct slice channel = slice_str(name ? name : "");
+	struct publish_order order = {
 		.channels = &channel,
 		.n_channels = 1,
+		.body.data = slice_str(data ? data : ""),
 	};
 	enum channel_verdict verdict =
-		channel_name_check(channel.channel, (size_t)w->settings.client.channel_max_length);
+		channel_name_check(channel, (size_t)w->settings.client.channel_max_length);
 	struct publish_request *request;
 
 	if (verdict != CHANNEL_OK && verdict != CHANNEL_PRIVATE)
 		return refusal(client_error_message(channel_verdict_error(verdict)));
-	if (!json_validate(body.data))
+	if (!json_validate(order.body.data))
 		return refusal("the data is not valid JSON");
 	request = xcalloc(1, sizeof(*request));
 	request->worker = w;
 	request->id = id;
-	redis_epoch_generate(epoch);
-	buffer_reset(&w->scratch);
-	redis_envelope_append_body(&w->scratch, &body);
-	publish.body = buffer_slice(&w->scratch);
-	redis_publish(worker_pool(w, channel.channel), id, &publish, on_published, request);
+	publish_start(w, id, &order, on_published, request);
 	return NULL;
 }
 

@@ -7,8 +7,8 @@
 #include <stdlib.h>
 
 #include "keepsock/alloc.h"
-#include "keepsock/redis_keys.h"
 #include "worker/http_api.h"
+#include "worker/publish.h"
 #include "worker/shards.h"
 
 _Static_assert(HTTP_API_CHANNELS_MAX <= REDIS_BATCH_MAX, "a broadcast is one script");
@@ -66,51 +66,28 @@ static void on_published(void *ctx, const struct redis_publish_result *result)
 {
 	struct publish_call *call = ctx;
 
-	if (result->outcome.code == REDIS_RESULT_OK && !result->duplicate)
-		metric_add(METRIC_publications_published_total, result->n_channels);
+	publish_count(result);
 	if (http_api_call_goes_on(&call->call, &result->outcome))
 		answer(call, result->channels);
 }
 
 static void start(struct connection *c, struct publish_call *call,
-		  const struct http_api_request *request,
-		  const struct redis_publish_channel *channels, size_t count)
+		  const struct http_api_request *request, const struct slice *channels,
+		  size_t count)
 {
-	struct worker *w = c->worker;
 	const struct passport *passport = connection_passport(c);
-	struct redis_body body = {.data = request->data, .tags = request->tags};
-	char id[37], epoch[REDIS_EPOCH_LENGTH + 1];
-	struct buffer done_key = {0};
-	struct redis_publish publish = {
-		.kind = REDIS_MESSAGE_PUBLICATION,
-		.epoch = epoch,
+	char id[37];
+	const struct publish_order order = {
 		.channels = channels,
 		.n_channels = count,
+		.body = {.data = request->data, .tags = request->tags},
+		.skip_history = request->skip_history,
 		.client = connection_id(passport, id),
 		.number = passport->command_number + 1,
 	};
 
-	buffer_reset(&w->scratch);
-	redis_envelope_append_body(&w->scratch, &body);
-	publish.body = buffer_slice(&w->scratch);
-	redis_key_done(&done_key, slice_str(w->start.node), w->start.slot);
-	publish.done_key = buffer_slice(&done_key);
-	redis_epoch_generate(epoch);
-	worker_remember(c, channels[0].channel);
-	redis_publish(worker_pool(w, channels[0].channel), connection_affinity(passport), &publish,
-		      on_published, call);
-	buffer_free(&done_key);
-}
-
-static struct redis_publish_channel channel_options(const struct worker *w, struct slice name,
-						    bool skip_history)
-{
-	return (struct redis_publish_channel){
-		.channel = name,
-		.history_size = skip_history ? 0 : (uint32_t)w->settings.channel.history_size,
-		.history_ttl_ms = (uint64_t)w->settings.channel.history_ttl,
-		.meta_ttl_ms = (uint64_t)w->settings.channel.history_meta_ttl,
-	};
+	worker_remember(c, channels[0]);
+	publish_start(c->worker, connection_affinity(passport), &order, on_published, call);
 }
 
 static struct publish_call *call_new(struct connection *c, const struct http_api_request *request,
@@ -133,22 +110,20 @@ static uint32_t publication_error(const struct http_api_request *request)
 uint32_t http_api_publish(struct connection *c, const struct http_api_request *request)
 {
 	uint32_t code = http_api_channel_error(c->worker, request->channel);
-	struct redis_publish_channel channel;
 
 	if (!code)
 		code = publication_error(request);
 	if (code)
 		return code;
-	channel = channel_options(c->worker, request->channel, request->skip_history);
-	start(c, call_new(c, request, 1), request, &channel, 1);
+	start(c, call_new(c, request, 1), request, &request->channel, 1);
 	return 0;
 }
 
 uint32_t http_api_broadcast(struct connection *c, const struct http_api_request *request)
 {
 	uint32_t code = publication_error(request);
-	struct redis_publish_channel *channels;
 	struct publish_call *call;
+	struct slice *channels;
 	size_t count = 0;
 
 	if (request->n_channels == 0 || request->n_channels > HTTP_API_CHANNELS_MAX)
@@ -160,8 +135,7 @@ uint32_t http_api_broadcast(struct connection *c, const struct http_api_request 
 	for (size_t i = 0; i < request->n_channels; i++) {
 		call->codes[i] = http_api_channel_error(c->worker, request->channels[i]);
 		if (!call->codes[i])
-			channels[count++] = channel_options(c->worker, request->channels[i],
-							    request->skip_history);
+			channels[count++] = request->channels[i];
 	}
 	if (count > 0)
 		start(c, call, request, channels, count);

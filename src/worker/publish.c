@@ -1,0 +1,59 @@
+/* SPDX-License-Identifier: ISC */
+/*
+ * The one way from a publication to its script, see publish.h. Run by the worker.
+ */
+#include "worker/publish.h"
+
+#include <stdlib.h>
+
+#include "keepsock/alloc.h"
+#include "keepsock/redis_keys.h"
+#include "worker/shards.h"
+
+static struct redis_publish_channel channel_of(const struct worker *w, struct slice name,
+					       bool skip_history)
+{
+	return (struct redis_publish_channel){
+		.channel = name,
+		.history_size = skip_history ? 0 : (uint32_t)w->settings.channel.history_size,
+		.history_ttl_ms = (uint64_t)w->settings.channel.history_ttl,
+		.meta_ttl_ms = (uint64_t)w->settings.channel.history_meta_ttl,
+	};
+}
+
+void publish_start(struct worker *w, uint64_t affinity, const struct publish_order *order,
+		   redis_publish_callback callback, void *ctx)
+{
+	struct redis_publish_channel one, *many = NULL, *channels = &one;
+	char epoch[REDIS_EPOCH_LENGTH + 1];
+	struct buffer done_key = {0};
+	struct redis_publish publish = {
+		.kind = REDIS_MESSAGE_PUBLICATION,
+		.epoch = epoch,
+		.n_channels = order->n_channels,
+		.client = order->client,
+		.number = order->number,
+	};
+
+	if (order->n_channels > 1)
+		channels = many = xcalloc(order->n_channels, sizeof(*many));
+	for (size_t i = 0; i < order->n_channels; i++)
+		channels[i] = channel_of(w, order->channels[i], order->skip_history);
+	publish.channels = channels;
+	buffer_reset(&w->scratch);
+	redis_envelope_append_body(&w->scratch, &order->body);
+	publish.body = buffer_slice(&w->scratch);
+	if (order->client.len > 0)
+		redis_key_done(&done_key, slice_str(w->start.node), w->start.slot);
+	publish.done_key = buffer_slice(&done_key);
+	redis_epoch_generate(epoch);
+	redis_publish(worker_pool(w, order->channels[0]), affinity, &publish, callback, ctx);
+	buffer_free(&done_key);
+	free(many);
+}
+
+void publish_count(const struct redis_publish_result *result)
+{
+	if (result->outcome.code == REDIS_RESULT_OK && !result->duplicate)
+		metric_add(METRIC_publications_published_total, result->n_channels);
+}
