@@ -10,6 +10,7 @@
 #include <string.h>
 
 #include "keepsock/alloc.h"
+#include "keepsock/base64.h"
 #include "keepsock/client_protocol.h"
 #include "keepsock/json.h"
 #include "keepsock/secret.h"
@@ -89,49 +90,6 @@ int http_api_error_status(uint32_t code)
 	case CLIENT_ERROR_CONCURRENT_PAGINATION: return 409;
 	default: return 500;
 	}
-}
-
-/* --- base64 --- */
-
-static int base64_value(char c)
-{
-	if (c >= 'A' && c <= 'Z')
-		return c - 'A';
-	if (c >= 'a' && c <= 'z')
-		return c - 'a' + 26;
-	if (c >= '0' && c <= '9')
-		return c - '0' + 52;
-	return c == '+' ? 62 : c == '/' ? 63 : -1;
-}
-
-/* Strict RFC 4648 §4: padded, no blanks, unused bits zero. out may hold part of it on failure. */
-static bool base64_decode(struct slice in, struct buffer *out)
-{
-	size_t padding = 0;
-
-	if (in.len % 4 != 0)
-		return false;
-	while (padding < 2 && padding < in.len && in.data[in.len - 1 - padding] == '=')
-		padding++;
-	for (size_t i = 0; i < in.len; i += 4) {
-		size_t skipped = i + 4 == in.len ? padding : 0;
-		uint32_t bits = 0;
-		char bytes[3];
-
-		for (size_t j = 0; j < 4; j++) {
-			int value = j >= 4 - skipped ? 0 : base64_value(in.data[i + j]);
-
-			if (value < 0)
-				return false;
-			bits = bits << 6 | (uint32_t)value;
-		}
-		if (bits & ((1u << 8 * skipped) - 1))
-			return false;
-		for (size_t j = 0; j < 3; j++)
-			bytes[j] = (char)(bits >> (16 - 8 * j));
-		buffer_append(out, bytes, 3 - skipped);
-	}
-	return true;
 }
 
 /* --- fields --- */
