@@ -18,13 +18,12 @@
 #include "keepsock/random.h"
 #include "keepsock/websocket.h"
 #include "worker/internal.h"
+#include "worker/poller.h"
 #include "worker/stream.h"
 
 /* Above these shares of the arena: no new connections; the longest queues are closed. */
 #define ARENA_REFUSE_PERCENT  80u
 #define ARENA_RELIEVE_PERCENT 90u
-
-static void on_connection(evutil_socket_t fd, short what, void *arg);
 
 struct connection *connection_at(struct worker *w, arena_ref passport)
 {
@@ -128,6 +127,27 @@ static arena_ref client_passport(struct worker *w, const struct sockaddr_storage
 	return passport_create(w->arena, &fresh);
 }
 
+/* Waits for what the connection can use: input unless it is paused, room for output if it lacks. */
+static bool watch(struct connection *c)
+{
+	short events = (short)((c->paused ? 0 : EV_READ) | (c->writing ? EV_WRITE : 0));
+
+	if (poller_watch(c->worker->poller, c->fd, c->passport, c->watched, events)) {
+		c->watched = events;
+		return true;
+	}
+	/* Only adding can fail: the system has no room for another watch. Its timers end it. */
+	log_error("connection_watch_failed error=%s action=close", log_value_str(strerror(errno)));
+	shutdown(c->fd, SHUT_RDWR);
+	return false;
+}
+
+static void unwatch(struct connection *c)
+{
+	poller_watch(c->worker->poller, c->fd, c->passport, c->watched, 0);
+	c->watched = 0;
+}
+
 void connection_accept(struct worker *w, int fd, const struct sockaddr_storage *peer,
 		       uint16_t local_port)
 {
@@ -154,9 +174,9 @@ void connection_accept(struct worker *w, int fd, const struct sockaddr_storage *
 	c->over_limit = refused;
 	w->connection_count++;
 	metric_add(METRIC_connections_open, 1);
-	event_assign(&c->event, w->base, fd, EV_READ | EV_PERSIST, on_connection, c);
-	event_add(&c->event, NULL);
 	connection_arm(c);
+	if (!watch(c))
+		connection_close(c, "not watched");
 }
 
 /* --- drafts --- */
@@ -217,12 +237,7 @@ void connection_set_paused(struct connection *c, bool paused)
 	if (c->paused == paused || c->fd < 0)
 		return;
 	c->paused = paused;
-	event_del(&c->event);
-	event_assign(&c->event, c->worker->base, c->fd,
-		     (short)((paused ? 0 : EV_READ) | (c->writing ? EV_WRITE : 0) | EV_PERSIST),
-		     on_connection, c);
-	if (!paused || c->writing)
-		event_add(&c->event, NULL);
+	watch(c);
 }
 
 static void set_writing(struct connection *c, bool writing)
@@ -230,12 +245,7 @@ static void set_writing(struct connection *c, bool writing)
 	if (c->writing == writing)
 		return;
 	c->writing = writing;
-	event_del(&c->event);
-	event_assign(&c->event, c->worker->base, c->fd,
-		     (short)((c->paused ? 0 : EV_READ) | (writing ? EV_WRITE : 0) | EV_PERSIST),
-		     on_connection, c);
-	if (!c->paused || writing)
-		event_add(&c->event, NULL);
+	watch(c);
 }
 
 void connection_schedule(struct connection *c)
@@ -400,12 +410,12 @@ void connection_process_input(struct connection *c)
 	websocket_session_process(c, kept, kept);
 }
 
-static void on_connection(evutil_socket_t fd, short what, void *arg)
+void connection_ready(void *worker, arena_ref passport, short what)
 {
-	struct connection *c = arg;
+	struct worker *w = worker;
+	struct connection *c = connection_at(w, passport);
 
-	(void)fd;
-	worker_now(c->worker);
+	worker_now(w);
 	if ((what & EV_WRITE) && c->fd >= 0)
 		connection_flush(c);
 	if ((what & EV_READ) && c->fd >= 0 && !c->paused)
@@ -464,8 +474,8 @@ void connection_close(struct connection *c, const char *why)
 	log_debug("connection_closed client=%.*s state=%s why=%s",
 		  SLICE_ARG(connection_id(passport, id)), passport_state_name(passport->state),
 		  log_value_str(why));
-	event_del(&c->event);
 	timer_wheel_set(&w->wheel, &c->timer, 0);
+	unwatch(c);
 	/* A duplicate of the descriptor may live elsewhere: close() alone would tell the peer
 	 * nothing. */
 	shutdown(c->fd, SHUT_RDWR);

@@ -6,8 +6,6 @@
 #ifndef KEEPSOCK_WORKER_CONNECTION_H
 #define KEEPSOCK_WORKER_CONNECTION_H
 
-#include <event2/event.h>
-#include <event2/event_struct.h>
 #include <netinet/in.h>
 
 #include "keepsock/passport.h"
@@ -18,7 +16,6 @@ struct pending;
 
 /* The heap half of a connection: only what can be rebuilt. */
 struct connection {
-	struct event event;
 	struct timer_entry timer; /* at the earliest of the passport's times */
 	struct worker *worker;
 	struct pending *pending; /* a command or request that waits for Redis; owned by its call */
@@ -26,14 +23,17 @@ struct connection {
 	struct connection *next_turn; /* list of connections with work left for this loop turn */
 	struct connection *user_next, **user_link; /* in the index of users; NULL = not in it */
 	arena_ref passport;
-	int fd;                  /* owned; -1 = closed */
-	uint64_t remembered;     /* bit i: shard i remembers a command of this client */
-	uint64_t http_length;    /* bytes of the request under way */
-	uint64_t message_length; /* payload bytes of the message whose command is under way */
-	bool paused;             /* not reading: too much input waits */
-	bool writing;            /* waits for the socket to take more output */
-	bool over_limit;         /* came beyond what the worker can hold: is told so, and closed */
-	bool admitted;           /* counted as a client connection */
+	int fd;              /* owned; -1 = closed */
+	uint64_t remembered; /* bit i: shard i remembers a command of this client */
+	union {
+		uint64_t http_length;    /* bytes of the request under way */
+		uint64_t message_length; /* payload of the message whose command is under way */
+	};
+	short watched;   /* what the poller watches it for */
+	bool paused;     /* not reading: too much input waits */
+	bool writing;    /* waits for the socket to take more output */
+	bool over_limit; /* came beyond what the worker can hold: is told so, and closed */
+	bool admitted;   /* counted as a client connection */
 	bool in_turn;
 	bool http_keep_alive;
 	bool http_head_only; /* a HEAD request: no body in the response */
@@ -43,6 +43,9 @@ struct connection {
 /* A socket from accept(): passport, deposit, timers. Takes the fd over in any case. */
 void connection_accept(struct worker *w, int fd, const struct sockaddr_storage *peer,
 		       uint16_t local_port);
+
+/* A poller_callback: the socket is ready. */
+void connection_ready(void *worker, arena_ref passport, short what);
 
 struct connection *connection_at(struct worker *w, arena_ref passport);
 /* Counts it as a client connection; false: a limit is reached, the answer is 503. */

@@ -25,6 +25,7 @@
 
 struct fanout;
 struct redis_shard;
+struct poller;
 struct redis_subscription;
 struct survey;
 struct redis_publication;
@@ -47,6 +48,7 @@ struct worker {
 	struct listener *listeners; /* owned */
 	size_t listener_count;
 	struct event *accept_again; /* after running out of descriptors */
+	struct poller *poller;      /* client sockets */
 
 	struct arena *arena;
 	struct passport_draft draft;

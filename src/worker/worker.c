@@ -27,6 +27,7 @@
 #include "keepsock/sealed_text.h"
 #include "worker/fanout.h"
 #include "worker/internal.h"
+#include "worker/poller.h"
 #include "worker/position_check.h"
 #include "worker/presence_upkeep.h"
 #include "worker/shards.h"
@@ -354,6 +355,9 @@ static void worker_start(struct worker *w)
 	w->started_ms = w->now_ms;
 	w->connection_max = client_descriptors();
 	timer_wheel_init(&w->wheel, w->now_ms);
+	w->poller = poller_create(w->base, connection_ready, w);
+	if (!w->poller)
+		log_fatal("poller_failed error=%s", log_value_str(strerror(errno)));
 	make_arena(w);
 	w->turn = evtimer_new(w->base, on_turn, w);
 	w->tick = event_new(w->base, -1, EV_PERSIST, on_tick, w);
@@ -408,6 +412,7 @@ static void worker_free(struct worker *w)
 	event_free(w->turn);
 	event_free(w->tick);
 	event_free(w->ipc_event);
+	poller_free(w->poller);
 	event_base_free(w->base);
 	node_page_claim_slot(NULL, 0);
 	node_page_unmap(w->page);
