@@ -15,12 +15,16 @@
 /* STRING: the shard sequence, one counter over all messages of this Redis. */
 #define REDIS_KEY_SEQUENCE "keepsock.sequence"
 
+/* HASH: which run of this Redis its data belongs to, see continuity.lua. */
+#define REDIS_KEY_RUN "keepsock.run"
+
 /*
  * Keys of a channel, prefix + channel name.
  * X(name, prefix)
  *   stream           STREAM  id <offset>-0, field d = the body (redis_envelope.h)
- *   meta             HASH    e = epoch, s = top offset; outlives the stream
- *   presence         HASH    client -> "<len user> <user><info>"
+ *   meta             HASH    e = epoch, s = top offset, v and ve = last version and its epoch;
+ *                            outlives the stream
+ *   presence         HASH    client -> "<1: join_leave, or 0> <len user> <user><info>"
  *   presence_expire  ZSET    client -> wall clock ms from which the entry is dead
  *   channel          pub/sub the channel's publications, joins and leaves
  */
@@ -32,14 +36,38 @@
 	X(channel, "keepsock.channel.")
 
 /*
+ * Keys of a worker, prefix + its name "<node>.<slot>.<incarnation>", the last one 8 random
+ * hexadecimal digits of each worker process.
+ * X(name, prefix)
+ *   done     HASH client -> its last mutating command and the result, see publish.lua
+ *   members  SET  "<client> <channel>" of all its presence entries
+ */
+#define REDIS_WORKER_KEYS(X)      \
+	X(done, "keepsock.done.") \
+	X(members, "keepsock.members.")
+
+#define REDIS_WORKER_NAME_MAX 63
+
+/*
  * Keys of a worker slot, prefix + node + "." + slot.
  * X(name, prefix)
- *   done   HASH    client -> its last mutating command and the result, see publish.lua
  *   reply  pub/sub answers to the surveys this slot sent
  */
-#define REDIS_SLOT_KEYS(X)        \
-	X(done, "keepsock.done.") \
-	X(reply, "keepsock.reply.")
+#define REDIS_SLOT_KEYS(X) X(reply, "keepsock.reply.")
+
+/*
+ * STRING "<offset> <epoch or ->": what a publish with an idempotency key gave, for as long as
+ * the publisher wanted. The length keeps {a.b, c} and {a, b.c} apart.
+ */
+static inline void redis_key_result(struct buffer *out, struct slice channel, struct slice key)
+{
+	buffer_append_str(out, "keepsock.result.");
+	buffer_append_u64(out, channel.len);
+	buffer_append_char(out, '.');
+	buffer_append_slice(out, channel);
+	buffer_append_char(out, '.');
+	buffer_append_slice(out, key);
+}
 
 /* pub/sub: what every worker of every node hears. */
 #define REDIS_CONTROL_CHANNEL "keepsock.control"
@@ -54,7 +82,17 @@
 REDIS_CHANNEL_KEYS(X)
 #undef X
 
-/* redis_key_done(out, node, slot) and redis_key_reply(out, node, slot). */
+/* redis_key_done(out, worker) and so on. */
+#define X(name, prefix)                                                              \
+	static inline void redis_key_##name(struct buffer *out, struct slice worker) \
+	{                                                                            \
+		buffer_append(out, prefix, sizeof(prefix) - 1);                      \
+		buffer_append_slice(out, worker);                                    \
+	}
+REDIS_WORKER_KEYS(X)
+#undef X
+
+/* redis_key_reply(out, node, slot). */
 #define X(name, prefix)                                                                           \
 	static inline void redis_key_##name(struct buffer *out, struct slice node, unsigned slot) \
 	{                                                                                         \

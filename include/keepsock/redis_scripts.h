@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: ISC */
 /*
  * The typed calls of the Redis room: one function per Lua script, each script
- * one atomic step in Redis. Used by workers. Arguments are copied before a
+ * one atomic step in Redis. Used by workers. Here: publishing, subscribing and
+ * history; members are in redis_presence.h. Arguments are copied before a
  * call returns; a result and every slice in it live until the callback
  * returns. Callback rules: redis_command.h. Keys: redis_keys.h.
  *
@@ -17,18 +18,10 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#include "keepsock/redis_command.h"
 #include "keepsock/redis_envelope.h"
+#include "keepsock/redis_outcome.h"
+#include "keepsock/redis_presence.h"
 #include "keepsock/slice.h"
-
-/* Channels, members or clients in one call: from 1 to this, else REDIS_RESULT_ERROR. */
-#define REDIS_BATCH_MAX 1024
-
-/* Begins every result. */
-struct redis_outcome {
-	enum redis_result code;
-	const char *error; /* text for the log unless code is OK; never NULL */
-};
 
 /* -- publish ------------------------------------------------------------- */
 
@@ -49,11 +42,24 @@ struct redis_publish {
 	struct slice client;
 	uint64_t number;       /* of the client's mutating commands, rising, from 1 */
 	struct slice done_key; /* by redis_key_done() */
+	/*
+	 * The caller's own name for this publish, to repeat it safely; empty: none. Each
+	 * channel publishes under a key once and gives that result for idempotency_ttl_ms.
+	 */
+	struct slice idempotency_key;
+	uint64_t idempotency_ttl_ms;
+	/*
+	 * 0: none. A channel with history publishes nothing whose version is not above the
+	 * last one it was given. With version_epoch only versions of one epoch are compared.
+	 */
+	uint64_t version;
+	struct slice version_epoch;
 };
 
 struct redis_published {
-	uint64_t sequence;
-	uint64_t offset;    /* 0 without history */
+	uint64_t sequence;  /* 0 when suppressed */
+	bool suppressed;    /* nothing was published here, by idempotency key or version */
+	uint64_t offset;    /* 0 without history; suppressed by version: the top */
 	struct slice epoch; /* empty without history */
 };
 
@@ -81,13 +87,6 @@ struct redis_publication {
 	struct redis_body body;
 };
 
-struct redis_presence_member {
-	struct slice channel; /* not read where the call names the channel already */
-	struct slice client;
-	struct slice user; /* may be empty; counted by presence_stats */
-	struct slice info; /* raw ClientInfo JSON */
-};
-
 struct redis_subscribe {
 	struct slice channel;
 	/* History: epoch and top offset are read, the epoch made if there is none. */
@@ -99,7 +98,9 @@ struct redis_subscribe {
 	uint64_t since_offset;
 	struct slice since_epoch; /* when not empty and another than the channel's: none are read */
 	uint32_t limit;
-	/* Presence: the member is added, or refreshed, in the same step. */
+	/* With history only, instead of recover: the newest publication, if there is one. */
+	bool latest;
+	/* The member is added, or refreshed, in the same step; its join is above sequence. */
 	const struct redis_presence_member *presence; /* NULL: none */
 	uint64_t presence_ttl_ms;
 	uint64_t now_ms; /* wall clock */
@@ -149,49 +150,9 @@ typedef void (*redis_history_callback)(void *ctx, const struct redis_history_res
 void redis_history(struct redis_pool *pool, uint64_t affinity, const struct redis_history *history,
 		   redis_history_callback callback, void *ctx);
 
-/* -- presence ------------------------------------------------------------ */
-
-struct redis_presence_result {
-	struct redis_outcome outcome;
-	size_t n_members;
-	const struct redis_presence_member *members; /* in no order; channel is empty */
-};
-
-typedef void (*redis_presence_callback)(void *ctx, const struct redis_presence_result *result);
-
-/* The members of a channel; those expired at now_ms (wall clock) are purged first. */
-void redis_presence_get(struct redis_pool *pool, uint64_t affinity, struct slice channel,
-			uint64_t now_ms, redis_presence_callback callback, void *ctx);
-
-struct redis_presence_stats_result {
-	struct redis_outcome outcome;
-	uint64_t n_clients;
-	uint64_t n_users; /* different ones; the empty user counts as one */
-};
-
-typedef void (*redis_presence_stats_callback)(void *ctx,
-					      const struct redis_presence_stats_result *result);
-
-void redis_presence_stats(struct redis_pool *pool, uint64_t affinity, struct slice channel,
-			  uint64_t now_ms, redis_presence_stats_callback callback, void *ctx);
-
-/* For calls whose answer is a number. */
-struct redis_count_result {
-	struct redis_outcome outcome;
-	uint64_t count;
-};
-
-typedef void (*redis_count_callback)(void *ctx, const struct redis_count_result *result);
-
-/* Adds the members or prolongs them to now_ms + ttl_ms; count = how many were not present. */
-void redis_presence_refresh(struct redis_pool *pool, uint64_t affinity, uint64_t ttl_ms,
-			    uint64_t now_ms, const struct redis_presence_member *members, size_t n,
-			    redis_count_callback callback, void *ctx);
-
-/* Only channel and client of a member are read; count = how many were present. */
-void redis_presence_remove(struct redis_pool *pool, uint64_t affinity,
-			   const struct redis_presence_member *members, size_t n,
-			   redis_count_callback callback, void *ctx);
+/* Drops a channel's publications; epoch and offset go on. count = 1 when there were any. */
+void redis_history_remove(struct redis_pool *pool, uint64_t affinity, struct slice channel,
+			  redis_count_callback callback, void *ctx);
 
 /* -- bookkeeping --------------------------------------------------------- */
 

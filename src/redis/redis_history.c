@@ -10,7 +10,7 @@
 
 #include "keepsock/redis_keys.h"
 #include "redis_pool.h"
-#include "redis_presence.h"
+#include "redis_presence_entry.h"
 #include "redis_reply.h"
 
 /* What both calls read from a stream. */
@@ -95,6 +95,12 @@ static void add_recovery(struct redis_request *request, const struct redis_subsc
 	bool read =
 		subscribe->history && subscribe->recover && subscribe->since_offset < UINT64_MAX;
 
+	if (subscribe->history && subscribe->latest) {
+		redis_request_add_u64(request, 1);
+		redis_request_add(request, SLICE(""));
+		redis_request_add(request, SLICE(""));
+		return;
+	}
 	request->has_limit = true;
 	request->expected = subscribe->limit;
 	redis_request_add_u64(request, read ? (uint64_t)subscribe->limit + 1 : 0);
@@ -102,12 +108,12 @@ static void add_recovery(struct redis_request *request, const struct redis_subsc
 	redis_request_add(request, subscribe->since_epoch);
 }
 
-static void add_presence(struct redis_request *request, const struct redis_subscribe *subscribe)
+static void add_member(struct redis_request *request, const struct redis_subscribe *subscribe)
 {
 	struct buffer entry = {0};
 
 	if (!subscribe->presence) {
-		for (int i = 0; i < 4; i++)
+		for (int i = 0; i < 6; i++)
 			redis_request_add(request, SLICE(""));
 		return;
 	}
@@ -116,7 +122,9 @@ static void add_presence(struct redis_request *request, const struct redis_subsc
 	redis_request_add(request, buffer_slice(&entry));
 	redis_request_add_u64(request, subscribe->presence_ttl_ms);
 	redis_request_add_u64(request, subscribe->now_ms);
+	redis_request_add(request, subscribe->channel);
 	buffer_free(&entry);
+	add_key(request, subscribe->channel, redis_key_channel);
 }
 
 void redis_subscribe_read(struct redis_pool *pool, uint64_t affinity,
@@ -124,20 +132,24 @@ void redis_subscribe_read(struct redis_pool *pool, uint64_t affinity,
 			  redis_subscribe_callback callback, void *ctx)
 {
 	struct redis_request *request =
-		redis_request_new(REDIS_SCRIPT_subscribe, 5, finish_subscribe, ctx);
+		redis_request_new(REDIS_SCRIPT_subscribe, 7, finish_subscribe, ctx);
 
 	request->callback.subscribe = callback;
 	request->has_epoch = subscribe->history;
+	redis_request_add(request, SLICE(REDIS_KEY_RUN));
 	redis_request_add(request, SLICE(REDIS_KEY_SEQUENCE));
 	add_key(request, subscribe->channel, redis_key_meta);
 	add_key(request, subscribe->channel, redis_key_stream);
 	add_key(request, subscribe->channel, redis_key_presence);
 	add_key(request, subscribe->channel, redis_key_presence_expire);
+	redis_presence_add_index_key(request,
+				     subscribe->presence ? subscribe->presence->worker : SLICE(""));
+	redis_run_add(request);
 	redis_request_add_u64(request, subscribe->history);
 	redis_request_add(request, subscribe->history ? slice_str(subscribe->epoch) : SLICE(""));
 	redis_request_add_u64(request, subscribe->meta_ttl_ms);
 	add_recovery(request, subscribe);
-	add_presence(request, subscribe);
+	add_member(request, subscribe);
 	redis_pool_submit(pool, affinity, request);
 }
 
@@ -192,13 +204,15 @@ void redis_history(struct redis_pool *pool, uint64_t affinity, const struct redi
 		   redis_history_callback callback, void *ctx)
 {
 	struct redis_request *request =
-		redis_request_new(REDIS_SCRIPT_history, 2, finish_history, ctx);
+		redis_request_new(REDIS_SCRIPT_history, 3, finish_history, ctx);
 	bool read;
 
 	request->callback.history = callback;
 	request->has_epoch = true;
+	redis_request_add(request, SLICE(REDIS_KEY_RUN));
 	add_key(request, history->channel, redis_key_meta);
 	add_key(request, history->channel, redis_key_stream);
+	redis_run_add(request);
 	redis_request_add(request, slice_str(history->epoch));
 	redis_request_add_u64(request, history->meta_ttl_ms);
 	read = add_range(request, history) && history->limit != 0;
@@ -211,5 +225,17 @@ void redis_history(struct redis_pool *pool, uint64_t affinity, const struct redi
 	else
 		redis_request_add_u64(request, request->expected + 1);
 	redis_request_add(request, history->has_since ? history->since_epoch : SLICE(""));
+	redis_pool_submit(pool, affinity, request);
+}
+
+void redis_history_remove(struct redis_pool *pool, uint64_t affinity, struct slice channel,
+			  redis_count_callback callback, void *ctx)
+{
+	struct redis_request *request =
+		redis_request_new_count(REDIS_SCRIPT_history_remove, 2, callback, ctx);
+
+	redis_request_add(request, SLICE(REDIS_KEY_RUN));
+	add_key(request, channel, redis_key_stream);
+	redis_run_add(request);
 	redis_pool_submit(pool, affinity, request);
 }

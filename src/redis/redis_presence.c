@@ -9,12 +9,13 @@
 #include "keepsock/alloc.h"
 #include "keepsock/redis_keys.h"
 #include "redis_pool.h"
-#include "redis_presence.h"
+#include "redis_presence_entry.h"
 #include "redis_reply.h"
 #include "redis_text.h"
 
 void redis_presence_append_entry(struct buffer *out, const struct redis_presence_member *member)
 {
+	buffer_append_str(out, member->join_leave ? "1 " : "0 ");
 	buffer_append_u64(out, member->user.len);
 	buffer_append_char(out, ' ');
 	buffer_append_slice(out, member->user);
@@ -24,12 +25,14 @@ void redis_presence_append_entry(struct buffer *out, const struct redis_presence
 static bool read_member(redisReply *const *element, struct redis_presence_member *member)
 {
 	struct slice entry;
-	uint64_t len;
+	uint64_t join_leave, len;
 
 	if (!redis_reply_text(element[0], &member->client) ||
-	    !redis_reply_text(element[1], &entry) || !redis_take_number(&entry, &len) ||
+	    !redis_reply_text(element[1], &entry) || !redis_take_number(&entry, &join_leave) ||
+	    join_leave > 1 || !redis_take_char(&entry, ' ') || !redis_take_number(&entry, &len) ||
 	    !redis_take_char(&entry, ' ') || len > entry.len)
 		return false;
+	member->join_leave = join_leave == 1;
 	member->user = redis_take_bytes(&entry, len);
 	member->info = entry;
 	return true;
@@ -94,6 +97,16 @@ static bool finish_presence_stats(struct redis_request *request, enum redis_resu
 	return usable;
 }
 
+void redis_presence_add_index_key(struct redis_request *request, struct slice worker)
+{
+	struct buffer key = {0};
+
+	if (worker.len > 0)
+		redis_key_members(&key, worker);
+	redis_request_add(request, buffer_slice(&key));
+	buffer_free(&key);
+}
+
 /* The two keys of a channel's presence. */
 static void add_keys(struct redis_request *request, struct slice channel)
 {
@@ -111,10 +124,12 @@ void redis_presence_get(struct redis_pool *pool, uint64_t affinity, struct slice
 			uint64_t now_ms, redis_presence_callback callback, void *ctx)
 {
 	struct redis_request *request =
-		redis_request_new(REDIS_SCRIPT_presence_get, 2, finish_presence, ctx);
+		redis_request_new(REDIS_SCRIPT_presence_get, 3, finish_presence, ctx);
 
 	request->callback.presence = callback;
+	redis_request_add(request, SLICE(REDIS_KEY_RUN));
 	add_keys(request, channel);
+	redis_run_add(request);
 	redis_request_add_u64(request, now_ms);
 	redis_pool_submit(pool, affinity, request);
 }
@@ -123,12 +138,35 @@ void redis_presence_stats(struct redis_pool *pool, uint64_t affinity, struct sli
 			  uint64_t now_ms, redis_presence_stats_callback callback, void *ctx)
 {
 	struct redis_request *request =
-		redis_request_new(REDIS_SCRIPT_presence_stats, 2, finish_presence_stats, ctx);
+		redis_request_new(REDIS_SCRIPT_presence_stats, 3, finish_presence_stats, ctx);
 
 	request->callback.presence_stats = callback;
+	redis_request_add(request, SLICE(REDIS_KEY_RUN));
 	add_keys(request, channel);
+	redis_run_add(request);
 	redis_request_add_u64(request, now_ms);
 	redis_pool_submit(pool, affinity, request);
+}
+
+/* Keys and first arguments of both calls that change members. */
+static void add_changes(struct redis_request *request, const struct redis_presence_member *members,
+			size_t n)
+{
+	redis_request_add(request, SLICE(REDIS_KEY_RUN));
+	redis_request_add(request, SLICE(REDIS_KEY_SEQUENCE));
+	redis_presence_add_index_key(request, members[0].worker);
+	for (size_t i = 0; i < n; i++)
+		add_keys(request, members[i].channel);
+	redis_run_add(request);
+}
+
+static void add_channel_prefix(struct redis_request *request)
+{
+	struct buffer prefix = {0};
+
+	redis_key_channel(&prefix, SLICE(""));
+	redis_request_add(request, buffer_slice(&prefix));
+	buffer_free(&prefix);
 }
 
 void redis_presence_refresh(struct redis_pool *pool, uint64_t affinity, uint64_t ttl_ms,
@@ -136,22 +174,23 @@ void redis_presence_refresh(struct redis_pool *pool, uint64_t affinity, uint64_t
 			    redis_count_callback callback, void *ctx)
 {
 	struct redis_request *request = redis_request_new_count(REDIS_SCRIPT_presence_refresh,
-								2 * (unsigned)n, callback, ctx);
+								3 + 2 * (unsigned)n, callback, ctx);
 	struct buffer entry = {0};
 
 	if (n == 0 || n > REDIS_BATCH_MAX) {
 		redis_pool_fail(pool, request, REDIS_RESULT_ERROR, "no member, or too many");
 		return;
 	}
-	for (size_t i = 0; i < n; i++)
-		add_keys(request, members[i].channel);
+	add_changes(request, members, n);
 	redis_request_add_u64(request, now_ms);
 	redis_request_add_u64(request, ttl_ms);
+	add_channel_prefix(request);
 	for (size_t i = 0; i < n; i++) {
 		buffer_reset(&entry);
 		redis_presence_append_entry(&entry, &members[i]);
 		redis_request_add(request, members[i].client);
 		redis_request_add(request, buffer_slice(&entry));
+		redis_request_add(request, members[i].channel);
 	}
 	buffer_free(&entry);
 	redis_pool_submit(pool, affinity, request);
@@ -162,15 +201,17 @@ void redis_presence_remove(struct redis_pool *pool, uint64_t affinity,
 			   redis_count_callback callback, void *ctx)
 {
 	struct redis_request *request = redis_request_new_count(REDIS_SCRIPT_presence_remove,
-								2 * (unsigned)n, callback, ctx);
+								3 + 2 * (unsigned)n, callback, ctx);
 
 	if (n == 0 || n > REDIS_BATCH_MAX) {
 		redis_pool_fail(pool, request, REDIS_RESULT_ERROR, "no member, or too many");
 		return;
 	}
-	for (size_t i = 0; i < n; i++)
-		add_keys(request, members[i].channel);
-	for (size_t i = 0; i < n; i++)
+	add_changes(request, members, n);
+	add_channel_prefix(request);
+	for (size_t i = 0; i < n; i++) {
 		redis_request_add(request, members[i].client);
+		redis_request_add(request, members[i].channel);
+	}
 	redis_pool_submit(pool, affinity, request);
 }

@@ -29,6 +29,7 @@ static bool read_positions(struct slice text, struct redis_published *channels, 
 		    !redis_take_char(&text, ' ') ||
 		    !redis_take_epoch(&text, REDIS_EPOCH_MAX, &channels[i].epoch))
 			return false;
+		channels[i].suppressed = channels[i].sequence == 0;
 	}
 	return text.len == 0;
 }
@@ -92,10 +93,16 @@ static void add_channels(struct redis_request *request, const struct redis_publi
 	buffer_free(&name);
 }
 
+static bool is_idempotent(const struct redis_publish *publish)
+{
+	return publish->idempotency_key.len > 0 && publish->idempotency_ttl_ms > 0;
+}
+
 static void add_keys(struct redis_request *request, const struct redis_publish *publish)
 {
 	struct buffer key = {0};
 
+	redis_request_add(request, SLICE(REDIS_KEY_RUN));
 	redis_request_add(request, SLICE(REDIS_KEY_SEQUENCE));
 	redis_request_add(request, publish->done_key);
 	for (size_t i = 0; i < publish->n_channels; i++) {
@@ -106,14 +113,20 @@ static void add_keys(struct redis_request *request, const struct redis_publish *
 		redis_key_stream(&key, publish->channels[i].channel);
 		redis_request_add(request, buffer_slice(&key));
 	}
+	for (size_t i = 0; is_idempotent(publish) && i < publish->n_channels; i++) {
+		buffer_reset(&key);
+		redis_key_result(&key, publish->channels[i].channel, publish->idempotency_key);
+		redis_request_add(request, buffer_slice(&key));
+	}
 	buffer_free(&key);
 }
 
 void redis_publish(struct redis_pool *pool, uint64_t affinity, const struct redis_publish *publish,
 		   redis_publish_callback callback, void *ctx)
 {
-	struct redis_request *request = redis_request_new(
-		REDIS_SCRIPT_publish, 2 + 2 * (unsigned)publish->n_channels, finish_publish, ctx);
+	unsigned keys = 3 + (is_idempotent(publish) ? 3 : 2) * (unsigned)publish->n_channels;
+	struct redis_request *request =
+		redis_request_new(REDIS_SCRIPT_publish, keys, finish_publish, ctx);
 	char kind = (char)publish->kind;
 
 	request->callback.publish = callback;
@@ -127,12 +140,16 @@ void redis_publish(struct redis_pool *pool, uint64_t affinity, const struct redi
 		return;
 	}
 	add_keys(request, publish);
+	redis_run_add(request);
 	redis_request_add(request, publish->client);
 	redis_request_add_u64(request, publish->number);
 	redis_request_add(request, slice_from(&kind, 1));
 	redis_request_add(request, slice_str(publish->epoch));
 	redis_request_add(request, publish->body);
 	add_channels(request, publish);
+	redis_request_add_u64(request, is_idempotent(publish) ? publish->idempotency_ttl_ms : 0);
+	redis_request_add_u64(request, publish->version);
+	redis_request_add(request, publish->version_epoch);
 	redis_pool_submit(pool, affinity, request);
 }
 
@@ -157,12 +174,14 @@ void redis_control_publish(struct redis_pool *pool, uint64_t affinity, struct sl
 			   struct slice payload, redis_count_callback callback, void *ctx)
 {
 	struct redis_request *request =
-		redis_request_new_count(REDIS_SCRIPT_control, 1, callback, ctx);
+		redis_request_new_count(REDIS_SCRIPT_control, 2, callback, ctx);
 	struct redis_body body = {.data = payload};
 	struct buffer text = {0};
 
 	redis_envelope_append_body(&text, &body);
+	redis_request_add(request, SLICE(REDIS_KEY_RUN));
 	redis_request_add(request, SLICE(REDIS_KEY_SEQUENCE));
+	redis_run_add(request);
 	redis_request_add(request, pubsub_name);
 	redis_request_add(request, buffer_slice(&text));
 	buffer_free(&text);

@@ -136,6 +136,11 @@ void redis_request_add_run(struct redis_request *request)
 	request->words++;
 }
 
+void redis_run_add(struct redis_request *request)
+{
+	redis_request_add(request, SLICE(""));
+}
+
 static void append_tail(const struct redis_request *request, const char *run, struct buffer *out)
 {
 	struct slice tail = buffer_slice(&request->tail);

@@ -15,6 +15,7 @@
 	X(publish)          \
 	X(subscribe)        \
 	X(history)          \
+	X(history_remove)   \
 	X(presence_get)     \
 	X(presence_stats)   \
 	X(presence_refresh) \
@@ -85,6 +86,8 @@ void redis_request_free(struct redis_request *request);
 /* All keys first, then all arguments, in the order the script's head states. */
 void redis_request_add(struct redis_request *request, struct slice word);
 void redis_request_add_u64(struct redis_request *request, uint64_t value);
+/* ARGV[1] of every script that includes run.lua; KEYS[1] is REDIS_KEY_RUN. */
+void redis_run_add(struct redis_request *request);
 
 /*
  * The next word is the run id (redis_pool_run_id()) of the server that gets the

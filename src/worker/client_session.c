@@ -230,7 +230,7 @@ static void forget_commands(struct connection *c)
 	if (!c->remembered)
 		return;
 	buffer_reset(&w->scratch);
-	redis_key_done(&w->scratch, slice_str(w->start.node), w->start.slot);
+	redis_key_done(&w->scratch, slice_str(w->worker_name));
 	for (unsigned i = 0; i < w->shard_count; i++) {
 		if (c->remembered & (uint64_t)1 << i)
 			redis_done_remove(w->shards[i].pool, connection_affinity(passport),

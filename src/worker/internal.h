@@ -18,6 +18,7 @@
 #include "keepsock/node_page.h"
 #include "keepsock/passport.h"
 #include "keepsock/redis_command.h"
+#include "keepsock/redis_keys.h"
 #include "keepsock/settings.h"
 #include "worker/connection.h"
 #include "worker/timer_wheel.h"
@@ -41,7 +42,8 @@ struct listener {
 struct worker {
 	struct event_base *base;
 	struct settings settings;
-	struct ipc_start start; /* node, slot, Redis endpoint, API key */
+	struct ipc_start start;                      /* node, slot, Redis endpoint, API key */
+	char worker_name[REDIS_WORKER_NAME_MAX + 1]; /* "<node>.<slot>.<incarnation>" */
 	struct node_page *page;
 	int ipc_fd;
 	struct event *ipc_event;

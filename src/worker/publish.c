@@ -44,7 +44,7 @@ void publish_start(struct worker *w, uint64_t affinity, const struct publish_ord
 	redis_envelope_append_body(&w->scratch, &order->body);
 	publish.body = buffer_slice(&w->scratch);
 	if (order->client.len > 0)
-		redis_key_done(&done_key, slice_str(w->start.node), w->start.slot);
+		redis_key_done(&done_key, slice_str(w->worker_name));
 	publish.done_key = buffer_slice(&done_key);
 	redis_epoch_generate(epoch);
 	redis_publish(worker_pool(w, order->channels[0]), affinity, &publish, callback, ctx);

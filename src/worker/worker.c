@@ -8,8 +8,10 @@
 #include <arpa/inet.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <inttypes.h>
 #include <netinet/tcp.h>
 #include <signal.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
@@ -24,6 +26,7 @@
 #include "keepsock/ipc.h"
 #include "keepsock/log.h"
 #include "keepsock/process_title.h"
+#include "keepsock/random.h"
 #include "keepsock/sealed_text.h"
 #include "worker/fanout.h"
 #include "worker/internal.h"
@@ -280,6 +283,16 @@ static void take_settings(struct worker *w, int fd)
 }
 
 /* Waits for the master's first message: who we are, and what we work with. */
+/* Unlike every worker's before it: Redis keeps what is this process's own under its name. */
+static void choose_name(struct worker *w)
+{
+	int n = snprintf(w->worker_name, sizeof(w->worker_name), "%s.%" PRIu32 ".%08" PRIx32,
+			 w->start.node, w->start.slot, random_u32());
+
+	if (n < 0 || (size_t)n >= sizeof(w->worker_name))
+		log_fatal("node_name_too_long node=%s", log_value_str(w->start.node));
+}
+
 static void receive_start(struct worker *w)
 {
 	struct ipc_message *message = xmalloc(sizeof(*message));
@@ -295,6 +308,7 @@ static void receive_start(struct worker *w)
 	if (message->nfds != IPC_START_FD_LISTENERS + w->start.listeners)
 		log_fatal("start_message_without_descriptors");
 	slot = (int)w->start.slot;
+	choose_name(w);
 	log_init("worker", slot);
 	process_title_set_name("keepsockd");
 	process_title_set("keepsockd: worker %d of %s (%s)", slot, w->start.node,

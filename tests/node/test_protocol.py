@@ -556,7 +556,7 @@ def test_presence_is_refreshed(start_node, make_client, redis):
     client.result("subscribe", channel="c")
     ghost = str(uuid.uuid4())
     info = json.dumps({"user": "", "client": ghost})
-    redis.command("HSET", "keepsock.presence.c", ghost, "0 " + info)
+    redis.command("HSET", "keepsock.presence.c", ghost, "0 0 " + info)
     redis.command("ZADD", "keepsock.presence_expire.c", int(time.time() * 1000) + 3000, ghost)
 
     def members():

@@ -716,7 +716,10 @@ static void test_large_commands(void **state)
 	struct fixture *f = *state;
 	size_t len = 1024 * 1024;
 	char *info = xmalloc(len);
-	struct redis_presence_member member = {SLICE("big"), SLICE("c"), SLICE("u"), {info, len}};
+	struct redis_presence_member member = {.channel = SLICE("big"),
+					       .client = SLICE("c"),
+					       .user = SLICE("u"),
+					       .info = {info, len}};
 	redisReply *reply;
 
 	memset(info, 'x', len);
@@ -733,7 +736,7 @@ static void test_large_commands(void **state)
 	assert_answered_once(f, 20);
 	assert_int_equal(count_code(f, REDIS_RESULT_OK), 20);
 	reply = redis_server_command(f->server, "HSTRLEN keepsock.presence.big c");
-	assert_int_equal(reply->integer, (long long)len + 3);
+	assert_int_equal(reply->integer, (long long)len + 5);
 	freeReplyObject(reply);
 	free(info);
 }

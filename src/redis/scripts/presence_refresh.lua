@@ -2,25 +2,24 @@
 --
 -- Adds members or prolongs them, in any number of channels.
 --
--- KEYS  1, 2 presence and presence expiry of the first member's channel,
---       3, 4 of the second's, ...
--- ARGV  1 wall clock ms   2 TTL ms
---       3, 4 client and entry of the first member, 5, 6 of the second, ...
+-- KEYS  1 run   2 shard sequence   3 the worker's members; empty: in no index
+--       4, 5 presence and presence expiry of the first member's channel,
+--       6, 7 of the second's, ...
+-- ARGV  1 run id   2 wall clock ms   3 TTL ms   4 prefix of pub/sub names
+--       5, 6, 7 client, entry and channel of the first member, 8, 9, 10 of the second, ...
 -- Reply the number of members that were not there
 
-local now = tonumber(ARGV[1])
-local expiry = string.format('%.0f', now + tonumber(ARGV[2]))
+--include run.lua
+--include members.lua
+
+local now, index = tonumber(ARGV[2]), KEYS[3] ~= '' and KEYS[3]
 local joined = 0
-for i = 1, #KEYS, 2 do
-	local presence, expire = KEYS[i], KEYS[i + 1]
-	local client, entry = ARGV[i + 2], ARGV[i + 3]
-	local before = redis.call('ZSCORE', expire, client)
-	if not before or tonumber(before) <= now then
+for i = 4, #KEYS, 2 do
+	local a = 5 + 3 * (i - 4) / 2
+	local client, entry, channel = ARGV[a], ARGV[a + 1], ARGV[a + 2]
+	if add_member(KEYS[i], KEYS[i + 1], index, channel, client, entry, ARGV[3], now) then
 		joined = joined + 1
+		announce('j', KEYS[2], ARGV[4] .. channel, entry)
 	end
-	redis.call('HSET', presence, client, entry)
-	redis.call('ZADD', expire, expiry, client)
-	redis.call('PEXPIRE', presence, ARGV[2])
-	redis.call('PEXPIRE', expire, ARGV[2])
 end
 return joined

@@ -1,22 +1,19 @@
 -- SPDX-License-Identifier: ISC
 --
 -- How many clients and different users a channel has, after the expired ones
--- were purged. An entry is "<len user> <user><info>".
+-- were purged. An entry is "<1: join_leave, or 0> <len user> <user><info>".
 --
--- KEYS  1 presence   2 presence expiry
--- ARGV  1 wall clock ms
+-- KEYS  1 run   2 presence   3 presence expiry
+-- ARGV  1 run id   2 wall clock ms
 -- Reply {clients, users}
 
-local expired = redis.call('ZRANGEBYSCORE', KEYS[2], '-inf', ARGV[1])
-for i = 1, #expired, 1000 do
-	local last = math.min(i + 999, #expired)
-	redis.call('HDEL', KEYS[1], unpack(expired, i, last))
-	redis.call('ZREM', KEYS[2], unpack(expired, i, last))
-end
+--include run.lua
+--include expired.lua
 
+remove_expired(KEYS[2], KEYS[3], ARGV[2])
 local clients, users, seen = 0, 0, {}
-for _, entry in ipairs(redis.call('HVALS', KEYS[1])) do
-	local len, start = string.match(entry, '^(%d+) ()')
+for _, entry in ipairs(redis.call('HVALS', KEYS[2])) do
+	local len, start = string.match(entry, '^[01] (%d+) ()')
 	local user = string.sub(entry, start, start + len - 1)
 	clients = clients + 1
 	if not seen[user] then
