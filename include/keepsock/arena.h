@@ -28,6 +28,8 @@
 #define ARENA_GROW_PAGES     16u /* 1 MiB at a time */
 #define ARENA_READ_SCRATCH   (2u * ARENA_PAGE_SIZE)
 #define ARENA_REDO_MAX       32u
+#define ARENA_SHARDS_MAX     64u
+#define ARENA_RUN_MAX        72u
 
 typedef uint32_t arena_ref;
 
@@ -111,14 +113,24 @@ struct fanout_record {
 #define FANOUT_NONE          (~0ull) /* begun, nobody served yet */
 #define FANOUT_INDEX(cursor) ((uint32_t)(((cursor) & ~FANOUT_SETTLED) >> 32))
 
+/*
+ * What a successor has to know of a Redis shard besides its subscription
+ * connection's passport: how far it was followed, and in which run.
+ */
+struct shard_record {
+	uint64_t passport; /* ref of the subscription connection's passport, 0 = none */
+	uint64_t max_seen; /* the highest shard sequence received or acknowledged in that run */
+	char run[ARENA_RUN_MAX]; /* id Redis gave itself when it was started, "" = none yet */
+};
+
 struct arena_header {
 	uint64_t magic;
 	uint32_t layout_version;
-	uint32_t page_count;     /* pages in the mapping */
-	_Atomic uint64_t owner;  /* state << 32 | pid; the takeover's ownership word */
-	_Atomic uint64_t fault;  /* signal that killed the owner, written by its handler */
-	uint64_t generation;     /* the last one given to a passport */
-	uint64_t redis_passport; /* ref of the subscription connection's passport, 0 = none */
+	uint32_t page_count;    /* pages in the mapping */
+	_Atomic uint64_t owner; /* state << 32 | pid; the takeover's ownership word */
+	_Atomic uint64_t fault; /* signal that killed the owner, written by its handler */
+	uint64_t generation;    /* the last one given to a passport */
+	struct shard_record shards[ARENA_SHARDS_MAX];
 	struct work_slot work;
 	struct fanout_record fanout;
 	_Atomic uint8_t page_class[];

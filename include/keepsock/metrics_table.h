@@ -56,7 +56,7 @@
 	METRIC(channels, GAUGE,                                                                    \
 	       "Channels with at least one subscriber, counted once per worker.")                  \
 	METRIC(redis_subscription_connected, GAUGE,                                                \
-	       "Workers whose subscription connection to Redis is up.")                            \
+	       "Subscription connections to Redis that are up.")                                   \
 	METRIC(redis_subscription_reconnects_total, COUNTER,                                       \
 	       "Times a subscription connection to Redis was made anew.")                          \
 	METRIC(redis_commands_total, COUNTER,                                                      \

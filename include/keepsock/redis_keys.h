@@ -72,6 +72,9 @@ static inline void redis_key_result(struct buffer *out, struct slice channel, st
 /* pub/sub: what every worker of every node hears. */
 #define REDIS_CONTROL_CHANNEL "keepsock.control"
 
+/* pub/sub: the delivery probe of each shard, heard by every worker. */
+#define REDIS_PROBE_CHANNEL "keepsock.probe"
+
 /* redis_key_stream(out, channel) and so on: each appends the whole name to out. */
 #define X(name, prefix)                                                               \
 	static inline void redis_key_##name(struct buffer *out, struct slice channel) \

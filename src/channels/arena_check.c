@@ -378,18 +378,31 @@ static void check_fanout(struct check *check)
 		violation(check, "fanout: the cursor is beyond the end");
 }
 
+static void check_shard(struct check *check, unsigned index)
+{
+	const struct shard_record *shards = check->arena->header->shards;
+	uint64_t redis = shards[index].passport;
+
+	if (!memchr(shards[index].run, '\0', sizeof(shards[index].run)))
+		violation(check, "shard %u: its run has no end", index);
+	if (!redis)
+		return;
+	if (redis >= check->refs ||
+	    !record_in_use(check, (arena_ref)redis, ARENA_PASSPORT, PASSPORT_MAGIC) ||
+	    ((const struct passport *)arena_at(check->arena, (arena_ref)redis))->kind !=
+		    PASSPORT_REDIS)
+		violation(check, "shard %u: the subscription connection has no passport", index);
+	for (unsigned other = 0; other < index; other++) {
+		if (shards[other].passport == redis)
+			violation(check, "shard %u: its passport is shard %u's too", index, other);
+	}
+}
+
 static void check_work(struct check *check)
 {
 	const struct work_slot *work = &check->arena->header->work;
 	uint64_t syscall = atomic_load(&work->syscall);
 	uint64_t serving = atomic_load(&work->serving);
-	uint64_t redis = check->arena->header->redis_passport;
-
-	if (redis && (redis >= check->refs ||
-		      !record_in_use(check, (arena_ref)redis, ARENA_PASSPORT, PASSPORT_MAGIC) ||
-		      ((const struct passport *)arena_at(check->arena, (arena_ref)redis))->kind !=
-			      PASSPORT_REDIS))
-		violation(check, "header: the subscription connection has no passport");
 	if (syscall && !record_in_use(check, WORK_REF(syscall), ARENA_PASSPORT, PASSPORT_MAGIC))
 		violation(check, "work: a syscall on no connection");
 	if (WORK_KIND(serving) == WORK_SERVING_CONNECTION &&
@@ -431,6 +444,8 @@ struct arena_census arena_check(const struct arena *arena, struct buffer *report
 			check_entries(&check, ref);
 	}
 	check_fanout(&check);
+	for (unsigned shard = 0; shard < ARENA_SHARDS_MAX; shard++)
+		check_shard(&check, shard);
 	check_work(&check);
 	free(check.marks);
 	return check.census;

@@ -297,17 +297,22 @@ static void group_end(struct delivery *delivery)
 
 bool delivery_run(struct delivery *delivery)
 {
+	struct fanout *fanout = delivery->worker->fanout;
+	unsigned budget = SLICE_SENDS;
+
 	while (delivery->next < delivery->count) {
 		struct group *group = &delivery->groups[delivery->next];
 
 		if (!delivery->under_way) {
+			if (budget == 0 || !fanout_take_turn(fanout, delivery))
+				return false;
 			if (!group_begin(delivery, group)) {
 				group_end(delivery);
 				continue;
 			}
 			delivery->under_way = true;
 		}
-		if (!fanout_run(delivery->worker->fanout, SLICE_SENDS))
+		if (!fanout_run(fanout, &budget))
 			return false;
 		group_end(delivery);
 	}

@@ -19,6 +19,7 @@
 struct fanout {
 	struct worker *worker;
 	struct channel *channel; /* NULL = no batch under way */
+	const void *waiting;     /* whose turn is next, NULL = nobody asked */
 	enum channel_message_kind kind;
 	struct iovec *pieces; /* owned; the frame's chunks */
 	int piece_count, piece_capacity;
@@ -100,6 +101,17 @@ static arena_ref store_frame(struct fanout *fanout, struct slice frames)
 		fanout->pieces[fanout->piece_count++] = (struct iovec){chunk->data, take};
 	}
 	return first;
+}
+
+bool fanout_take_turn(struct fanout *fanout, const void *who)
+{
+	if (fanout->channel || (fanout->waiting && fanout->waiting != who)) {
+		if (!fanout->waiting)
+			fanout->waiting = who;
+		return false;
+	}
+	fanout->waiting = NULL;
+	return true;
 }
 
 bool fanout_begin(struct fanout *fanout, const struct fanout_batch *batch)
@@ -308,7 +320,7 @@ static void fanout_end(struct fanout *fanout)
 	metric_add(METRIC_pushes_queued_total, fanout->message_count * fanout->queued);
 }
 
-bool fanout_run(struct fanout *fanout, unsigned budget)
+bool fanout_run(struct fanout *fanout, unsigned *budget)
 {
 	struct work_slot *work = &fanout->worker->arena->header->work;
 
@@ -318,8 +330,9 @@ bool fanout_run(struct fanout *fanout, unsigned budget)
 	arena_store(&work->serving_item, fanout->worker->arena->header->fanout.batch);
 	arena_store(&work->serving, WORK_WORD(WORK_SERVING_BATCH, fanout->channel->ref));
 	while (fanout->next < fanout->end) {
-		if (budget-- == 0)
+		if (*budget == 0)
 			return false;
+		--*budget;
 		serve_index(fanout, fanout->next++);
 	}
 	fanout_end(fanout);

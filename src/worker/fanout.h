@@ -29,15 +29,21 @@ struct fanout_batch {
 };
 
 /*
+ * One batch is under way at a time: true if `who` may begin the next one now.
+ * Otherwise it asks again until it may; nobody else begins two in between.
+ */
+bool fanout_take_turn(struct fanout *fanout, const void *who);
+
+/*
  * Begins a batch: commits the record. False when the arena is full: nothing is
  * delivered, the caller tells the subscribers.
  */
 bool fanout_begin(struct fanout *fanout, const struct fanout_batch *batch);
 /*
- * Serves up to `budget` subscribers; true when the batch is done and its end is
- * committed.
+ * Serves up to *budget subscribers, less of it is left then; true when the batch is done and its
+ * end is committed.
  */
-bool fanout_run(struct fanout *fanout, unsigned budget);
+bool fanout_run(struct fanout *fanout, unsigned *budget);
 /* A batch of this channel is under way. */
 bool fanout_serving(const struct fanout *fanout, const struct channel *channel);
 

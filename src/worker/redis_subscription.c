@@ -89,7 +89,8 @@ void redis_subscription_lost(struct redis_subscription *s, const char *why)
 	bool live = s->state == SUBSCRIPTION_LIVE;
 
 	if (!s->attempt || live)
-		log_warning("redis_subscription_lost reason=%s", log_value_str(why));
+		log_warning("redis_subscription_lost shard=%u reason=%s", s->shard->index,
+			    log_value_str(why));
 	snprintf(s->last_error, sizeof(s->last_error), "%s", why);
 	redis_subscription_disconnect(s);
 	s->state = SUBSCRIPTION_WAITING;
@@ -325,7 +326,9 @@ static bool on_message(struct redis_subscription *s, const redisReply *reply)
 	}
 	s->messages++;
 	s->last_sequence = envelope.sequence;
-	if (envelope.kind == REDIS_MESSAGE_CONTROL)
+	if (slice_is(name, REDIS_PROBE_CHANNEL))
+		s->shard->probe_heard_ms = s->worker->now_ms;
+	else if (envelope.kind == REDIS_MESSAGE_CONTROL)
 		survey_on_control(s->worker->survey, name, envelope.body.data);
 	else if (redis_key_parse_channel(name, &channel))
 		delivery_add(s->delivery, channel, &envelope);
@@ -335,11 +338,11 @@ static bool on_message(struct redis_subscription *s, const redisReply *reply)
 /* With nothing outstanding, what Redis counts must be what we have. */
 static bool audit(struct redis_subscription *s, long long count)
 {
-	if (s->outstanding > 0 || (uint64_t)count == s->joined + CONTROL_CHANNELS)
+	if (s->outstanding > 0 || (uint64_t)count == s->joined + s->control_channels)
 		return true;
 	s->audits_failed++;
 	log_error("redis_subscription_audit redis=%lld own=%llu action=resubscribe", count,
-		  (unsigned long long)(s->joined + CONTROL_CHANNELS));
+		  (unsigned long long)(s->joined + s->control_channels));
 	redis_subscription_lost(s, "subscriptions differ from Redis's count");
 	return false;
 }
@@ -360,7 +363,8 @@ static void on_control_confirmed(struct redis_subscription *s)
 	event_del(s->retry);
 	while ((channel = channel_next(s, channel)))
 		redis_subscription_review(s, channel);
-	control_ready(w);
+	if (shards_subscribed(w))
+		control_ready(w);
 }
 
 static void on_channel_heard(struct redis_subscription *s, struct channel *channel)

@@ -14,6 +14,7 @@
 #include "keepsock/random.h"
 #include "keepsock/redis_keys.h"
 #include "worker/redis_subscription_private.h"
+#include "worker/shards.h"
 
 #define RECONNECT_FIRST_MS 50u
 
@@ -28,10 +29,9 @@ const char *redis_subscription_state_name(enum subscription_state state)
 void redis_subscription_set_state(struct redis_subscription *s, enum subscription_state state)
 {
 	if (state == SUBSCRIPTION_LIVE || s->state == SUBSCRIPTION_LIVE)
-		log_info("redis_subscription state=%s->%s", state_names[s->state],
-			 state_names[state]);
+		log_info("redis_subscription shard=%u state=%s->%s", s->shard->index,
+			 state_names[s->state], state_names[state]);
 	s->state = state;
-	metric_set(METRIC_redis_subscription_connected, state == SUBSCRIPTION_LIVE);
 }
 
 void redis_subscription_wait_ms(struct event *event, uint64_t ms)
@@ -63,8 +63,7 @@ void redis_subscription_disconnect(struct redis_subscription *s)
 		freeReplyObject(s->held);
 	s->held = NULL;
 	if (s->passport)
-		passport_destroy(&s->worker->draft, s->passport,
-				 &s->worker->arena->header->redis_passport);
+		passport_destroy(&s->worker->draft, s->passport, &s->shard->record->passport);
 	s->passport = 0;
 }
 
@@ -79,33 +78,35 @@ void redis_subscription_retry_later(struct redis_subscription *s)
 
 /* --- connecting --- */
 
+/* Every shard has its probe; surveys and their answers go over the first. */
 void redis_subscription_control(struct redis_subscription *s)
 {
 	struct worker *w = s->worker;
 	struct buffer reply_channel = {0};
-	const char *words[3] = {"SUBSCRIBE", REDIS_CONTROL_CHANNEL};
-	size_t lengths[3] = {9, sizeof(REDIS_CONTROL_CHANNEL) - 1};
+	const char *words[4] = {"SUBSCRIBE", REDIS_PROBE_CHANNEL, REDIS_CONTROL_CHANNEL};
+	size_t lengths[4] = {9, sizeof(REDIS_PROBE_CHANNEL) - 1, sizeof(REDIS_CONTROL_CHANNEL) - 1};
 
 	redis_key_reply(&reply_channel, slice_str(w->start.node), w->start.slot);
-	words[2] = reply_channel.data;
-	lengths[2] = reply_channel.len;
+	words[3] = reply_channel.data;
+	lengths[3] = reply_channel.len;
+	s->control_channels = s->shard->index == 0 ? 3 : 1;
 	redis_subscription_set_state(s, SUBSCRIPTION_CONTROL);
 	passport_draft_begin(&w->draft, s->passport);
-	if (!redis_subscription_append_command(w, words, lengths, 3))
+	if (!redis_subscription_append_command(w, words, lengths, 1 + (int)s->control_channels))
 		w->draft.failed = true;
 	buffer_free(&reply_channel);
 	if (!passport_draft_commit(&w->draft)) {
 		redis_subscription_lost(s, "arena full");
 		return;
 	}
-	s->outstanding = CONTROL_CHANNELS;
+	s->outstanding = s->control_channels;
 	redis_subscription_flush(s);
 }
 
 static void sign_in(struct redis_subscription *s)
 {
 	struct worker *w = s->worker;
-	const struct ipc_redis *redis = &w->start.shards[0];
+	const struct ipc_redis *redis = &w->start.shards[s->shard->index];
 	const char *words[3] = {"AUTH", redis->user, redis->password};
 	size_t lengths[3];
 	int count = 3;
@@ -150,7 +151,7 @@ static bool take_passport(struct redis_subscription *s)
 	s->passport = passport_create(w->arena, &fresh);
 	if (!s->passport)
 		return false;
-	arena_store(&w->arena->header->redis_passport, s->passport);
+	arena_store(&s->shard->record->passport, s->passport);
 	return true;
 }
 
@@ -221,7 +222,7 @@ static void on_resolved(void *ctx, const char *error, struct evutil_addrinfo *ad
 static void connect_start(struct redis_subscription *s)
 {
 	struct worker *w = s->worker;
-	const struct ipc_redis *redis = &w->start.shards[0];
+	const struct ipc_redis *redis = &w->start.shards[s->shard->index];
 
 	/* What the lost connection brought is served first: positions come from it. */
 	if (delivery_pending(s->delivery)) {

@@ -14,9 +14,6 @@
 #include "worker/delivery.h"
 #include "worker/redis_subscription.h"
 
-/* Control channels every worker hears: node-wide control and its own answers. */
-#define CONTROL_CHANNELS 2u
-
 enum subscription_state {
 	SUBSCRIPTION_WAITING, /* for the next attempt */
 	SUBSCRIPTION_RESOLVING,
@@ -42,9 +39,10 @@ struct redis_subscription {
 	uint64_t fed;        /* stream offset up to which the reader was fed */
 	redisReply *held;    /* a reply that waits for the fan-outs before it */
 	struct delivery *delivery;
-	struct channel *review; /* channels to look at when the turn ends */
-	uint64_t outstanding;   /* confirmations to come */
-	uint64_t joined;        /* channels in state joined */
+	struct channel *review;    /* channels to look at when the turn ends */
+	uint64_t outstanding;      /* confirmations to come */
+	uint64_t joined;           /* channels in state joined */
+	unsigned control_channels; /* ... and those that are no channels of ours */
 	unsigned attempt;
 	bool paused;
 	bool sequences_old; /* the channels' sequences are of the connection before */

@@ -12,6 +12,8 @@
 #include "keepsock/redis_shard.h"
 #include "worker/redis_subscription.h"
 
+_Static_assert(ARENA_SHARDS_MAX == REDIS_SHARDS_MAX, "each shard has its record in the arena");
+
 /* --- opening and closing --- */
 
 static struct redis_endpoint shard_endpoint(const struct worker *w, unsigned index)
@@ -34,13 +36,14 @@ static void shard_open(struct worker *w, struct redis_shard *shard, unsigned ind
 
 	shard->worker = w;
 	shard->index = index;
+	shard->record = &w->arena->header->shards[index];
 	shard->pool = redis_pool_create(w->base, &endpoint, &options, NULL, NULL);
 	shard->subscription = redis_subscription_create(shard);
 }
 
 void shards_open(struct worker *w)
 {
-	w->shard_count = 1;
+	w->shard_count = w->start.shard_count;
 	w->shards = xcalloc(w->shard_count, sizeof(*w->shards));
 	for (unsigned i = 0; i < w->shard_count; i++)
 		shard_open(w, &w->shards[i], i);
@@ -114,6 +117,15 @@ void worker_channel_review(struct worker *w, struct channel *channel)
 
 /* --- all of them --- */
 
+bool shards_subscribed(const struct worker *w)
+{
+	for (unsigned i = 0; i < w->shard_count; i++) {
+		if (!redis_subscription_available(w->shards[i].subscription))
+			return false;
+	}
+	return true;
+}
+
 void shards_settle(struct worker *w)
 {
 	for (unsigned i = 0; i < w->shard_count; i++)
@@ -139,7 +151,7 @@ const char *shards_not_ready_reason(const struct worker *w)
 
 void shards_update_metrics(struct worker *w)
 {
-	uint64_t connected = 0;
+	uint64_t connected = 0, subscribed = 0;
 
 	for (unsigned i = 0; i < w->shard_count; i++) {
 		struct redis_shard *shard = &w->shards[i];
@@ -151,7 +163,9 @@ void shards_update_metrics(struct worker *w)
 			   now.errors + now.unavailable - seen->errors - seen->unavailable);
 		metric_add(METRIC_redis_command_timeouts_total, now.timeouts - seen->timeouts);
 		connected += now.connected;
+		subscribed += redis_subscription_available(shard->subscription);
 		*seen = now;
 	}
 	metric_set(METRIC_redis_command_connections, connected);
+	metric_set(METRIC_redis_subscription_connected, subscribed);
 }

@@ -12,8 +12,10 @@
 struct redis_shard {
 	struct worker *worker;
 	unsigned index;
+	struct shard_record *record;             /* in the arena */
 	struct redis_pool *pool;                 /* owned */
 	struct redis_subscription *subscription; /* owned */
+	uint64_t probe_heard_ms;                 /* boottime; 0 = never */
 	struct redis_pool_stats seen;            /* counted in the metrics already */
 };
 
@@ -43,6 +45,8 @@ void worker_channel_review(struct worker *w, struct channel *channel);
 
 /* The loop turn's end: joins, leaves and frees channels. */
 void shards_settle(struct worker *w);
+/* The subscription connections of all shards are up. */
+bool shards_subscribed(const struct worker *w);
 /* NULL: every shard is there; otherwise the reason why the worker is not ready. */
 const char *shards_not_ready_reason(const struct worker *w);
 /* Adds what happened since the last call to the metrics. */

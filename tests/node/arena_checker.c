@@ -146,24 +146,35 @@ static json_t *records(const struct arena *arena, enum arena_class class, uint32
 	return list;
 }
 
+static json_t *redis_passports(const struct arena *arena)
+{
+	json_t *refs = json_array();
+
+	for (unsigned i = 0; i < ARENA_SHARDS_MAX; i++) {
+		if (arena->header->shards[i].passport)
+			json_array_append_new(
+				refs, json_integer((json_int_t)arena->header->shards[i].passport));
+	}
+	return refs;
+}
+
 static json_t *arena_view(const struct arena *arena)
 {
 	const struct work_slot *work = &arena->header->work;
 	struct buffer report = {0};
 	struct arena_census census = arena_check(arena, &report);
 	uint64_t syscall = atomic_load(&work->syscall), serving = atomic_load(&work->serving);
-	json_t *view =
-		json_pack("{s:s, s:I, s:I, s:I, s:I, s:I, s:I, s:i, s:I, s:I, s:i, s:I, s:I}",
-			  "report", buffer_cstr(&report), "pid",
-			  (json_int_t)(uint32_t)atomic_load(&arena->header->owner), "violations",
-			  (json_int_t)census.violations, "chunks", (json_int_t)census.chunks,
-			  "subscriptions", (json_int_t)census.subscriptions, "fault",
-			  (json_int_t)atomic_load(&arena->header->fault), "redis_passport",
-			  (json_int_t)arena->header->redis_passport, "syscall",
-			  (int)WORK_KIND(syscall), "syscall_ref", (json_int_t)WORK_REF(syscall),
-			  "read_base", (json_int_t)work->read_base, "serving",
-			  (int)WORK_KIND(serving), "serving_ref", (json_int_t)WORK_REF(serving),
-			  "serving_item", (json_int_t)atomic_load(&work->serving_item));
+	json_t *view = json_pack(
+		"{s:s, s:I, s:I, s:I, s:I, s:I, s:o, s:i, s:I, s:I, s:i, s:I, s:I}", "report",
+		buffer_cstr(&report), "pid",
+		(json_int_t)(uint32_t)atomic_load(&arena->header->owner), "violations",
+		(json_int_t)census.violations, "chunks", (json_int_t)census.chunks, "subscriptions",
+		(json_int_t)census.subscriptions, "fault",
+		(json_int_t)atomic_load(&arena->header->fault), "redis_passports",
+		redis_passports(arena), "syscall", (int)WORK_KIND(syscall), "syscall_ref",
+		(json_int_t)WORK_REF(syscall), "read_base", (json_int_t)work->read_base, "serving",
+		(int)WORK_KIND(serving), "serving_ref", (json_int_t)WORK_REF(serving),
+		"serving_item", (json_int_t)atomic_load(&work->serving_item));
 
 	buffer_free(&report);
 	/* What is damaged can't be shown any further. */

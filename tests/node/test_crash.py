@@ -48,7 +48,7 @@ TRACES = {
     "read-before": lambda view: view["syscall"] == READ,
     "read-after": lambda view: view["syscall"] == READ,
     "redis-read": lambda view: view["syscall"] == READ and
-        view["syscall_ref"] == view["redis_passport"],
+        view["syscall_ref"] in view["redis_passports"],
     "write-before": lambda view: view["syscall"] == WRITE,
     "write-after": lambda view: view["syscall"] == WRITE,
     "fanout-begin": lambda view: view["fanout"]["batch"] and not view["fanout"]["begun"],

@@ -100,7 +100,7 @@ static int make_scene(void **state)
 	scene.redis = world_passport(world);
 	world_passport_at(world, scene.redis)->kind = PASSPORT_REDIS;
 	world_passport_at(world, scene.redis)->state = PASSPORT_STATE_REDIS;
-	world->arena->header->redis_passport = scene.redis;
+	world->arena->header->shards[1].passport = scene.redis;
 	atomic_store(&world->arena->header->work.serving, WORK_WORD(WORK_SERVING_BATCH, scene.big));
 	atomic_store(&world->arena->header->work.syscall,
 		     WORK_WORD(WORK_SYSCALL_WRITE, scene.client));
@@ -278,11 +278,15 @@ static uint64_t *first_message(struct arena *view)
 	PLANT(settled_cursor_beyond_end, "the cursor is beyond the end",                           \
 	      atomic_store(&view->header->fanout.cursor, FANOUT_SETTLED | (uint64_t)END << 32))    \
 	PLANT(redis_passport_outside, "the subscription connection has no passport",               \
-	      view->header->redis_passport = UINT64_MAX)                                           \
+	      view->header->shards[0].passport = UINT64_MAX)                                       \
 	PLANT(redis_passport_freed, "the subscription connection has no passport",                 \
 	      ((struct passport *)arena_at(view, scene.redis))->magic = 0)                         \
 	PLANT(redis_passport_of_a_client, "the subscription connection has no passport",           \
-	      view->header->redis_passport = scene.client)                                         \
+	      view->header->shards[63].passport = scene.client)                                    \
+	PLANT(redis_passport_shared, "its passport is shard 1's too",                              \
+	      view->header->shards[2].passport = scene.redis)                                      \
+	PLANT(run_without_end, "its run has no end",                                               \
+	      memset(view->header->shards[5].run, 'a', ARENA_RUN_MAX))                             \
 	PLANT(syscall_on_nobody, "a syscall on no connection",                                     \
 	      atomic_store(&view->header->work.syscall,                                            \
 			   WORK_WORD(WORK_SYSCALL_READ, scene.frame)))                             \
