@@ -141,7 +141,9 @@ enum subscription_flags {
 	SUBSCRIPTION_POSITIONED = 1u << 0,
 	SUBSCRIPTION_RECOVERABLE = 1u << 1,
 	SUBSCRIPTION_PRESENCE = 1u << 2,
-	SUBSCRIPTION_JOIN_LEAVE = 1u << 3 /* joins and leaves are pushed to it */
+	SUBSCRIPTION_JOIN_LEAVE = 1u << 3, /* joins and leaves are pushed to it */
+	SUBSCRIPTION_ANNOUNCED = 1u << 4,  /* its own join and leave are published */
+	SUBSCRIPTION_SERVER_SIDE = 1u << 5 /* made by the server, not by a subscribe command */
 };
 
 /* One subscription of one connection: a 64-byte chunk, linked from its passport. */
@@ -152,7 +154,7 @@ struct subscription_record {
 	uint32_t position;       /* index in the channel's subscriber array */
 	uint64_t start_sequence; /* only later messages are for it */
 	uint32_t flags;
-	uint32_t reserved;
+	arena_ref info;     /* chunk with its chan_info, as long as it is used; 0 = none */
 	arena_ref previous; /* the connection's previous one */
 	uint32_t reserved_words[3];
 	uint64_t expires_at; /* wall seconds, 0 = never */

@@ -198,6 +198,10 @@ static void check_subscription(struct check *check, arena_ref ref, arena_ref own
 	struct subscriber entry;
 
 	check->census.subscriptions++;
+	if (subscription->info && own_chunk(check, subscription->info, "subscription info", ref) &&
+	    arena_chunk_at(check->arena, subscription->info)->used >
+		    arena_chunk_capacity(check->arena, subscription->info))
+		violation(check, "subscription %u: an info longer than its chunk", ref);
 	if (subscription->passport != owner)
 		violation(check, "subscription %u: belongs to %u, listed by %u", ref,
 			  subscription->passport, owner);

@@ -370,6 +370,8 @@ void hub_subscription_remove(struct hub *hub, struct passport_draft *draft, aren
 	/* Tombstones of an earlier fan-out may still stand: then the last entry could be one, and
 	 * moving it is as good as moving any. */
 	remove_entry(hub, &draft->commit, channel, record->position, fanning_out);
+	if (record->info)
+		passport_draft_release(draft, record->info);
 	passport_draft_release(draft, subscription);
 }
 

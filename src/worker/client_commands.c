@@ -59,11 +59,8 @@ struct connection *client_command_answered(struct pending *pending)
 void client_command_resume(struct connection *c, struct pending *pending)
 {
 	free(pending);
-	if (!c || !client_session_finish(c))
-		return;
-	client_session_pump(c);
-	if (c->fd >= 0 && connection_check_queue(c))
-		connection_flush(c);
+	if (c && client_session_finish(c))
+		client_session_continue(c);
 }
 
 /* True: the outcome is no success, and the error reply is appended. */

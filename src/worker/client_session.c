@@ -14,6 +14,7 @@
 #include "worker/fanout.h"
 #include "worker/internal.h"
 #include "worker/shards.h"
+#include "worker/subscribing.h"
 
 #define MESSAGE_COMPLETE    ((uint64_t)1 << 63)
 #define MESSAGE_LENGTH(w)   ((w) & (((uint64_t)1 << 56) - 1))
@@ -77,6 +78,13 @@ bool client_session_finish(struct connection *c)
 	arena_commit_add(&w->draft.commit, &w->arena->header->work.serving, 0);
 	crash_point(CRASH_COMMAND_REPLY);
 	return connection_commit(c);
+}
+
+void client_session_continue(struct connection *c)
+{
+	client_session_pump(c);
+	if (c->fd >= 0 && connection_check_queue(c))
+		connection_flush(c);
 }
 
 static void announce(struct connection *c)
@@ -245,6 +253,7 @@ void client_session_end(struct connection *c)
 		c->pending->connection = NULL;
 		c->pending = NULL;
 	}
+	subscribing_abandon(c);
 	users_remove(&c->worker->users, c);
 	client_unsubscribe_all(c);
 	forget_commands(c);

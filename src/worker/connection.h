@@ -13,6 +13,7 @@
 
 struct worker;
 struct pending;
+struct subscribing;
 
 /* The heap half of a connection: only what can be rebuilt. */
 struct connection {
@@ -21,6 +22,7 @@ struct connection {
 	struct pending *pending; /* a command or request that waits for Redis; owned by its call */
 	struct connection *next_closed;
 	struct connection *next_turn; /* list of connections with work left for this loop turn */
+	struct subscribing *subscribing; /* subscriptions in preparation, not ready yet */
 	struct connection *user_next, **user_link; /* in the index of users; NULL = not in it */
 	arena_ref passport;
 	int fd;              /* owned; -1 = closed */

@@ -30,7 +30,7 @@ struct poller;
 struct redis_subscription;
 struct survey;
 struct redis_publication;
-struct subscribe_pending;
+struct subscribing;
 
 struct listener {
 	struct event *event; /* owned */
@@ -82,7 +82,7 @@ struct worker {
 	/* A removal that client_unsubscribe_settle() has yet to follow up. */
 	struct channel *removed_channel;
 	bool removed_presence;
-	struct subscribe_pending *subscribing; /* all of them */
+	struct subscribing *subscribing; /* subscriptions in preparation */
 
 	uint64_t position_check_at; /* boottime ms of the next walk over the channels */
 	double presence_credit;
@@ -134,9 +134,11 @@ void websocket_session_process(struct connection *c, size_t kept, size_t length)
 /* --- client_session.c --- */
 /* The first waiting message's commands, one at a time, as long as none waits for Redis. */
 void client_session_pump(struct connection *c);
-/* A reply for the command under way: consumes the command in the draft that is open, commits,
- * writes and goes on. False if the connection is gone. */
+/* A reply for the command under way: consumes the command in the draft that is open and commits.
+ * False if the connection is gone. */
 bool client_session_finish(struct connection *c);
+/* After the finish of a command that waited: the next commands, then what is to be written. */
+void client_session_continue(struct connection *c);
 const struct message_codec *client_session_codec(const struct passport *passport);
 void client_session_append_reply(struct connection *c, const struct client_reply *reply);
 void client_session_append_error(struct connection *c, const struct client_command *command,
@@ -166,20 +168,19 @@ struct publication *client_publications(const struct redis_publication *from, si
 /* --- client_subscribe.c --- */
 enum command_outcome client_subscribe(struct connection *c, const struct client_command *command,
 				      uint16_t *close_code);
+
+/* --- client_unsubscribe.c --- */
 enum command_outcome client_unsubscribe(struct connection *c, const struct client_command *command);
 /* After the commit of a subscription's removal: its channel may be empty now, its presence is void.
  */
 void client_unsubscribe_settle(struct connection *c);
 /* All of the connection's subscriptions, without a word to it. */
 void client_unsubscribe_all(struct connection *c);
-/* The channel's SUBSCRIBE is confirmed, or can't be (Redis went away). */
-void client_subscribe_joined(struct worker *w, struct channel *channel, bool available);
 /* Takes a subscription away and tells the client so. */
 void client_unsubscribe_push(struct connection *c, arena_ref subscription, uint32_t code);
-/* Subscribe commands that waited too long for their channel get error 100. */
-void client_subscribe_expire(struct worker *w);
-/* Positioned subscribers of a channel lost continuity: 2500. */
-void client_subscribe_insufficient(struct worker *w, struct channel *channel);
+/* Positioned subscribers of a channel lost continuity: 2500, 3010 for the server's own. */
+void client_unsubscribe_insufficient(struct worker *w, struct channel *channel);
+
 
 /* --- http_routes.c, http_api.c, http_files.c --- */
 void http_route(struct connection *c, const struct http_request *request, struct slice body);

@@ -3,7 +3,7 @@
  * Does what was served here reach as far as what Redis has? Looks at each
  * channel with history once per client.position_check_delay without
  * publications. Run by the worker. It only finds out; who missed something is
- * told by client_subscribe_insufficient().
+ * told by client_unsubscribe_insufficient().
  */
 #include "worker/position_check.h"
 
@@ -60,7 +60,7 @@ static void on_position(void *ctx, const struct redis_history_result *result)
 		    log_value(hub_name(&w->hub, channel)), (unsigned long long)record->offset,
 		    (unsigned long long)result->top);
 	channel->check_top = 0;
-	client_subscribe_insufficient(w, channel);
+	client_unsubscribe_insufficient(w, channel);
 }
 
 static void check_position(struct worker *w, struct channel *channel)

@@ -17,6 +17,7 @@
 #include "worker/shards.h"
 #include "worker/stream.h"
 #include "worker/survey.h"
+#include "worker/subscribing.h"
 
 bool redis_subscription_available(const struct redis_subscription *s)
 {
@@ -69,7 +70,7 @@ static void channels_forget(struct redis_subscription *s)
 	channel = NULL;
 	while ((channel = channel_next(s, channel))) {
 		if (channel->waiters)
-			client_subscribe_joined(w, channel, false);
+			subscribing_joined(w, channel, false);
 	}
 	s->outstanding = s->joined = 0;
 }
@@ -378,7 +379,7 @@ static void on_channel_heard(struct redis_subscription *s, struct channel *chann
 		return;
 	}
 	channel->catching_up = false;
-	client_subscribe_joined(w, channel, true);
+	subscribing_joined(w, channel, true);
 }
 
 /* One confirmation: the state it leads to and its consumption are one commit. */

@@ -35,6 +35,7 @@
 #include "worker/presence_upkeep.h"
 #include "worker/shards.h"
 #include "worker/survey.h"
+#include "worker/subscribing.h"
 
 /* Accepted at most in one callback, so that a flood starves nobody. */
 #define ACCEPTS_PER_TURN 64
@@ -227,7 +228,7 @@ static void on_tick(evutil_socket_t fd, short what, void *arg)
 		on_connection_due(
 			(struct connection *)(void *)((char *)entry -
 						      offsetof(struct connection, timer)));
-	client_subscribe_expire(w);
+	subscribing_tick(w);
 	presence_upkeep_tick(w);
 	position_check_tick(w);
 	connection_relieve_arena(w);

@@ -1,0 +1,113 @@
+/* SPDX-License-Identifier: ISC */
+/*
+ * The ends of subscriptions: the client's own wish, its disconnect, or a reason
+ * of ours that it is told. Run by the worker. Nothing here waits for Redis: that
+ * it hears of it is for later.
+ */
+#include "keepsock/websocket.h"
+#include "worker/fanout.h"
+#include "worker/internal.h"
+#include "worker/presence_upkeep.h"
+#include "worker/subscribing.h"
+
+/* In the open draft; the caller commits and then settles. */
+static void remove_subscription(struct connection *c, arena_ref ref)
+{
+	struct worker *w = c->worker;
+	const struct subscription_record *subscription = arena_at(w->arena, ref);
+
+	w->removed_channel = hub_channel_at(&w->hub, subscription->channel);
+	w->removed_presence =
+		(subscription->flags & (SUBSCRIPTION_PRESENCE | SUBSCRIPTION_ANNOUNCED)) != 0;
+	hub_subscription_remove(&w->hub, &w->draft, ref,
+				fanout_serving(w->fanout, w->removed_channel));
+}
+
+void client_unsubscribe_settle(struct connection *c)
+{
+	struct worker *w = c->worker;
+	struct channel *channel = w->removed_channel;
+
+	if (!channel)
+		return;
+	w->removed_channel = NULL;
+	hub_subscription_counted(&w->hub, -1);
+	metric_subtract(METRIC_subscriptions, 1);
+	if (w->removed_presence)
+		presence_leave(w, &connection_passport(c)->id, hub_name(&w->hub, channel));
+	subscribing_settle_channel(w, channel);
+}
+
+enum command_outcome client_unsubscribe(struct connection *c, const struct client_command *command)
+{
+	struct worker *w = c->worker;
+	const struct client_reply reply = {.id = command->id, .method = CLIENT_METHOD_UNSUBSCRIBE};
+	struct channel *channel = hub_find(&w->hub, command->channel);
+	arena_ref ref = channel ? hub_subscription_find(&w->hub, &w->draft.now, channel) : 0;
+
+	if (ref)
+		remove_subscription(c, ref);
+	client_session_append_reply(c, &reply);
+	return COMMAND_DONE;
+}
+
+void client_unsubscribe_all(struct connection *c)
+{
+	struct worker *w = c->worker;
+	const struct passport *passport = connection_passport(c);
+
+	while (passport->subscriptions) {
+		passport_draft_begin(&w->draft, c->passport);
+		remove_subscription(c, passport->subscriptions);
+		passport_draft_commit(&w->draft);
+		client_unsubscribe_settle(c);
+	}
+}
+
+void client_unsubscribe_push(struct connection *c, arena_ref subscription, uint32_t code)
+{
+	struct worker *w = c->worker;
+	const struct subscription_record *record = arena_at(w->arena, subscription);
+	const struct client_push push = {
+		.kind = CLIENT_PUSH_UNSUBSCRIBE,
+		.channel = hub_name(&w->hub, hub_channel_at(&w->hub, record->channel)),
+		.end = {.code = code},
+	};
+
+	connection_draft(c);
+	buffer_reset(&w->payload);
+	client_session_codec(&w->draft.now)->encode_push(&w->payload, &push);
+	connection_append_frame(c, WEBSOCKET_TEXT, buffer_slice(&w->payload));
+	remove_subscription(c, subscription);
+	if (!connection_commit(c))
+		return;
+	client_unsubscribe_settle(c);
+	if (connection_check_queue(c))
+		connection_flush(c);
+}
+
+void client_unsubscribe_insufficient(struct worker *w, struct channel *channel)
+{
+	/* The channel must not go away under the walk. */
+	channel->waiting++;
+	for (uint32_t i = hub_record(&w->hub, channel)->count; i-- > 0;) {
+		struct subscriber entry = *hub_subscriber(&w->hub, channel, i);
+		const struct subscription_record *subscription;
+		struct connection *c;
+
+		if (!entry.passport)
+			continue;
+		subscription = arena_at(w->arena, entry.subscription);
+		c = connection_at(w, entry.passport);
+		if (!(subscription->flags & SUBSCRIPTION_POSITIONED))
+			continue;
+		/* A client can't ask again for what the server gave it: it has to connect again. */
+		if (subscription->flags & SUBSCRIPTION_SERVER_SIDE)
+			connection_disconnect(c, CLIENT_DISCONNECT_INSUFFICIENT_STATE, NULL);
+		else
+			client_unsubscribe_push(c, entry.subscription,
+						CLIENT_UNSUBSCRIBE_INSUFFICIENT_STATE);
+	}
+	channel->waiting--;
+	subscribing_settle_channel(w, channel);
+}
