@@ -63,6 +63,17 @@ struct ipc_redis {
 	int db;
 };
 
+/*
+ * The keys of one group of token settings, as text of their files: HMAC secrets
+ * as one word, public keys as PEM. All heap, owned by the struct, "" = none.
+ */
+struct ipc_keys {
+	char *hmac;
+	char *hmac_previous;
+	char *rsa;
+	char *ecdsa;
+};
+
 /* Positions of the fds in IPC_START; the listeners follow, in the order of ipc_start.listeners. */
 #define IPC_START_FD_NODE_PAGE 0
 #define IPC_START_FD_SETTINGS  1
@@ -79,7 +90,9 @@ struct ipc_start {
 	uint32_t listeners;     /* how many listener fds come with it; nonblocking, listening */
 	uint32_t shard_count;   /* 1 .. REDIS_SHARDS_MAX */
 	struct ipc_redis shards[REDIS_SHARDS_MAX];
-	char *api_key; /* "" = none */
+	char *api_key;                           /* "" = none */
+	struct ipc_keys token_keys;              /* of settings token */
+	struct ipc_keys subscription_token_keys; /* of subscription_token; all "" unless enabled */
 };
 
 /* Appends the JSON of it; 0, or -1 when one of the strings is not UTF-8. */
@@ -89,6 +102,10 @@ int ipc_start_encode(struct buffer *out, const struct ipc_start *start);
 int ipc_start_decode(const void *payload, size_t len, struct ipc_start *start,
 		     struct buffer *error);
 void ipc_start_free(struct ipc_start *start); /* wipes the secrets */
+
+struct ipc_keys ipc_keys_none(void);
+bool ipc_keys_equal(const struct ipc_keys *a, const struct ipc_keys *b);
+void ipc_keys_free(struct ipc_keys *keys); /* wipes them */
 
 /* The same rules for IPC_REDIS. A decoded shard is below REDIS_SHARDS_MAX. */
 int ipc_redis_encode(struct buffer *out, uint32_t shard, const struct ipc_redis *redis);

@@ -51,7 +51,9 @@ struct master {
 	uint32_t shard_count;
 	struct ipc_redis shards[REDIS_SHARDS_MAX]; /* as the workers know them */
 	char *api_key;                             /* "" = none */
-	struct worker_slot *workers;               /* worker_count of them */
+	struct ipc_keys token_keys;                /* as they were read last */
+	struct ipc_keys subscription_token_keys;
+	struct worker_slot *workers; /* worker_count of them */
 	uint32_t worker_count;
 	struct ipc_message *message; /* room for one incoming message */
 	struct inquiry *inquiries;   /* under way */

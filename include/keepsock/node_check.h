@@ -11,6 +11,7 @@
 #include <stdint.h>
 
 struct buffer;
+struct ipc_keys;
 struct ipc_redis;
 struct settings;
 
@@ -21,6 +22,13 @@ bool node_uses_embedded_redis(const struct settings *settings);
 
 /* The API key, "" = none; heap (wipe it). NULL with error. */
 char *node_read_api_key(const struct settings *settings, struct buffer *error);
+
+/*
+ * The keys of tokens from their files, those of subscription_token only when it
+ * is enabled; free both. 0, or -1 with error and nothing to free.
+ */
+int node_read_token_keys(const struct settings *settings, struct ipc_keys *token,
+			 struct ipc_keys *subscription, struct buffer *error);
 
 /* The external server, password file included; 0, or -1 with error. */
 int node_find_external_redis(const struct settings *settings, struct ipc_redis *redis,

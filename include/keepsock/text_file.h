@@ -30,6 +30,14 @@ void text_file_read_tail(const char *path, off_t from, size_t most, struct buffe
  */
 char *text_file_read_secret(const char *path, struct buffer *error);
 
+/*
+ * The text of a file that everybody may read, but nobody but its owner (or
+ * root) write, such as one of public keys: at most TEXT_FILE_PUBLIC_LIMIT bytes
+ * of printable ASCII and white space. Returns a heap string, NULL with error.
+ */
+#define TEXT_FILE_PUBLIC_LIMIT ((size_t)8192)
+char *text_file_read_public(const char *path, struct buffer *error);
+
 /* Writes all of it; 0, or -1 with errno. For descriptors that block. */
 int text_file_write_all(int fd, struct slice text);
 

@@ -381,8 +381,10 @@ static int start(struct master *master, struct slice config_text, struct buffer 
 		 master->worker_count, (long)geteuid(), master->open_file_limit);
 	node_warnings(&master->settings, master->open_file_limit, log_warning_text, NULL);
 	master->api_key = node_read_api_key(&master->settings, error);
-	if (!master->api_key || make_shared_memory(master, config_text, error) < 0 ||
-	    make_loop(master, error) < 0 ||
+	if (!master->api_key ||
+	    node_read_token_keys(&master->settings, &master->token_keys,
+				 &master->subscription_token_keys, error) < 0 ||
+	    make_shared_memory(master, config_text, error) < 0 || make_loop(master, error) < 0 ||
 	    listeners_open(&master->listeners, &master->settings, master->worker_count, error) < 0)
 		return -1;
 	master->admin = admin_open(master, error);
@@ -436,6 +438,8 @@ static void release(struct master *master)
 	if (master->api_key)
 		secret_wipe(master->api_key, strlen(master->api_key));
 	free(master->api_key);
+	ipc_keys_free(&master->token_keys);
+	ipc_keys_free(&master->subscription_token_keys);
 	for (uint32_t i = 0; i < master->shard_count; i++)
 		ipc_redis_free(&master->shards[i]);
 	settings_free(&master->settings);

@@ -45,6 +45,57 @@ char *node_read_api_key(const struct settings *settings, struct buffer *error)
 	return text_file_read_secret(settings->http_api.key_file, error);
 }
 
+/* Which file holds which key. */
+struct key_files {
+	const char *hmac, *hmac_previous, *rsa, *ecdsa;
+};
+
+static char *read_key(const char *path, char *read(const char *path, struct buffer *error),
+		      struct buffer *error)
+{
+	return path[0] == '\0' ? xstrdup("") : read(path, error);
+}
+
+static int read_keys(const struct key_files *files, struct ipc_keys *keys, struct buffer *error)
+{
+	*keys = (struct ipc_keys){0};
+	keys->hmac = read_key(files->hmac, text_file_read_secret, error);
+	if (keys->hmac)
+		keys->hmac_previous = read_key(files->hmac_previous, text_file_read_secret, error);
+	if (keys->hmac_previous)
+		keys->rsa = read_key(files->rsa, text_file_read_public, error);
+	if (keys->rsa)
+		keys->ecdsa = read_key(files->ecdsa, text_file_read_public, error);
+	if (keys->ecdsa)
+		return 0;
+	ipc_keys_free(keys);
+	return -1;
+}
+
+#define KEY_FILES(group)                                                           \
+	{                                                                          \
+		(group).hmac_secret_file, (group).hmac_previous_secret_file,       \
+			(group).rsa_public_key_file, (group).ecdsa_public_key_file \
+	}
+
+int node_read_token_keys(const struct settings *settings, struct ipc_keys *token,
+			 struct ipc_keys *subscription, struct buffer *error)
+{
+	const struct key_files token_files = KEY_FILES(settings->token);
+	const struct key_files subscription_files = KEY_FILES(settings->subscription_token);
+
+	if (read_keys(&token_files, token, error) < 0)
+		return -1;
+	if (!settings->subscription_token.enabled) {
+		*subscription = ipc_keys_none();
+		return 0;
+	}
+	if (read_keys(&subscription_files, subscription, error) == 0)
+		return 0;
+	ipc_keys_free(token);
+	return -1;
+}
+
 int node_find_external_redis(const struct settings *settings, struct ipc_redis *redis,
 			     struct buffer *error)
 {
@@ -102,12 +153,17 @@ void node_warnings(const struct settings *settings, unsigned long open_file_limi
 int node_check_files(const struct settings *settings, struct buffer *error)
 {
 	char *key = node_read_api_key(settings, error);
+	struct ipc_keys token, subscription;
 	struct ipc_redis redis;
 
 	if (!key)
 		return -1;
 	secret_wipe(key, strlen(key));
 	free(key);
+	if (node_read_token_keys(settings, &token, &subscription, error) < 0)
+		return -1;
+	ipc_keys_free(&token);
+	ipc_keys_free(&subscription);
 	if (node_uses_embedded_redis(settings))
 		return 0;
 	if (node_find_external_redis(settings, &redis, error) < 0)

@@ -30,6 +30,7 @@
 #include "keepsock/log.h"
 #include "keepsock/magic.h"
 #include "keepsock/master.h"
+#include "keepsock/node_check.h"
 #include "keepsock/node_page.h"
 #include "keepsock/secret.h"
 #include "keepsock/worker_slot.h"
@@ -246,6 +247,29 @@ static void on_child_exit(struct child *child, int status, void *ctx)
 
 /* ---- starting ---- */
 
+/* Keys that were changed reach the workers as they are replaced; unreadable ones never do. */
+static void refresh_token_keys(struct master *master)
+{
+	struct ipc_keys token, subscription;
+	struct buffer error = {0};
+
+	if (node_read_token_keys(&master->settings, &token, &subscription, &error) < 0) {
+		log_error("token_keys_unreadable error=%s text=%s",
+			  log_value_str(buffer_cstr(&error)),
+			  log_value_str("the worker gets those that were read before"));
+	} else {
+		if (!ipc_keys_equal(&token, &master->token_keys) ||
+		    !ipc_keys_equal(&subscription, &master->subscription_token_keys))
+			log_warning("token_keys_changed text=%s",
+				    log_value_str("workers that run already keep the old ones"));
+		ipc_keys_free(&master->token_keys);
+		ipc_keys_free(&master->subscription_token_keys);
+		master->token_keys = token;
+		master->subscription_token_keys = subscription;
+	}
+	buffer_free(&error);
+}
+
 static bool send_start(struct worker_slot *slot)
 {
 	struct master *master = slot->master;
@@ -265,6 +289,9 @@ static bool send_start(struct worker_slot *slot)
 	int fds[IPC_START_FD_LISTENERS + SETTINGS_LISTENERS_MAX];
 	int result = -1;
 
+	refresh_token_keys(master);
+	start.token_keys = master->token_keys;
+	start.subscription_token_keys = master->subscription_token_keys;
 	memcpy(start.shards, master->shards, sizeof(start.shards));
 	fds[IPC_START_FD_NODE_PAGE] = master->page_fd;
 	fds[IPC_START_FD_SETTINGS] = master->settings_fd;

@@ -84,6 +84,26 @@ bool ipc_redis_equal(const struct ipc_redis *a, const struct ipc_redis *b)
 	       strcmp(a->user, b->user) == 0 && strcmp(a->password, b->password) == 0;
 }
 
+struct ipc_keys ipc_keys_none(void)
+{
+	return (struct ipc_keys){xstrdup(""), xstrdup(""), xstrdup(""), xstrdup("")};
+}
+
+bool ipc_keys_equal(const struct ipc_keys *a, const struct ipc_keys *b)
+{
+	return strcmp(a->hmac, b->hmac) == 0 && strcmp(a->hmac_previous, b->hmac_previous) == 0 &&
+	       strcmp(a->rsa, b->rsa) == 0 && strcmp(a->ecdsa, b->ecdsa) == 0;
+}
+
+void ipc_keys_free(struct ipc_keys *keys)
+{
+	free_secret(keys->hmac);
+	free_secret(keys->hmac_previous);
+	free_secret(keys->rsa);
+	free_secret(keys->ecdsa);
+	memset(keys, 0, sizeof(*keys));
+}
+
 void ipc_start_free(struct ipc_start *start)
 {
 	free(start->node);
@@ -91,6 +111,8 @@ void ipc_start_free(struct ipc_start *start)
 	free(start->config_name);
 	free(start->run_dir);
 	free_secret(start->api_key);
+	ipc_keys_free(&start->token_keys);
+	ipc_keys_free(&start->subscription_token_keys);
 	for (uint32_t i = 0; i < REDIS_SHARDS_MAX; i++)
 		ipc_redis_free(&start->shards[i]);
 	memset(start, 0, sizeof(*start));
@@ -100,6 +122,12 @@ static json_t *redis_to_json(const struct ipc_redis *redis)
 {
 	return json_pack("{s:s, s:i, s:s, s:s, s:i}", "host", redis->host, "port", (int)redis->port,
 			 "user", redis->user, "password", redis->password, "db", redis->db);
+}
+
+static json_t *keys_to_json(const struct ipc_keys *keys)
+{
+	return json_pack("{s:s, s:s, s:s, s:s}", "hmac", keys->hmac, "hmac_previous",
+			 keys->hmac_previous, "rsa", keys->rsa, "ecdsa", keys->ecdsa);
 }
 
 /* Takes over json. */
@@ -143,18 +171,17 @@ static json_t *shards_to_json(const struct ipc_start *start)
 
 int ipc_start_encode(struct buffer *out, const struct ipc_start *start)
 {
-	json_t *shards = shards_to_json(start);
-
-	if (!shards)
-		return -1;
+	/* A member that is NULL makes the whole NULL, as it should. */
 	return append_json(
-		out, json_pack("{s:i, s:I, s:I, s:s, s:s, s:s, s:s, s:I, s:I, s:o, s:s}", "version",
-			       IPC_PROTOCOL_VERSION, "slot", (json_int_t)start->slot, "slots",
-			       (json_int_t)start->slots, "node", start->node, "role", start->role,
-			       "config_name", start->config_name, "run_dir", start->run_dir,
-			       "restart_count", (json_int_t)start->restart_count, "listeners",
-			       (json_int_t)start->listeners, "shards", shards, "api_key",
-			       start->api_key));
+		out, json_pack("{s:i, s:I, s:I, s:s, s:s, s:s, s:s, s:I, s:I, s:o, s:s, s:o, s:o}",
+			       "version", IPC_PROTOCOL_VERSION, "slot", (json_int_t)start->slot,
+			       "slots", (json_int_t)start->slots, "node", start->node, "role",
+			       start->role, "config_name", start->config_name, "run_dir",
+			       start->run_dir, "restart_count", (json_int_t)start->restart_count,
+			       "listeners", (json_int_t)start->listeners, "shards",
+			       shards_to_json(start), "api_key", start->api_key, "token_keys",
+			       keys_to_json(&start->token_keys), "subscription_token_keys",
+			       keys_to_json(&start->subscription_token_keys)));
 }
 
 /* NULL with error set when the payload is no JSON object. */
@@ -245,21 +272,43 @@ static int shards_from_json(json_t *json, struct ipc_start *start, struct buffer
 		return -1;
 	}
 	for (size_t i = 0; i < count; i++) {
-		if (redis_from_json(json_array_get(json, i), &start->shards[i], error) != 0) {
-			ipc_start_free(start);
+		if (redis_from_json(json_array_get(json, i), &start->shards[i], error) != 0)
 			return -1;
-		}
 	}
 	start->shard_count = (uint32_t)count;
 	return 0;
 }
 
+static int keys_from_json(json_t *json, struct ipc_keys *keys, struct buffer *error)
+{
+	const char *hmac, *previous, *rsa, *ecdsa;
+	json_error_t why;
+
+	if (json_unpack_ex(json, &why, JSON_STRICT, "{s:s, s:s, s:s, s:s}", "hmac", &hmac,
+			   "hmac_previous", &previous, "rsa", &rsa, "ecdsa", &ecdsa) != 0) {
+		buffer_printf(error, "keys: %s", why.text);
+		return -1;
+	}
+	*keys = (struct ipc_keys){xstrdup(hmac), xstrdup(previous), xstrdup(rsa), xstrdup(ecdsa)};
+	return 0;
+}
+
+/* The members that own memory and may be refused; the caller frees them then. */
+static int start_objects_from_json(json_t *shards, json_t *keys, json_t *subscription_keys,
+				   struct ipc_start *start, struct buffer *error)
+{
+	if (shards_from_json(shards, start, error) != 0 ||
+	    keys_from_json(keys, &start->token_keys, error) != 0)
+		return -1;
+	return keys_from_json(subscription_keys, &start->subscription_token_keys, error);
+}
+
 static int start_from_json(json_t *json, struct ipc_start *start, struct buffer *error)
 {
 	const char *node, *role, *config_name, *run_dir, *api_key;
+	json_t *shards, *keys, *subscription_keys;
 	struct start_numbers n;
 	json_error_t why;
-	json_t *shards;
 	int version;
 
 	if (json_unpack_ex(json, &why, 0, "{s:i}", "version", &version) != 0 ||
@@ -269,11 +318,12 @@ static int start_from_json(json_t *json, struct ipc_start *start, struct buffer 
 		return -1;
 	}
 	if (json_unpack_ex(json, &why, JSON_STRICT,
-			   "{s:i, s:I, s:I, s:s, s:s, s:s, s:s, s:I, s:I, s:o, s:s}", "version",
-			   &version, "slot", &n.slot, "slots", &n.slots, "node", &node, "role",
-			   &role, "config_name", &config_name, "run_dir", &run_dir, "restart_count",
-			   &n.restart_count, "listeners", &n.listeners, "shards", &shards,
-			   "api_key", &api_key) != 0) {
+			   "{s:i, s:I, s:I, s:s, s:s, s:s, s:s, s:I, s:I, s:o, s:s, s:o, s:o}",
+			   "version", &version, "slot", &n.slot, "slots", &n.slots, "node", &node,
+			   "role", &role, "config_name", &config_name, "run_dir", &run_dir,
+			   "restart_count", &n.restart_count, "listeners", &n.listeners, "shards",
+			   &shards, "api_key", &api_key, "token_keys", &keys,
+			   "subscription_token_keys", &subscription_keys) != 0) {
 		buffer_printf(error, "%s", why.text);
 		return -1;
 	}
@@ -281,7 +331,7 @@ static int start_from_json(json_t *json, struct ipc_start *start, struct buffer 
 		buffer_append_str(error, "slot, slots or listeners is out of range");
 		return -1;
 	}
-	if (shards_from_json(shards, start, error) != 0)
+	if (start_objects_from_json(shards, keys, subscription_keys, start, error) != 0)
 		return -1;
 	start->slot = (uint32_t)n.slot;
 	start->slots = (uint32_t)n.slots;
@@ -304,5 +354,7 @@ int ipc_start_decode(const void *payload, size_t len, struct ipc_start *start, s
 	if (json)
 		result = start_from_json(json, start, error);
 	json_decref(json);
+	if (result != 0)
+		ipc_start_free(start);
 	return result;
 }

@@ -5,6 +5,7 @@
  */
 #include <errno.h>
 #include <fcntl.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -89,21 +90,29 @@ static char *first_word(const struct buffer *text)
 	return xstrndup(text->data + start, end - start);
 }
 
-char *text_file_read_secret(const char *path, struct buffer *error)
+/* False with error when the file is not there, or its mode has one of these bits. */
+static bool mode_is_without(const char *path, mode_t bits, const char *advice, struct buffer *error)
 {
-	struct buffer text = {0};
 	struct stat status;
-	char *word = NULL;
 
 	if (stat(path, &status) < 0) {
 		buffer_printf(error, "cannot read %s: %s", path, strerror(errno));
-		return NULL;
+		return false;
 	}
-	if (status.st_mode & (S_IRWXG | S_IRWXO)) {
-		buffer_printf(error, "%s may be used by others (mode %04o): chmod 600 it", path,
-			      (unsigned)(status.st_mode & 07777));
-		return NULL;
+	if (status.st_mode & bits) {
+		buffer_printf(error, "%s %s", path, advice);
+		return false;
 	}
+	return true;
+}
+
+char *text_file_read_secret(const char *path, struct buffer *error)
+{
+	struct buffer text = {0};
+	char *word = NULL;
+
+	if (!mode_is_without(path, S_IRWXG | S_IRWXO, "may be used by others: chmod 600 it", error))
+		return NULL;
 	if (text_file_read(path, SECRET_FILE_LIMIT, &text, error) == 0) {
 		word = first_word(&text);
 		if (!word)
@@ -115,6 +124,35 @@ char *text_file_read_secret(const char *path, struct buffer *error)
 		secret_wipe(text.data, text.cap);
 	buffer_free(&text);
 	return word;
+}
+
+static bool is_plain_text(const struct buffer *text)
+{
+	for (size_t i = 0; i < text->len; i++) {
+		char c = text->data[i];
+
+		if ((c < ' ' || c > '~') && c != '\n' && c != '\r' && c != '\t')
+			return false;
+	}
+	return text->len > 0;
+}
+
+char *text_file_read_public(const char *path, struct buffer *error)
+{
+	struct buffer text = {0};
+	char *copy = NULL;
+
+	if (!mode_is_without(path, S_IWGRP | S_IWOTH, "may be written by others: chmod go-w it",
+			     error))
+		return NULL;
+	if (text_file_read(path, TEXT_FILE_PUBLIC_LIMIT, &text, error) == 0) {
+		if (is_plain_text(&text))
+			copy = xstrndup(text.data, text.len);
+		else
+			buffer_printf(error, "%s must be text, and not empty", path);
+	}
+	buffer_free(&text);
+	return copy;
 }
 
 int text_file_write_all(int fd, struct slice text)

@@ -1,13 +1,15 @@
 # SPDX-License-Identifier: ISC
 """Configuration: `-t`, errors that name file and line, and documents made from the settings table."""
 
+import os
 import re
+import signal
 import socket
 import subprocess
 
 import pytest
 
-from keepsock import ROOT, free_port, keepsockd
+from keepsock import ROOT, free_port, keepsockd, wait_until
 from wire import http
 
 
@@ -152,6 +154,48 @@ def test_key_file_that_is_missing_or_open_to_others(make_node):
     node.key_path.chmod(0o644)
     node.launch()
     assert node.wait() == 1 and "api-key" in node.log()
+
+
+def test_token_keys_are_read_at_start(make_node):
+    """A key that cannot be read, that others may know or that others may change stops the start."""
+    node = make_node(token={"hmac_secret_file": "no-such-file"}).launch()
+    assert node.wait() == 1 and "no-such-file" in node.log()
+    node = make_node(token={"hmac_secret_file": "hmac"})
+    (node.directory / "hmac").write_text("geheim\n")
+    (node.directory / "hmac").chmod(0o640)
+    node.launch()
+    assert node.wait() == 1 and "hmac" in node.log() and "chmod 600" in node.log()
+    assert "geheim" not in node.log()
+    node = make_node(token={"rsa_public_key_file": "rsa.pem"})
+    (node.directory / "rsa.pem").write_text("-----BEGIN PUBLIC KEY-----\n")
+    (node.directory / "rsa.pem").chmod(0o666)
+    node.launch()
+    assert node.wait() == 1 and "rsa.pem" in node.log() and "chmod go-w" in node.log()
+
+
+def test_a_disabled_group_of_keys_is_not_read(make_node):
+    make_node(subscription_token={"hmac_secret_file": "no-such-file"}).start()
+    node = make_node(subscription_token={"enabled": True, "hmac_secret_file": "no-such-file"})
+    node.launch()
+    assert node.wait() == 1 and "no-such-file" in node.log()
+
+
+def test_a_replaced_worker_gets_changed_keys(make_node):
+    """Keys that cannot be read any more are those that were read before."""
+    node = make_node(token={"hmac_secret_file": "hmac"})
+    secret = node.directory / "hmac"
+    secret.write_text("one\n")
+    secret.chmod(0o600)
+    node.start()
+    assert "token_keys" not in node.log()
+    secret.write_text("two\n")
+    os.kill(node.workers()[0], signal.SIGKILL)
+    wait_until(lambda: "token_keys_changed" in node.log(), "the change is told")
+    wait_until(lambda: len(node.workers()) == 2, "the worker is replaced")
+    secret.unlink()
+    os.kill(node.workers()[1], signal.SIGKILL)
+    wait_until(lambda: "token_keys_unreadable" in node.log(), "the loss is told")
+    wait_until(lambda: len(node.workers()) == 2 and node.are_all_ready(), "the worker is replaced")
 
 
 def test_several_listeners(start_node):

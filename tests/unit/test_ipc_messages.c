@@ -29,6 +29,9 @@ static const struct ipc_start sample = {
 	.shards = {{(char *)"::1", 6380, (char *)"me", (char *)"p\"w", 7},
 		   {(char *)"", 0, (char *)"", (char *)"secret", 0}},
 	.api_key = (char *)"key",
+	.token_keys = {(char *)"secret", (char *)"before",
+		       (char *)"-----BEGIN PUBLIC KEY-----\nMIIB\n", (char *)""},
+	.subscription_token_keys = {(char *)"", (char *)"", (char *)"", (char *)"ec"},
 };
 
 /* Pinned here by hand: a new type must be thought about on both sides. */
@@ -85,6 +88,9 @@ static void test_start_survives_the_way(void **state)
 	assert_true(start.restart_count == sample.restart_count);
 	assert_int_equal(start.listeners, sample.listeners);
 	assert_string_equal(start.api_key, sample.api_key);
+	assert_true(ipc_keys_equal(&start.token_keys, &sample.token_keys));
+	assert_true(
+		ipc_keys_equal(&start.subscription_token_keys, &sample.subscription_token_keys));
 	assert_int_equal(start.shard_count, 2);
 	assert_true(ipc_redis_equal(&start.shards[0], &sample.shards[0]));
 	assert_true(ipc_redis_equal(&start.shards[1], &sample.shards[1]));
@@ -93,6 +99,27 @@ static void test_start_survives_the_way(void **state)
 	ipc_start_free(&start);
 	buffer_free(&text);
 	buffer_free(&error);
+}
+
+static void test_keys_that_differ_in_one(void **state)
+{
+	const struct ipc_keys same = {(char *)"a", (char *)"b", (char *)"c", (char *)"d"};
+	struct ipc_keys none = ipc_keys_none();
+
+	(void)state;
+	for (size_t i = 0; i < 4; i++) {
+		char *keys[4] = {same.hmac, same.hmac_previous, same.rsa, same.ecdsa};
+		struct ipc_keys other;
+
+		keys[i] = (char *)"x";
+		other = (struct ipc_keys){keys[0], keys[1], keys[2], keys[3]};
+		assert_false(ipc_keys_equal(&same, &other));
+	}
+	assert_true(ipc_keys_equal(&same, &same));
+	assert_false(ipc_keys_equal(&same, &none));
+	assert_string_equal(none.ecdsa, "");
+	ipc_keys_free(&none);
+	assert_null(none.hmac);
 }
 
 static void test_redis_survives_the_way(void **state)
@@ -155,6 +182,9 @@ static void test_text_that_is_not_utf8_is_an_error(void **state)
 	struct buffer text = {0};
 
 	(void)state;
+	start.token_keys.hmac = (char *)"\xff";
+	assert_int_equal(ipc_start_encode(&text, &start), -1);
+	start = sample;
 	start.node = (char *)"\xff";
 	assert_int_equal(ipc_start_encode(&text, &start), -1);
 	start = sample;
@@ -174,6 +204,7 @@ static void assert_refused(json_t *json)
 	assert_int_equal(ipc_start_decode(text, strlen(text), &start, &error), -1);
 	assert_true(error.len > 0);
 	assert_null(start.node);
+	assert_null(start.token_keys.hmac);
 	assert_null(start.shards[0].host);
 	assert_null(start.shards[1].host);
 	assert_int_equal(start.shard_count, 0);
@@ -208,10 +239,12 @@ static void assert_refused_with(const char *key, json_t *value)
 static void test_a_bad_start_is_refused(void **state)
 {
 	static const char *const members[] = {
-		"version",     "slot",        "slots",           "node",
-		"role",        "config_name", "run_dir",         "shards",
-		"api_key",     "listeners",   "restart_count",   "shards.host",
-		"shards.port", "shards.user", "shards.password", "shards.db",
+		"version",     "slot",          "slots",
+		"node",        "role",          "config_name",
+		"run_dir",     "shards",        "api_key",
+		"listeners",   "restart_count", "shards.host",
+		"shards.port", "shards.user",   "shards.password",
+		"shards.db",   "token_keys",    "subscription_token_keys",
 	};
 
 	(void)state;
@@ -231,6 +264,11 @@ static void test_a_bad_start_is_refused(void **state)
 	assert_refused_with("shards.db", json_integer(-1));
 	assert_refused_with("another", json_integer(1));
 	assert_refused_with("shards.another", json_integer(1));
+	assert_refused_with("token_keys", json_pack("{s:s, s:s, s:s}", "hmac", "", "hmac_previous",
+						    "", "rsa", ""));
+	assert_refused_with("subscription_token_keys",
+			    json_pack("{s:s, s:s, s:s, s:i}", "hmac", "", "hmac_previous", "",
+				      "rsa", "", "ecdsa", 1));
 }
 
 static void test_what_is_no_json_is_refused(void **state)
@@ -261,6 +299,7 @@ int main(void)
 		cmocka_unit_test(test_each_type_has_one_direction),
 		cmocka_unit_test(test_unknown_types_are_refused),
 		cmocka_unit_test(test_start_survives_the_way),
+		cmocka_unit_test(test_keys_that_differ_in_one),
 		cmocka_unit_test(test_redis_survives_the_way),
 		cmocka_unit_test(test_a_shard_that_cannot_be_is_refused),
 		cmocka_unit_test(test_text_that_is_not_utf8_is_an_error),

@@ -144,6 +144,50 @@ static void test_a_secret_that_others_may_use_is_refused(void **state)
 	buffer_free(&error);
 }
 
+static void test_a_public_file_is_read_whole(void **state)
+{
+	static const char pem[] = "-----BEGIN PUBLIC KEY-----\r\n\tMIIB\n-----END\n";
+	struct buffer error = {0};
+	char *text;
+
+	(void)state;
+	write_file(pem, sizeof(pem) - 1, 0644);
+	text = text_file_read_public(path, &error);
+	assert_non_null(text);
+	assert_string_equal(text, pem);
+	assert_int_equal(error.len, 0);
+	free(text);
+	buffer_free(&error);
+}
+
+static void assert_not_public(const char *data, size_t length, mode_t mode, const char *reason)
+{
+	struct buffer error = {0};
+
+	write_file(data, length, mode);
+	assert_null(text_file_read_public(path, &error));
+	assert_non_null(strstr(buffer_cstr(&error), reason));
+	buffer_free(&error);
+}
+
+static void test_a_public_file_that_is_refused(void **state)
+{
+	static char large[TEXT_FILE_PUBLIC_LIMIT + 1];
+	struct buffer error = {0};
+
+	(void)state;
+	memset(large, 'x', sizeof(large));
+	assert_not_public("key\n", 4, 0664, "chmod go-w");
+	assert_not_public("key\n", 4, 0646, "chmod go-w");
+	assert_not_public("", 0, 0644, "must be text");
+	assert_not_public("k\0y\n", 4, 0644, "must be text");
+	assert_not_public("\x30\x82\x01", 3, 0644, "must be text");
+	assert_not_public(large, sizeof(large), 0644, "File too large");
+	assert_null(text_file_read_public("no/such/file", &error));
+	assert_non_null(strstr(buffer_cstr(&error), "no/such/file"));
+	buffer_free(&error);
+}
+
 static void test_a_private_file_replaces_whatever_was_there(void **state)
 {
 	struct buffer text = {0}, error = {0};
@@ -216,6 +260,10 @@ int main(void)
 						drop_file),
 		cmocka_unit_test_setup_teardown(test_a_secret_that_others_may_use_is_refused,
 						make_file, drop_file),
+		cmocka_unit_test_setup_teardown(test_a_public_file_is_read_whole, make_file,
+						drop_file),
+		cmocka_unit_test_setup_teardown(test_a_public_file_that_is_refused, make_file,
+						drop_file),
 		cmocka_unit_test_setup_teardown(test_a_private_file_replaces_whatever_was_there,
 						make_file, drop_file),
 		cmocka_unit_test(test_sealed_text_is_read_by_many),
