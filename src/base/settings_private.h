@@ -116,6 +116,8 @@ setting_check_fn check_host_label, check_log_level, check_log_target, check_log_
 	check_redis_server, check_redis_shard, check_file_mode, check_ip_address, check_regex,
 	check_recovery_mode, check_claim_name, check_error_mode, check_namespace_name;
 
+/* settings_whole.c */
+
 /*
  * NULL, or a sentence about two settings that contradict each other, with the
  * offsets of both in struct settings. Namespaces are not looked at.

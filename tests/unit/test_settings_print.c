@@ -77,6 +77,10 @@ static void test_each_setting_as_text(void **state)
 		 false},
 		{"redis.server", "URL", "redis://me:***@h:1/2", "embedded", true, false},
 		{"admin.socket", "path", "/run/keepsock/admin.sock", "", true, false},
+		{"redis.shards", "list of URLs", "[\"redis://:***@h\", \"redis://i\"]", "[]", true,
+		 false},
+		{"namespaces.chat.presence", "boolean", "true", "false", true, false},
+		{"namespaces.chat.history_meta_ttl", "duration", "30d", "30d", true, false},
 		{"listeners[0].port", "integer", "8000", "8000", true, false},
 		{"listeners[1].address", "string", "::1", "0.0.0.0", true, false},
 	};
@@ -88,7 +92,9 @@ static void test_each_setting_as_text(void **state)
 	      "client: { insecure = true; ping_interval = 7200000; pong_timeout = 1500; };\n"
 	      "memory: { arena_size = \"32MiB\"; };\n"
 	      "websocket: { allowed_origins = [\"x\", \"y\"]; };\n"
-	      "redis: { server = \"redis://me:se@cr:et@h:1/2\"; };\n"
+	      "redis: { server = \"redis://me:se@cr:et@h:1/2\"; "
+	      "shards = [\"redis://:secret@h\", \"redis://i\"]; };\n"
+	      "namespaces = ( { name = \"chat\"; presence = true; } );\n"
 	      "listeners = ( {}, { address = \"::1\"; } );\n",
 	      &s);
 	settings_each(&s, on_setting, &list);
