@@ -102,6 +102,13 @@ bool redis_pool_available(const struct redis_pool *pool);
  */
 const char *redis_pool_run_id(const struct redis_pool *pool);
 
+/*
+ * The highest shard sequence that replies tell is kept in *highest from now on,
+ * before their callbacks run; it is never lowered here. NULL: nowhere, as at
+ * the start.
+ */
+void redis_pool_watch_sequence(struct redis_pool *pool, uint64_t *highest);
+
 /* Counters are over the pool's life. */
 struct redis_pool_stats {
 	unsigned size;

@@ -72,7 +72,9 @@ static bool finish_subscribe(struct redis_request *request, enum redis_result co
 			 redis_reply_u64(reply->element[0], &result.sequence) &&
 			 redis_reply_u64(reply->element[4], &joined) &&
 			 read_page(request, reply->element + 1, &page);
-		if (!usable)
+		if (usable)
+			redis_request_saw_sequence(request, result.sequence);
+		else
 			result.outcome = (struct redis_outcome){REDIS_RESULT_ERROR, REDIS_UNUSABLE};
 	}
 	if (usable) {

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: ISC */
 /*
  * What a fresh connection needs to know of the server behind it, out of its
- * answer to INFO: which run it is, and whether keepsock can live on it. Inside
- * the Redis room only.
+ * answer to INFO: which run it is, and whether keepsock can live on it. For the
+ * Redis room and the worker's subscription connections.
  */
 #ifndef KEEPSOCK_REDIS_INFO_H
 #define KEEPSOCK_REDIS_INFO_H

@@ -5,6 +5,7 @@
  * one deferred event, so that no caller is called back from inside a call.
  */
 #include <stdarg.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 
@@ -253,6 +254,7 @@ void redis_pool_submit(struct redis_pool *pool, uint64_t affinity, struct redis_
 	uint64_t hash = (affinity * UINT64_C(0x9e3779b97f4a7c15)) >> 32;
 
 	MAGIC_CHECK(pool, REDIS_POOL_MAGIC);
+	request->pool = pool;
 	redis_connection_submit(&pool->connections[hash % pool->options.size], request);
 }
 
@@ -273,6 +275,20 @@ void redis_pool_note_error(struct redis_pool *pool, const char *fmt, ...)
 	va_start(args, fmt);
 	vsnprintf(pool->stats.last_error, sizeof(pool->stats.last_error), fmt, args);
 	va_end(args);
+}
+
+void redis_pool_watch_sequence(struct redis_pool *pool, uint64_t *highest)
+{
+	pool->highest_sequence = highest;
+}
+
+void redis_request_saw_sequence(const struct redis_request *request, uint64_t sequence)
+{
+	uint64_t *highest = request->pool->highest_sequence;
+
+	/* One store: whoever takes over after us finds it too. */
+	if (highest && sequence > *highest)
+		atomic_store_explicit((_Atomic uint64_t *)highest, sequence, memory_order_release);
 }
 
 void redis_pool_stats(const struct redis_pool *pool, struct redis_pool_stats *stats)

@@ -32,8 +32,9 @@ struct redis_pool {
 	unsigned ready;                       /* connections */
 	struct redis_connection *connections; /* options.size, owned */
 	char sha[REDIS_SCRIPT_COUNT][REDIS_SHA_LENGTH + 1];
-	struct redis_queue failed; /* to be answered without Redis */
-	struct event *deferred;    /* owned; a loop turn for failed and on_state */
+	uint64_t *highest_sequence; /* the owner's; NULL */
+	struct redis_queue failed;  /* to be answered without Redis */
+	struct event *deferred;     /* owned; a loop turn for failed and on_state */
 	struct redis_pool_stats stats;
 	unsigned depth; /* of redis_pool_enter() */
 	bool destroyed; /* to be freed when depth is 0 again */

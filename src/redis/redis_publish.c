@@ -68,6 +68,8 @@ static bool finish_publish(struct redis_request *request, enum redis_result code
 			result = (struct redis_publish_result){
 				.outcome = {REDIS_RESULT_ERROR, REDIS_UNUSABLE}};
 	}
+	for (size_t i = 0; i < result.n_channels; i++)
+		redis_request_saw_sequence(request, channels[i].sequence);
 	if (request->callback.publish)
 		request->callback.publish(request->ctx, &result);
 	free(channels);

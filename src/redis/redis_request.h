@@ -59,7 +59,8 @@ struct redis_request {
 		redis_presence_stats_callback presence_stats;
 		redis_count_callback count;
 	} callback;
-	void *ctx;         /* the caller's */
+	void *ctx; /* the caller's */
+	struct redis_pool *pool;
 	uint64_t expected; /* channels of a publish, limit of a read */
 	bool has_limit;    /* a read: expected is a limit */
 	bool has_epoch;    /* a read: the channel keeps history */
@@ -101,6 +102,9 @@ void redis_request_append_to(const struct redis_request *request, const char *sh
 
 /* Appends one RESP command made of n words. */
 void redis_append_command(struct buffer *out, const struct slice *words, size_t n);
+
+/* To be called with each shard sequence in a reply, before the caller's callback. */
+void redis_request_saw_sequence(const struct redis_request *request, uint64_t sequence);
 
 struct redis_queue {
 	struct redis_request *first;

@@ -21,7 +21,7 @@ struct connection {
 	struct worker *worker;
 	struct pending *pending; /* a command or request that waits for Redis; owned by its call */
 	struct connection *next_closed;
-	struct connection *next_turn; /* list of connections with work left for this loop turn */
+	struct connection *next_turn;    /* list of connections with work left for this loop turn */
 	struct subscribing *subscribing; /* subscriptions in preparation, not ready yet */
 	struct connection *user_next, **user_link; /* in the index of users; NULL = not in it */
 	arena_ref passport;

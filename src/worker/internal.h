@@ -181,7 +181,6 @@ void client_unsubscribe_push(struct connection *c, arena_ref subscription, uint3
 /* Positioned subscribers of a channel lost continuity: 2500, 3010 for the server's own. */
 void client_unsubscribe_insufficient(struct worker *w, struct channel *channel);
 
-
 /* --- http_routes.c, http_api.c, http_files.c --- */
 void http_route(struct connection *c, const struct http_request *request, struct slice body);
 void http_api(struct connection *c, const struct http_request *request, struct slice path,

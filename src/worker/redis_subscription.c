@@ -12,16 +12,34 @@
 #include "keepsock/crash_points.h"
 #include "keepsock/log.h"
 #include "keepsock/redis_keys.h"
+#include "redis/redis_info.h"
+#include "worker/continuity.h"
 #include "worker/fanout.h"
 #include "worker/redis_subscription_private.h"
 #include "worker/shards.h"
 #include "worker/stream.h"
-#include "worker/survey.h"
 #include "worker/subscribing.h"
+#include "worker/survey.h"
 
 bool redis_subscription_available(const struct redis_subscription *s)
 {
 	return s->state == SUBSCRIPTION_LIVE;
+}
+
+bool redis_subscription_settling(const struct redis_subscription *s)
+{
+	return s->state == SUBSCRIPTION_SETTLING;
+}
+
+void redis_subscription_settled(struct redis_subscription *s)
+{
+	if (s->state == SUBSCRIPTION_SETTLING)
+		redis_subscription_control(s);
+}
+
+const char *redis_subscription_redis_run(const struct redis_subscription *s)
+{
+	return s->redis_run;
 }
 
 uint64_t redis_subscription_run(const struct redis_subscription *s)
@@ -431,6 +449,19 @@ static bool is_confirmation(const redisReply *reply)
 	       reply->element[2]->type == REDIS_REPLY_INTEGER;
 }
 
+static void on_info(struct redis_subscription *s, const redisReply *reply)
+{
+	const char *problem = redis_info_read(reply_text(reply), s->redis_run);
+
+	if (problem) {
+		redis_subscription_lost(s, problem);
+		return;
+	}
+	commit_consumed(s, parsed_offset(s));
+	redis_subscription_set_state(s, SUBSCRIPTION_SETTLING);
+	continuity_settle(s->shard);
+}
+
 /* What had to wait: sign-in, confirmations, errors, a message after a reset. May end the
  * connection. */
 static void on_held(struct redis_subscription *s, const redisReply *reply)
@@ -444,7 +475,9 @@ static void on_held(struct redis_subscription *s, const redisReply *reply)
 		redis_subscription_lost(s, text);
 	} else if (s->state == SUBSCRIPTION_SIGNING_IN && reply->type == REDIS_REPLY_STATUS) {
 		commit_consumed(s, parsed_offset(s));
-		redis_subscription_control(s);
+		redis_subscription_ask(s);
+	} else if (s->state == SUBSCRIPTION_ASKING && reply->type == REDIS_REPLY_STRING) {
+		on_info(s, reply);
 	} else if (is_confirmation(reply)) {
 		on_confirmation(s, reply);
 	} else {

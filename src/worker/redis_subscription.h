@@ -13,6 +13,11 @@
 /* Starts connecting at once. NULL when the arena is full. */
 struct redis_subscription *redis_subscription_create(struct redis_shard *shard);
 void redis_subscription_free(struct redis_subscription *subscription);
+/* The run of Redis behind it is known and waits to be settled; then it may go on. */
+bool redis_subscription_settling(const struct redis_subscription *subscription);
+void redis_subscription_settled(struct redis_subscription *subscription);
+/* As redis_pool_run_id(); "" while not known. */
+const char *redis_subscription_redis_run(const struct redis_subscription *subscription);
 /* Another server from now on. */
 void redis_subscription_set_endpoint(struct redis_subscription *subscription);
 

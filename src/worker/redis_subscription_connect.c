@@ -18,8 +18,8 @@
 
 #define RECONNECT_FIRST_MS 50u
 
-static const char *const state_names[] = {"waiting",    "resolving", "connecting",
-					  "signing_in", "control",   "live"};
+static const char *const state_names[] = {"waiting", "resolving", "connecting", "signing_in",
+					  "asking",  "settling",  "control",    "live"};
 
 const char *redis_subscription_state_name(enum subscription_state state)
 {
@@ -62,6 +62,7 @@ void redis_subscription_disconnect(struct redis_subscription *s)
 	if (s->held)
 		freeReplyObject(s->held);
 	s->held = NULL;
+	s->redis_run[0] = '\0';
 	if (s->passport)
 		passport_destroy(&s->worker->draft, s->passport, &s->shard->record->passport);
 	s->passport = 0;
@@ -103,6 +104,23 @@ void redis_subscription_control(struct redis_subscription *s)
 	redis_subscription_flush(s);
 }
 
+void redis_subscription_ask(struct redis_subscription *s)
+{
+	struct worker *w = s->worker;
+	const char *words[1] = {"INFO"};
+	size_t lengths[1] = {4};
+
+	redis_subscription_set_state(s, SUBSCRIPTION_ASKING);
+	passport_draft_begin(&w->draft, s->passport);
+	if (!redis_subscription_append_command(w, words, lengths, 1))
+		w->draft.failed = true;
+	if (!passport_draft_commit(&w->draft)) {
+		redis_subscription_lost(s, "arena full");
+		return;
+	}
+	redis_subscription_flush(s);
+}
+
 static void sign_in(struct redis_subscription *s)
 {
 	struct worker *w = s->worker;
@@ -113,7 +131,7 @@ static void sign_in(struct redis_subscription *s)
 	arena_ref secret;
 
 	if (redis->password[0] == '\0') {
-		redis_subscription_control(s);
+		redis_subscription_ask(s);
 		return;
 	}
 	if (redis->user[0] == '\0') {

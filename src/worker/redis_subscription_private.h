@@ -19,6 +19,8 @@ enum subscription_state {
 	SUBSCRIPTION_RESOLVING,
 	SUBSCRIPTION_CONNECTING,
 	SUBSCRIPTION_SIGNING_IN, /* AUTH sent */
+	SUBSCRIPTION_ASKING,     /* INFO sent: which run of Redis is this? */
+	SUBSCRIPTION_SETTLING,   /* is what was seen before still true in this run? */
 	SUBSCRIPTION_CONTROL,    /* control channels not confirmed yet */
 	SUBSCRIPTION_LIVE,
 };
@@ -44,6 +46,8 @@ struct redis_subscription {
 	uint64_t joined;           /* channels in state joined */
 	unsigned control_channels; /* ... and those that are no channels of ours */
 	unsigned attempt;
+	char redis_run[REDIS_RUN_MAX +
+		       1]; /* of the server behind the connection, "" until it told */
 	bool paused;
 	bool sequences_old; /* the channels' sequences are of the connection before */
 	uint64_t reconnects, messages, audits_failed, last_sequence;
@@ -57,7 +61,9 @@ void redis_subscription_wait_ms(struct event *event, uint64_t ms);
 /* Closes the socket and gives the passport back; nothing is announced. */
 void redis_subscription_disconnect(struct redis_subscription *s);
 void redis_subscription_retry_later(struct redis_subscription *s);
-/* After signing in: asks for the control channels. */
+/* After signing in: asks which run of Redis this is. */
+void redis_subscription_ask(struct redis_subscription *s);
+/* Once its run is settled: asks for the control channels. */
 void redis_subscription_control(struct redis_subscription *s);
 void redis_subscription_on_retry(evutil_socket_t fd, short what, void *arg);
 void redis_subscription_on_socket(evutil_socket_t fd, short what, void *arg);

@@ -10,6 +10,7 @@
 
 #include "keepsock/alloc.h"
 #include "keepsock/redis_shard.h"
+#include "worker/continuity.h"
 #include "worker/redis_subscription.h"
 
 _Static_assert(ARENA_SHARDS_MAX == REDIS_SHARDS_MAX, "each shard has its record in the arena");
@@ -22,6 +23,15 @@ static struct redis_endpoint shard_endpoint(const struct worker *w, unsigned ind
 
 	return (struct redis_endpoint){redis->host, redis->port, redis->user, redis->password,
 				       redis->db};
+}
+
+static void on_pool_state(void *ctx, bool available)
+{
+	struct redis_shard *shard = ctx;
+
+	(void)available;
+	worker_now(shard->worker);
+	continuity_pool_changed(shard);
 }
 
 static void shard_open(struct worker *w, struct redis_shard *shard, unsigned index)
@@ -37,7 +47,7 @@ static void shard_open(struct worker *w, struct redis_shard *shard, unsigned ind
 	shard->worker = w;
 	shard->index = index;
 	shard->record = &w->arena->header->shards[index];
-	shard->pool = redis_pool_create(w->base, &endpoint, &options, NULL, NULL);
+	shard->pool = redis_pool_create(w->base, &endpoint, &options, on_pool_state, shard);
 	shard->subscription = redis_subscription_create(shard);
 }
 

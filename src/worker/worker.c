@@ -34,8 +34,8 @@
 #include "worker/position_check.h"
 #include "worker/presence_upkeep.h"
 #include "worker/shards.h"
-#include "worker/survey.h"
 #include "worker/subscribing.h"
+#include "worker/survey.h"
 
 /* Accepted at most in one callback, so that a flood starves nobody. */
 #define ACCEPTS_PER_TURN 64
