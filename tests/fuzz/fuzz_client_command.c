@@ -1,53 +1,33 @@
 /* SPDX-License-Identifier: ISC */
 /*
- * Any bytes as a transport message of the client protocol: split, decoded twice,
+ * Fuzz target: any bytes as a transport message of the client protocol: split, decoded twice,
  * and what comes out is checked against the invariants that the worker relies on,
  * then sent back through the encoders, whose output has to be one line of JSON.
- *
- *	clang -std=gnu11 -D_GNU_SOURCE -g -O1 -Iinclude \
- *		-fsanitize=fuzzer,address,undefined -fno-sanitize-recover=all \
- *		-o fuzz_client_command tests/fuzz/fuzz_client_command.c \
- *		$(find src/protocol -name "*.c") src/base/buffer.c src/base/alloc.c
- *	./fuzz_client_command -max_len=4096 tests/fuzz/corpus/client_command
  */
-#include <stdlib.h>
-
+#include "fuzz.h"
 #include "keepsock/channel_name.h"
 #include "keepsock/client_protocol.h"
 
-int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
-
-static void check(bool holds)
-{
-	if (!holds)
-		abort();
-}
-
-static bool lies_in(struct slice part, const char *start, size_t len)
-{
-	return part.len == 0 || (part.data >= start && part.data + part.len <= start + len);
-}
-
 static void check_text(struct slice text, struct slice raw, const struct buffer *scratch)
 {
-	check(lies_in(text, raw.data, raw.len) || lies_in(text, scratch->data, scratch->len));
+	require(lies_in(text, raw) || lies_in(text, buffer_slice(scratch)));
 }
 
 static void check_raw(struct slice value, struct slice raw)
 {
-	check(lies_in(value, raw.data, raw.len));
-	check(value.len == 0 || json_validate(value));
-	check(value.len == 0 || json_kind_of(value) != JSON_KIND_NULL);
+	require(lies_in(value, raw));
+	require(value.len == 0 || json_validate(value));
+	require(value.len == 0 || json_kind_of(value) != JSON_KIND_NULL);
 }
 
 static void check_command(const struct client_command *c, struct slice raw,
 			  const struct buffer *scratch)
 {
-	check(json_validate(raw));
-	check(c->method > CLIENT_METHOD_UNKNOWN && c->method < CLIENT_METHOD_COUNT);
-	check(c->method == CLIENT_METHOD_PONG ? c->id == 0
-					      : c->id != 0 || c->method == CLIENT_METHOD_SEND);
-	check(c->method != CLIENT_METHOD_SUBSCRIBE || c->channel.len > 0);
+	require(json_validate(raw));
+	require(c->method > CLIENT_METHOD_UNKNOWN && c->method < CLIENT_METHOD_COUNT);
+	require(c->method == CLIENT_METHOD_PONG ? c->id == 0
+						: c->id != 0 || c->method == CLIENT_METHOD_SEND);
+	require(c->method != CLIENT_METHOD_SUBSCRIBE || c->channel.len > 0);
 	check_text(c->channel, raw, scratch);
 	check_text(c->token, raw, scratch);
 	check_text(c->name, raw, scratch);
@@ -77,14 +57,14 @@ static void check_subs(const struct client_command *c)
 		check_text(sub.epoch, c->subs, &scratch);
 		check_text(sub.delta, c->subs, &scratch);
 	}
-	check(json_walk_ok(&it));
+	require(json_walk_ok(&it));
 	buffer_free(&scratch);
 }
 
 static void check_line(struct buffer *out)
 {
-	check(json_validate(buffer_slice(out)));
-	check(memchr(out->data, '\n', out->len) == NULL);
+	require(json_validate(buffer_slice(out)));
+	require(memchr(out->data, '\n', out->len) == NULL);
 	buffer_reset(out);
 }
 
@@ -139,10 +119,10 @@ static void check_one(struct slice raw)
 	buffer_init(&scratch);
 	buffer_init(&again_scratch);
 	enum client_decode_result result = json_codec.decode(raw, &scratch, &command);
-	check(json_codec.decode(raw, &again_scratch, &again) == result);
+	require(json_codec.decode(raw, &again_scratch, &again) == result);
 	if (result == CLIENT_DECODE_OK) {
-		check(command.method == again.method && command.id == again.id &&
-		      slice_equal(command.channel, again.channel));
+		require(command.method == again.method && command.id == again.id &&
+			slice_equal(command.channel, again.channel));
 		check_command(&command, raw, &scratch);
 		check_subs(&command);
 		if (is_shallow(command.data))
@@ -165,6 +145,6 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 		lines++;
 	}
 	/* Every byte belongs to a command or is a line feed between two, or the last one. */
-	check(lines > 0 && (total == size + 1 || total == size));
+	require(lines > 0 && (total == size + 1 || total == size));
 	return 0;
 }

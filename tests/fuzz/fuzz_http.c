@@ -1,28 +1,17 @@
 /* SPDX-License-Identifier: ISC */
 /*
  * Fuzz target for HTTP requests: head, body and target decoding. Besides memory
- * errors it looks for outcomes that depend on how the bytes were cut into reads.
- * Build and run by hand, from the top of the tree:
- *   clang -g -O1 -std=gnu11 -D_GNU_SOURCE -Iinclude \
- *       -fsanitize=fuzzer,address,undefined -fno-sanitize-recover=undefined \
- *       tests/fuzz/fuzz_http.c src/net/[hou]*.c src/base/{buffer,alloc,log,clock}.c \
- *       -o fuzz_http && ./fuzz_http -max_total_time=60 NEW_CORPUS tests/fuzz/corpus/http
+ * errors it looks for outcomes that depend on how the bytes were cut into reads,
+ * and runs what looks at a request before it becomes a WebSocket.
  */
-#include <stdlib.h>
-
-#include "keepsock/buffer.h"
+#include "fuzz.h"
+#include "keepsock/deflate.h"
 #include "keepsock/http.h"
+#include "keepsock/origin.h"
+#include "keepsock/websocket.h"
 
 #define HEAD_LIMIT 4096
 #define BODY_LIMIT 4096
-
-int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
-
-static void require(bool condition)
-{
-	if (!condition)
-		abort();
-}
 
 static void require_inside(struct slice part, struct slice whole)
 {
@@ -42,6 +31,24 @@ static void check_request(const struct http_request *request, struct slice head)
 		require_inside(request->headers[i].value, head);
 		require(request->headers[i].name.len > 0);
 	}
+}
+
+static void check_upgrade(const struct http_request *request)
+{
+	static char pattern[] = "https://*.example.org";
+	char *const patterns[] = {pattern};
+	struct deflate_agreement agreement;
+	struct slice origin, host;
+	char accept[29];
+	int status = websocket_check_upgrade(request, accept);
+
+	require(status == 0 || status == 400 || status == 405 || status == 426);
+	require(status != 0 || strlen(accept) == sizeof(accept) - 1);
+	websocket_protocol_offered(request, "centrifuge-json");
+	deflate_negotiate(request, &agreement);
+	if (http_header_find(request, "Origin", &origin) &&
+	    http_header_find(request, "Host", &host))
+		origin_allowed(origin, host, patterns, 1);
 }
 
 /* A prefix gives the outcome of the whole or none yet. */
@@ -134,6 +141,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	require(consumed <= size && consumed <= HEAD_LIMIT);
 	check_request(&request, slice_from(data, consumed));
 	check_target(&request);
+	check_upgrade(&request);
 	check_body(slice_from(data + consumed, size - consumed), &request, step);
 	return 0;
 }

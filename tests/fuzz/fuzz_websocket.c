@@ -2,37 +2,24 @@
 /*
  * Fuzz target for the WebSocket frame reader and the client's frame parser. The
  * stream is read at once and again in reads of other sizes: messages, control
- * frames and the error must be the same, and every state one that may exist.
- * Build and run by hand, from the top of the tree:
- *   clang -g -O1 -std=gnu11 -D_GNU_SOURCE -Iinclude \
- *       -fsanitize=fuzzer,address,undefined -fno-sanitize-recover=undefined \
- *       tests/fuzz/fuzz_websocket.c src/net/websocket_[mrw]*.c src/net/utf8.c \
- *       src/base/{buffer,alloc,log,clock}.c \
- *       -o fuzz_websocket && ./fuzz_websocket -max_total_time=60 NEW_CORPUS \
- *       tests/fuzz/corpus/websocket
+ * frames and the error must be the same, and every state one that may exist. The
+ * last byte chooses the size of the reads and whether messages may be compressed.
  */
-#include <stdlib.h>
-
-#include "keepsock/buffer.h"
+#include "fuzz.h"
+#include "keepsock/deflate.h"
 #include "keepsock/utf8.h"
 #include "keepsock/websocket.h"
 
 #define MESSAGE_LIMIT 1024
 
-int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
-
 struct run {
+	struct websocket_limits limits;
 	struct websocket_reader reader;
 	struct buffer message;
 	struct buffer log; /* what came out, in a form that compares as bytes */
+	bool compressed;   /* the message that began */
 	bool failed;
 };
-
-static void require(bool condition)
-{
-	if (!condition)
-		abort();
-}
 
 static void log_payload(struct buffer *log, char kind, unsigned code, struct slice payload)
 {
@@ -53,26 +40,30 @@ static void on_piece(struct run *run, const struct websocket_piece *piece)
 		return;
 	}
 	require(!piece->message_start || run->message.len == 0);
+	require(!piece->compressed || run->limits.deflate);
+	require(piece->message_start || piece->compressed == run->compressed);
+	run->compressed = piece->compressed;
 	buffer_append_slice(&run->message, piece->payload);
-	require(run->message.len <= MESSAGE_LIMIT);
+	require(run->message.len <=
+		(piece->compressed ? deflate_payload_limit(MESSAGE_LIMIT) : MESSAGE_LIMIT));
 	if (!piece->message_complete)
 		return;
-	if (piece->opcode == WEBSOCKET_TEXT)
+	if (piece->opcode == WEBSOCKET_TEXT && !piece->compressed)
 		require(utf8_valid(run->message.data, run->message.len));
-	log_payload(&run->log, 'M', piece->opcode, buffer_slice(&run->message));
+	log_payload(&run->log, piece->compressed ? 'Z' : 'M', piece->opcode,
+		    buffer_slice(&run->message));
 	buffer_reset(&run->message);
 }
 
 /* Reads from at until the reader wants more than len bytes; returns the new position. */
 static size_t read_available(struct run *run, const uint8_t *data, size_t at, size_t len)
 {
-	const struct websocket_limits limits = {.message_size = MESSAGE_LIMIT};
 	struct websocket_piece piece;
 	uint8_t *out = malloc(len - at + 1);
 
 	require(out != NULL);
 	do {
-		websocket_read(&run->reader, &limits, data + at, len - at, out, &piece);
+		websocket_read(&run->reader, &run->limits, data + at, len - at, out, &piece);
 		require(websocket_reader_valid(&run->reader));
 		require(piece.consumed <= len - at);
 		if (piece.event == WEBSOCKET_DATA || piece.event == WEBSOCKET_CONTROL)
@@ -85,9 +76,9 @@ static size_t read_available(struct run *run, const uint8_t *data, size_t at, si
 	return at;
 }
 
-static struct buffer run_stream(const uint8_t *data, size_t size, size_t step)
+static struct buffer run_stream(const uint8_t *data, size_t size, size_t step, bool deflate)
 {
-	struct run run = {0};
+	struct run run = {.limits = {.message_size = MESSAGE_LIMIT, .deflate = deflate}};
 	size_t at = 0;
 
 	for (size_t len = step; !run.failed; len += step) {
@@ -112,8 +103,9 @@ static void check_client_parser(struct slice input)
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
 	size_t step = size > 0 ? data[size - 1] % 24 + 1 : 1;
-	struct buffer whole = run_stream(data, size, size + 1);
-	struct buffer cut = run_stream(data, size, step);
+	bool deflate = size > 0 && (data[size - 1] & 0x80) != 0;
+	struct buffer whole = run_stream(data, size, size + 1, deflate);
+	struct buffer cut = run_stream(data, size, step, deflate);
 
 	require(slice_equal(buffer_slice(&whole), buffer_slice(&cut)));
 	buffer_free(&whole);
