@@ -65,6 +65,13 @@ bool json_array_next(struct json_walk *it, struct slice *value);
 bool json_walk_ok(const struct json_walk *it);
 
 /*
+ * Cuts the next value off *rest, a text of values with white space or nothing
+ * between them. False at the end, where *rest is empty, and at anything that is
+ * no value, where *rest begins with it.
+ */
+bool json_values_next(struct slice *rest, struct slice *value);
+
+/*
  * Finds the member called name (plain ASCII) in an object; with duplicates the
  * last one. A member whose value is null counts as absent. False if absent or
  * if raw is not a valid object.

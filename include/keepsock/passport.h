@@ -114,7 +114,6 @@ enum passport_flags {
 	PASSPORT_PEER_CLOSED = 1u << 1,   /* the peer's close frame was consumed */
 	PASSPORT_PEER_FIN = 1u << 2,      /* the peer's FIN was read */
 	PASSPORT_SHUT = 1u << 3,          /* we shut down our sending side */
-	PASSPORT_HTTP_LAST = 1u << 4,     /* close after the response under way */
 	PASSPORT_REQUEST_BEGUN = 1u << 6, /* part of a request is here, its time is running */
 	PASSPORT_CONTINUE_SENT = 1u << 5  /* 100 Continue was answered for this request */
 };

@@ -89,6 +89,18 @@ bool json_walk_ok(const struct json_walk *it)
 	return it->state == JSON_WALK_DONE;
 }
 
+bool json_values_next(struct slice *rest, struct slice *value)
+{
+	struct json_cursor c = json_cursor_over(*rest, 0);
+
+	json_skip_space(&c);
+	*rest = slice_from(c.at, (size_t)(c.end - c.at));
+	if (rest->len == 0 || !json_scan_value(&c, value))
+		return false;
+	*rest = slice_from(c.at, (size_t)(c.end - c.at));
+	return true;
+}
+
 bool json_object_find(struct slice raw, const char *name, struct slice *value)
 {
 	struct json_walk it;

@@ -8,6 +8,7 @@
 
 #include <arpa/inet.h>
 #include <errno.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
 #include <unistd.h>
@@ -343,18 +344,19 @@ static void on_end_of_stream(struct connection *c, ssize_t got)
 {
 	struct worker *w = c->worker;
 	int error = errno;
-
 	const struct passport *passport = connection_passport(c);
+	bool served;
 
 	arena_store(&w->arena->header->work.syscall, 0);
 	if (got < 0 && error == EAGAIN)
 		return;
-	/* Half-closed after a request: the answer is still wanted. */
-	if (got == 0 && passport->state == PASSPORT_STATE_HTTP &&
-	    (c->pending || queue_length(&passport->out) > 0)) {
+	/* Half-closed after its requests: the answers are still wanted. */
+	served = passport->state == PASSPORT_STATE_HTTP && (c->pending || c->in_turn);
+	if (got == 0 && (served || (passport->state == PASSPORT_STATE_HTTP &&
+				    queue_length(&passport->out) > 0))) {
 		connection_draft(c);
-		w->draft.now.flags |= PASSPORT_PEER_FIN | PASSPORT_HTTP_LAST;
-		if (!c->pending)
+		w->draft.now.flags |= PASSPORT_PEER_FIN;
+		if (!served)
 			connection_drain(c);
 		if (connection_commit(c))
 			connection_set_paused(c, true);
@@ -481,6 +483,10 @@ void connection_close(struct connection *c, const char *why)
 	shutdown(c->fd, SHUT_RDWR);
 	close(c->fd);
 	c->fd = -1;
+	if (passport->state == PASSPORT_STATE_HTTP) {
+		free(c->http_cors);
+		c->http_cors = NULL;
+	}
 	client_session_end(c);
 	w->connection_count--;
 	metric_subtract(METRIC_connections_open, 1);

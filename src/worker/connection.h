@@ -21,8 +21,11 @@ struct connection {
 	struct worker *worker;
 	struct pending *pending; /* a command or request that waits for Redis; owned by its call */
 	struct connection *next_closed;
-	struct connection *next_turn;    /* list of connections with work left for this loop turn */
-	struct subscribing *subscribing; /* subscriptions in preparation, not ready yet */
+	struct connection *next_turn; /* list of connections with work left for this loop turn */
+	union {
+		struct subscribing *subscribing; /* subscriptions in preparation, not ready yet */
+		char *http_cors; /* state HTTP: headers for the answer under way; owned */
+	};
 	struct connection *user_next, **user_link; /* in the index of users; NULL = not in it */
 	arena_ref passport;
 	int fd;              /* owned; -1 = closed */

@@ -63,9 +63,10 @@ static void on_history(void *ctx, const struct redis_history_result *result)
 	http_api_result_end(&call->call);
 }
 
-uint32_t http_api_history(struct connection *c, const struct http_api_request *request)
+uint32_t http_api_history(struct http_api_exchange *exchange,
+			  const struct http_api_request *request)
 {
-	struct worker *w = c->worker;
+	struct worker *w = exchange->base.worker;
 	uint32_t code = http_api_channel_error(w, request->channel);
 	char epoch[REDIS_EPOCH_LENGTH + 1];
 	struct redis_history history = {
@@ -90,12 +91,12 @@ uint32_t http_api_history(struct connection *c, const struct http_api_request *r
 	if (request->reverse && request->has_since && request->since_offset == 0)
 		return CLIENT_ERROR_BAD_REQUEST;
 	redis_epoch_generate(epoch);
-	call = http_api_call_new(sizeof(*call), c, request);
+	call = http_api_call_new(sizeof(*call), exchange);
 	call->since_epoch_length = request->since_epoch.len;
 	if (request->since_epoch.len > 0)
 		memcpy(call->since_epoch, request->since_epoch.data, request->since_epoch.len);
-	redis_history(worker_pool(w, request->channel), connection_affinity(connection_passport(c)),
-		      &history, on_history, call);
+	redis_history(worker_pool(w, request->channel), http_api_affinity(exchange), &history,
+		      on_history, call);
 	return 0;
 }
 
@@ -146,28 +147,30 @@ static uint32_t presence_error(const struct worker *w, const struct http_api_req
 	return code;
 }
 
-uint32_t http_api_presence(struct connection *c, const struct http_api_request *request)
+uint32_t http_api_presence(struct http_api_exchange *exchange,
+			   const struct http_api_request *request)
 {
-	uint32_t code = presence_error(c->worker, request);
+	struct worker *w = exchange->base.worker;
+	uint32_t code = presence_error(w, request);
 
 	if (code)
 		return code;
-	redis_presence_get(worker_pool(c->worker, request->channel),
-			   connection_affinity(connection_passport(c)), request->channel,
-			   clock_wall_ms(), on_presence,
-			   http_api_call_new(sizeof(struct http_api_call), c, request));
+	redis_presence_get(worker_pool(w, request->channel), http_api_affinity(exchange),
+			   request->channel, clock_wall_ms(), on_presence,
+			   http_api_call_new(sizeof(struct http_api_call), exchange));
 	return 0;
 }
 
-uint32_t http_api_presence_stats(struct connection *c, const struct http_api_request *request)
+uint32_t http_api_presence_stats(struct http_api_exchange *exchange,
+				 const struct http_api_request *request)
 {
-	uint32_t code = presence_error(c->worker, request);
+	struct worker *w = exchange->base.worker;
+	uint32_t code = presence_error(w, request);
 
 	if (code)
 		return code;
-	redis_presence_stats(worker_pool(c->worker, request->channel),
-			     connection_affinity(connection_passport(c)), request->channel,
-			     clock_wall_ms(), on_presence_stats,
-			     http_api_call_new(sizeof(struct http_api_call), c, request));
+	redis_presence_stats(worker_pool(w, request->channel), http_api_affinity(exchange),
+			     request->channel, clock_wall_ms(), on_presence_stats,
+			     http_api_call_new(sizeof(struct http_api_call), exchange));
 	return 0;
 }

@@ -27,7 +27,8 @@ static bool survey_goes_on(struct http_api_call *call, json_t *answers, const ch
 
 	if (!error && json_array_size(answers) > 0)
 		return http_api_call_goes_on(call, &outcome);
-	log_warning("survey_failed api_method=%s reason=%s", http_api_method_name(call->method),
+	log_warning("survey_failed api_method=%s reason=%s",
+		    http_api_method_name(http_api_call_method(call)),
 		    log_value_str(error ? error : "nobody answered"));
 	http_api_call_fail(call, CLIENT_ERROR_INTERNAL);
 	return false;
@@ -111,9 +112,9 @@ static void on_channels(void *ctx, json_t *answers, bool complete, const char *e
 	http_api_result_end(call);
 }
 
-uint32_t http_api_channels(struct connection *c, const struct http_api_request *request)
+uint32_t http_api_channels(struct http_api_exchange *exchange,
+			   const struct http_api_request *request)
 {
-	struct worker *w = c->worker;
 	json_t *args;
 
 	if (request->pattern.len > PATTERN_MAX)
@@ -126,8 +127,8 @@ uint32_t http_api_channels(struct connection *c, const struct http_api_request *
 			 request->pattern.len);
 	if (!args)
 		abort();
-	survey_ask(w->survey, "channels", args, on_channels,
-		   http_api_call_new(sizeof(struct http_api_call), c, request));
+	survey_ask(exchange->base.worker->survey, "channels", args, on_channels,
+		   http_api_call_new(sizeof(struct http_api_call), exchange));
 	json_decref(args);
 	return 0;
 }
@@ -249,9 +250,10 @@ static void on_info(void *ctx, json_t *answers, bool complete, const char *error
 	http_api_result_end(call);
 }
 
-uint32_t http_api_info(struct connection *c, const struct http_api_request *request)
+uint32_t http_api_info(struct http_api_exchange *exchange, const struct http_api_request *request)
 {
-	survey_ask(c->worker->survey, "info", NULL, on_info,
-		   http_api_call_new(sizeof(struct http_api_call), c, request));
+	(void)request;
+	survey_ask(exchange->base.worker->survey, "info", NULL, on_info,
+		   http_api_call_new(sizeof(struct http_api_call), exchange));
 	return 0;
 }

@@ -8,8 +8,9 @@
 #include <string.h>
 
 #include "keepsock/log.h"
-#include "keepsock/origin.h"
 #include "keepsock/websocket.h"
+#include "worker/http_api.h"
+#include "worker/http_cors.h"
 #include "worker/internal.h"
 #include "worker/shards.h"
 
@@ -72,17 +73,6 @@ static void serve_metrics(struct connection *c)
 
 /* --- WebSocket --- */
 
-static bool origin_passes(const struct worker *w, const struct http_request *request)
-{
-	const struct settings_list *origins = &w->settings.websocket.allowed_origins;
-	struct slice origin;
-
-	if (!http_header_find(request, "Origin", &origin))
-		return true;
-	return http_header_count(request, "Origin") == 1 &&
-	       origin_allowed(origin, request->host, origins->items, origins->count);
-}
-
 static bool query_is(const struct worker *w, const struct http_request *request, const char *name,
 		     const char *value)
 {
@@ -122,8 +112,9 @@ static void upgrade(struct connection *c, const struct http_request *request, co
 	queue_consume(draft, &draft->now.in, c->http_length);
 	draft->now.state = (uint8_t)state;
 	draft->now.flags = frame_pings ? PASSPORT_FRAME_PINGS : 0;
-	/* Commands are counted from here. */
-	draft->now.command_number = 0;
+	/* Commands are counted from here, but not below what Redis knows of this connection. */
+	draft->now.command_number =
+		c->remembered ? (draft->now.command_number + 1) * HTTP_API_NUMBERS : 0;
 	draft->now.deadline = state == PASSPORT_STATE_UNAUTHENTICATED
 				      ? w->now_ms + (uint64_t)w->settings.client.stale_close_delay
 				      : 0;
@@ -148,7 +139,7 @@ static void serve_websocket(struct connection *c, const struct http_request *req
 		refuse_upgrade(c, status);
 		return;
 	}
-	if (!origin_passes(w, request)) {
+	if (!http_cors_origin_passes(w, request)) {
 		refuse_upgrade(c, 403);
 		return;
 	}
@@ -192,11 +183,34 @@ static void serve_get(struct connection *c, struct slice path)
 		serve_metrics(c);
 }
 
+/* False: there is no such endpoint. */
+static bool serve_endpoint(struct connection *c, const struct http_request *request,
+			   struct slice body)
+{
+	bool get = request->method == HTTP_METHOD_GET || request->method == HTTP_METHOD_HEAD;
+	struct slice path = request->path, rest = SLICE("");
+	bool api = slice_is(path, "/api") || path_below(path, "/api/", &rest);
+
+	if (!api && !slice_is(path, "/health") && !slice_is(path, "/ready") &&
+	    !slice_is(path, "/metrics"))
+		return false;
+	http_cors_prepare(c, request);
+	if (http_cors_preflight(c, request, api ? "POST" : "GET, HEAD"))
+		return true;
+	if (api)
+		http_api(c, request, rest, body);
+	else if (get)
+		serve_get(c, path);
+	else
+		method_not_allowed(c);
+	return true;
+}
+
 void http_route(struct connection *c, const struct http_request *request, struct slice body)
 {
 	struct worker *w = c->worker;
 	bool get = request->method == HTTP_METHOD_GET || request->method == HTTP_METHOD_HEAD;
-	struct slice path = request->path, rest;
+	struct slice path = request->path;
 
 	if (request->method == HTTP_METHOD_OTHER) {
 		c->http_keep_alive = false;
@@ -211,17 +225,8 @@ void http_route(struct connection *c, const struct http_request *request, struct
 		serve_websocket(c, request, PASSPORT_STATE_ECHO);
 		return;
 	}
-	if (slice_is(path, "/health") || slice_is(path, "/ready") || slice_is(path, "/metrics")) {
-		if (get)
-			serve_get(c, path);
-		else
-			method_not_allowed(c);
+	if (serve_endpoint(c, request, body))
 		return;
-	}
-	if (path_below(path, "/api/", &rest)) {
-		http_api(c, request, rest, body);
-		return;
-	}
 	if (get && http_files_serve(c, request))
 		return;
 	respond_text(c, 404, "not found\n", NULL);

@@ -4,10 +4,14 @@
  * queue until one commit carries its response and its consumption (DESIGN §3
  * rule 3); a pipelined one waits for that. Run by the worker.
  */
+#include <stdlib.h>
 #include <string.h>
 
 #include "keepsock/log.h"
 #include "worker/internal.h"
+
+/* Bytes of later requests that are read while one waits. */
+#define READ_AHEAD_MAX (64u * 1024u)
 
 /* The input queue as one piece: in place if it is one, else copied. */
 static struct slice whole_input(struct connection *c)
@@ -31,9 +35,16 @@ static void append_response(struct connection *c, int status, const char *conten
 			    struct slice body, bool keep_alive, const char *extra_headers)
 {
 	struct worker *w = c->worker;
+	struct buffer headers = {0};
 
+	buffer_append_str(&headers, extra_headers ? extra_headers : "");
+	buffer_append_str(&headers, c->http_cors ? c->http_cors : "");
+	free(c->http_cors);
+	c->http_cors = NULL;
 	buffer_reset(&w->frame);
-	http_response_head(&w->frame, status, content_type, body.len, keep_alive, extra_headers);
+	http_response_head(&w->frame, status, content_type, body.len, keep_alive,
+			   buffer_cstr(&headers));
+	buffer_free(&headers);
 	queue_append(&w->draft, &w->draft.now.out, w->frame.data, w->frame.len);
 	if (!c->http_head_only)
 		queue_append(&w->draft, &w->draft.now.out, body.data, body.len);
@@ -41,13 +52,20 @@ static void append_response(struct connection *c, int status, const char *conten
 		metric_add(METRIC_http_errors_total, 1);
 }
 
+/* Nothing can follow the request under way. */
+static bool is_last(const struct connection *c, const struct passport *passport)
+{
+	return (passport->flags & PASSPORT_PEER_FIN) &&
+	       queue_length(&passport->in) <= c->http_length;
+}
+
 void http_session_respond(struct connection *c, int status, const char *content_type,
 			  struct slice body, const char *extra_headers)
 {
 	struct worker *w = c->worker;
 	struct passport_draft *draft = connection_draft(c);
-	bool keep_alive = c->http_keep_alive && !c->over_limit && !w->stopping &&
-			  !(draft->now.flags & PASSPORT_HTTP_LAST);
+	bool keep_alive =
+		c->http_keep_alive && !c->over_limit && !w->stopping && !is_last(c, &draft->now);
 
 	append_response(c, status, content_type, body, keep_alive, extra_headers);
 	queue_consume(draft, &draft->now.in, c->http_length);
@@ -65,7 +83,7 @@ void http_session_respond(struct connection *c, int status, const char *content_
 		return;
 	/* The next request, if there is one already, has the next loop turn: a long pipeline
 	 * starves nobody. */
-	connection_set_paused(c, false);
+	connection_set_paused(c, connection_passport(c)->flags & PASSPORT_PEER_FIN);
 	if (queue_length(&connection_passport(c)->in) > 0)
 		connection_schedule(c);
 }
@@ -95,6 +113,13 @@ static void wait_for_more(struct connection *c, const struct http_request *reque
 	struct worker *w = c->worker;
 	struct passport_draft *draft = connection_draft(c);
 
+	/* The rest will never come. */
+	if (draft->now.flags & PASSPORT_PEER_FIN) {
+		connection_drain(c);
+		if (connection_commit(c))
+			connection_flush(c);
+		return;
+	}
 	/* The time runs from the request's first byte, and begins again for its body. */
 	if (!(draft->now.flags & PASSPORT_REQUEST_BEGUN)) {
 		draft->now.flags |= PASSPORT_REQUEST_BEGUN;
@@ -108,6 +133,17 @@ static void wait_for_more(struct connection *c, const struct http_request *reque
 		return;
 	connection_arm(c);
 	connection_flush(c);
+}
+
+/*
+ * While a request waits for Redis its connection is still read, so that a caller
+ * who leaves is noticed at once; only not without end.
+ */
+static void read_ahead(struct connection *c)
+{
+	uint64_t ahead = queue_length(&connection_passport(c)->in) - c->http_length;
+
+	connection_set_paused(c, ahead > READ_AHEAD_MAX);
 }
 
 static void serve(struct connection *c, const struct http_request *request, struct slice body)
@@ -131,7 +167,7 @@ static void serve(struct connection *c, const struct http_request *request, stru
 	/* Whoever waits for Redis is not to blame for what else happens meanwhile. */
 	arena_store(&w->arena->header->work.serving, 0);
 	if (c->fd >= 0 && c->pending)
-		connection_set_paused(c, true);
+		read_ahead(c);
 }
 
 void http_session_process(struct connection *c)
@@ -142,8 +178,12 @@ void http_session_process(struct connection *c)
 	size_t head_length = 0, body_length = 0;
 	int status = 400;
 
-	if (c->pending || connection_passport(c)->state != PASSPORT_STATE_HTTP)
+	if (connection_passport(c)->state != PASSPORT_STATE_HTTP)
 		return;
+	if (c->pending) {
+		read_ahead(c);
+		return;
+	}
 	input = whole_input(c);
 	if (input.len == 0)
 		return;

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: ISC */
 /*
  * Unit tests of what a call of the server HTTP API says: keys, error mode and
- * the JSON of requests (src/worker/http_api_request.c). No worker, no Redis.
+ * the JSON of requests, one or many (src/worker/http_api_{request,fields,batch}.c).
+ * No worker, no Redis.
  */
 #include <setjmp.h>
 #include <stdarg.h>
@@ -12,7 +13,7 @@
 
 #include <cmocka.h>
 
-#include "worker/http_api_request.h"
+#include "worker/http_api_batch.h"
 
 #define KEY "a-key-of-32-characters,or-so...."
 
@@ -151,7 +152,7 @@ static void test_publish(void **state)
 	assert_slice(request.data, "{ \"x\": [1, 2.50e1] }");
 	assert_slice(request.tags, "{\"k\":\"v\"}");
 	assert_true(request.skip_history);
-	assert_false(request.unavailable);
+	assert_false(request.delta);
 }
 
 static void test_absent_null_and_repeated_fields(void **state)
@@ -210,27 +211,17 @@ static void test_fields_of_other_methods_are_ignored(void **state)
 	assert_int_equal(request.data.len, 0);
 }
 
-static void test_what_is_not_available_is_told(void **state)
+static void test_idempotency_and_versions(void **state)
 {
-	static const struct {
-		const char *body;
-		bool unavailable;
-	} cases[] = {
-		{"{\"idempotency_key\":\"k\"}", true},
-		{"{\"idempotency_key\":\"\"}", false},
-		{"{\"version\":1}", true},
-		{"{\"version\":0}", false},
-		{"{\"version_epoch\":\"e\"}", true},
-		{"{\"version_epoch\":\"\"}", false},
-		{"{\"delta\":true}", true},
-		{"{\"delta\":false}", false},
-	};
-
 	(void)state;
-	for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
-		assert_true(parse(HTTP_API_BROADCAST, cases[i].body));
-		assert_int_equal(request.unavailable, cases[i].unavailable);
-	}
+	assert_true(parse(HTTP_API_BROADCAST,
+			  "{\"idempotency_key\":\"k\\u0031\",\"version\":18446744073709551615,"
+			  "\"version_epoch\":\"e\",\"delta\":true}"));
+	assert_slice(request.idempotency_key, "k1");
+	assert_true(request.version == UINT64_MAX);
+	assert_slice(request.version_epoch, "e");
+	assert_true(request.delta);
+	assert_false(parse(HTTP_API_PUBLISH, "{\"version\":18446744073709551616}"));
 }
 
 static void test_b64data(void **state)
@@ -264,6 +255,7 @@ static void test_b64data(void **state)
 		snprintf(body, sizeof(body), "{\"b64data\":\"%s\",\"data\":0}", cases[i].encoded);
 		assert_true(parse(HTTP_API_PUBLISH, body));
 		assert_slice(request.data, cases[i].data);
+		assert_int_equal(request.undecodable, cases[i].data[0] == '\0');
 	}
 	assert_true(parse(HTTP_API_PUBLISH, "{\"b64data\":\"\",\"data\":0}"));
 	assert_slice(request.data, "0");
@@ -274,13 +266,13 @@ static void test_broadcast(void **state)
 	(void)state;
 	assert_true(parse(HTTP_API_BROADCAST,
 			  "{\"channels\":[\"a\", \"\\u0062\",\"\"],\"data\":\"x\"}"));
-	assert_int_equal(request.n_channels, 3);
-	assert_slice(request.channels[0], "a");
-	assert_slice(request.channels[1], "b");
-	assert_slice(request.channels[2], "");
+	assert_int_equal(request.channels.count, 3);
+	assert_slice(request.channels.items[0], "a");
+	assert_slice(request.channels.items[1], "b");
+	assert_slice(request.channels.items[2], "");
 	assert_slice(request.data, "\"x\"");
 	assert_true(parse(HTTP_API_BROADCAST, "{\"channels\":[\"a\"],\"channels\":[]}"));
-	assert_int_equal(request.n_channels, 0);
+	assert_int_equal(request.channels.count, 0);
 	assert_false(parse(HTTP_API_BROADCAST, "{\"channels\":\"a\"}"));
 	assert_false(parse(HTTP_API_BROADCAST, "{\"channels\":[1]}"));
 	assert_false(parse(HTTP_API_BROADCAST, "{\"channels\":[null]}"));
@@ -297,7 +289,7 @@ static void test_broadcast_to_too_many_is_bounded(void **state)
 	buffer_append_str(&body, "]}");
 	http_api_request_free(&request);
 	assert_true(http_api_request_parse(HTTP_API_BROADCAST, buffer_slice(&body), &request));
-	assert_int_equal(request.n_channels, HTTP_API_CHANNELS_MAX + 1);
+	assert_int_equal(request.channels.count, HTTP_API_CHANNELS_MAX + 1);
 	buffer_free(&body);
 }
 
@@ -331,6 +323,211 @@ static void test_channels(void **state)
 	assert_false(parse(HTTP_API_CHANNELS, "{\"pattern\":1}"));
 }
 
+static void test_users(void **state)
+{
+	(void)state;
+	assert_true(parse(HTTP_API_SUBSCRIBE,
+			  "{\"user\":\"u\",\"channel\":\"c\",\"client\":\"i\",\"session\":\"s\","
+			  "\"info\":{\"a\":1},\"data\":[2],\"expire_at\":7,"
+			  "\"recover_since\":{\"offset\":3,\"epoch\":\"e\"}}"));
+	assert_slice(request.user, "u");
+	assert_slice(request.channel, "c");
+	assert_slice(request.client, "i");
+	assert_slice(request.session, "s");
+	assert_slice(request.info, "{\"a\":1}");
+	assert_slice(request.data, "[2]");
+	assert_int_equal(request.expire_at, 7);
+	assert_true(request.has_since);
+	assert_int_equal(request.since_offset, 3);
+	assert_slice(request.since_epoch, "e");
+	assert_true(parse(HTTP_API_SUBSCRIBE, "{\"b64info\":\"MQ==\",\"info\":2,"
+					      "\"b64data\":\"Mw==\",\"data\":4}"));
+	assert_slice(request.info, "1");
+	assert_slice(request.data, "3");
+	assert_true(parse(HTTP_API_SUBSCRIBE, "{\"b64info\":\"e30gLQ==\"}"));
+	assert_true(request.undecodable);
+	assert_true(parse(HTTP_API_REFRESH, "{\"user\":\"u\",\"expired\":true,\"expire_at\":9,"
+					    "\"info\":{}}"));
+	assert_true(request.expired);
+	assert_int_equal(request.expire_at, 9);
+	assert_slice(request.info, "{}");
+	assert_false(parse(HTTP_API_SUBSCRIBE, "{\"user\":1}"));
+	assert_false(parse(HTTP_API_REFRESH, "{\"expire_at\":-1}"));
+	assert_false(parse(HTTP_API_REFRESH, "{\"expired\":1}"));
+}
+
+static void test_override(void **state)
+{
+	(void)state;
+	assert_true(parse(HTTP_API_SUBSCRIBE, "{}"));
+	assert_int_equal(request.override.presence, -1);
+	assert_int_equal(request.override.force_recovery, -1);
+	assert_true(parse(HTTP_API_SUBSCRIBE,
+			  "{\"override\":{\"presence\":{\"value\":true},\"join_leave\":{},"
+			  "\"force_push_join_leave\":{\"value\":false},"
+			  "\"force_positioning\":null,\"x\":1}}"));
+	assert_int_equal(request.override.presence, 1);
+	assert_int_equal(request.override.join_leave, 0);
+	assert_int_equal(request.override.force_push_join_leave, 0);
+	assert_int_equal(request.override.force_positioning, -1);
+	assert_int_equal(request.override.force_recovery, -1);
+	assert_false(parse(HTTP_API_SUBSCRIBE, "{\"override\":true}"));
+	assert_false(parse(HTTP_API_SUBSCRIBE, "{\"override\":{\"presence\":true}}"));
+	assert_false(parse(HTTP_API_SUBSCRIBE, "{\"override\":{\"presence\":{\"value\":1}}}"));
+}
+
+static void test_disconnect(void **state)
+{
+	(void)state;
+	assert_true(parse(HTTP_API_DISCONNECT,
+			  "{\"user\":\"u\",\"whitelist\":[\"a\",\"b\"],"
+			  "\"disconnect\":{\"code\":4500,\"reason\":\"go away\",\"x\":1}}"));
+	assert_int_equal(request.whitelist.count, 2);
+	assert_slice(request.whitelist.items[1], "b");
+	assert_int_equal(request.disconnect_code, 4500);
+	assert_slice(request.disconnect_reason, "go away");
+	assert_false(parse(HTTP_API_DISCONNECT, "{\"disconnect\":4500}"));
+	assert_false(parse(HTTP_API_DISCONNECT, "{\"disconnect\":{\"code\":\"4500\"}}"));
+	assert_false(parse(HTTP_API_DISCONNECT, "{\"whitelist\":\"a\"}"));
+}
+
+/* --- several calls in one body --- */
+
+static struct http_api_commands commands;
+
+static int end_commands(void **state)
+{
+	(void)state;
+	http_api_commands_free(&commands);
+	return 0;
+}
+
+static bool batch(const char *body)
+{
+	http_api_commands_free(&commands);
+	return http_api_batch_parse(slice_str(body), &commands);
+}
+
+static bool legacy(const char *body)
+{
+	http_api_commands_free(&commands);
+	return http_api_legacy_parse(slice_str(body), &commands);
+}
+
+static void test_batch(void **state)
+{
+	(void)state;
+	assert_true(batch("{\"parallel\":true,\"commands\":[{\"info\":{}},"
+			  "{\"publish\":{\"channel\":\"c\"}},{\"no_such\":{}},{}]}"));
+	assert_true(commands.parallel);
+	assert_int_equal(commands.count, 4);
+	assert_int_equal(commands.items[0].method, HTTP_API_INFO);
+	assert_int_equal(commands.items[1].method, HTTP_API_PUBLISH);
+	assert_slice(commands.items[1].params, "{\"channel\":\"c\"}");
+	assert_int_equal(commands.items[2].method, HTTP_API_UNKNOWN);
+	assert_int_equal(commands.items[3].method, HTTP_API_UNKNOWN);
+	assert_true(batch("{}"));
+	assert_int_equal(commands.count, 0);
+	assert_true(batch("{\"commands\":null}"));
+	assert_true(batch("{\"commands\":[{\"info\":{}}],\"commands\":[]}"));
+	assert_int_equal(commands.count, 0);
+}
+
+static void test_the_first_method_of_a_command_counts(void **state)
+{
+	(void)state;
+	assert_true(batch("{\"commands\":[{\"info\":{},\"publish\":{},\"channels\":{}},"
+			  "{\"publish\":null,\"info\":{}}]}"));
+	assert_int_equal(commands.items[0].method, HTTP_API_PUBLISH);
+	assert_int_equal(commands.items[1].method, HTTP_API_INFO);
+}
+
+static void test_bad_batches(void **state)
+{
+	static const char *const bodies[] = {
+		"",
+		"[]",
+		"{\"commands\":{}}",
+		"{\"commands\":[1]}",
+		"{\"commands\":[null]}",
+		"{\"commands\":[[]]}",
+		"{\"commands\":[{\"publish\":1}]}",
+		"{\"commands\":[{\"info\":{}},{\"publish\":{\"channel\":1}}]}",
+		"{\"commands\":[{\"info\":{}}}",
+		"{\"commands\":[],\"parallel\":1}",
+	};
+
+	(void)state;
+	for (size_t i = 0; i < sizeof(bodies) / sizeof(bodies[0]); i++)
+		if (batch(bodies[i]))
+			fail_msg("accepted: %s", bodies[i]);
+}
+
+static void test_too_many_commands_are_told(void **state)
+{
+	struct buffer body = {0};
+
+	(void)state;
+	for (unsigned extra = 0; extra <= 2; extra++) {
+		buffer_reset(&body);
+		buffer_append_str(&body, "{\"commands\":[{}");
+		for (unsigned i = 1; i < HTTP_API_COMMANDS_MAX + extra; i++)
+			buffer_append_str(&body, ",{}");
+		buffer_append_str(&body, "]}");
+		http_api_commands_free(&commands);
+		assert_true(http_api_batch_parse(buffer_slice(&body), &commands));
+		assert_int_equal(commands.count, HTTP_API_COMMANDS_MAX + (extra ? 1 : 0));
+	}
+	buffer_free(&body);
+}
+
+static void test_legacy(void **state)
+{
+	(void)state;
+	assert_true(legacy("{\"method\":\"publish\",\"params\":{\"channel\":\"c\"},\"id\":3}\n"
+			   " {\"method\" : \"INFO\"}{\"params\":{}}\n\n"
+			   "{\"method\":\"no_such\"}\n"));
+	assert_int_equal(commands.count, 4);
+	assert_int_equal(commands.items[0].method, HTTP_API_PUBLISH);
+	assert_slice(commands.items[0].params, "{\"channel\":\"c\"}");
+	assert_int_equal(commands.items[0].id, 3);
+	assert_int_equal(commands.items[1].method, HTTP_API_INFO);
+	assert_slice(commands.items[1].params, "{}");
+	assert_int_equal(commands.items[2].method, HTTP_API_UNKNOWN);
+	assert_int_equal(commands.items[3].method, HTTP_API_UNKNOWN);
+	assert_false(commands.parallel);
+}
+
+static void test_bad_parameters_cost_only_their_legacy_command(void **state)
+{
+	(void)state;
+	assert_true(legacy("{\"method\":\"publish\",\"params\":{\"channel\":1}}\n"
+			   "{\"method\":\"info\",\"params\":7}\n{\"method\":\"info\"}"));
+	assert_true(commands.items[0].bad);
+	assert_true(commands.items[1].bad);
+	assert_false(commands.items[2].bad);
+}
+
+static void test_bad_legacy_bodies(void **state)
+{
+	static const char *const bodies[] = {
+		"",
+		" \n",
+		"[]",
+		"1",
+		"{\"method\":1}",
+		"{\"id\":-1}",
+		"{\"method\":\"info\"}\n{",
+		"{\"method\":\"info\"}\nx",
+		"{\"method\":\"info\"},{\"method\":\"info\"}",
+	};
+
+	(void)state;
+	for (size_t i = 0; i < sizeof(bodies) / sizeof(bodies[0]); i++)
+		if (legacy(bodies[i]))
+			fail_msg("accepted: %s", bodies[i]);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -345,12 +542,23 @@ int main(void)
 		cmocka_unit_test_teardown(test_absent_null_and_repeated_fields, end_request),
 		cmocka_unit_test_teardown(test_bad_bodies, end_request),
 		cmocka_unit_test_teardown(test_fields_of_other_methods_are_ignored, end_request),
-		cmocka_unit_test_teardown(test_what_is_not_available_is_told, end_request),
+		cmocka_unit_test_teardown(test_idempotency_and_versions, end_request),
 		cmocka_unit_test_teardown(test_b64data, end_request),
 		cmocka_unit_test_teardown(test_broadcast, end_request),
 		cmocka_unit_test_teardown(test_broadcast_to_too_many_is_bounded, end_request),
 		cmocka_unit_test_teardown(test_history, end_request),
 		cmocka_unit_test_teardown(test_channels, end_request),
+		cmocka_unit_test_teardown(test_users, end_request),
+		cmocka_unit_test_teardown(test_override, end_request),
+		cmocka_unit_test_teardown(test_disconnect, end_request),
+		cmocka_unit_test_teardown(test_batch, end_commands),
+		cmocka_unit_test_teardown(test_the_first_method_of_a_command_counts, end_commands),
+		cmocka_unit_test_teardown(test_bad_batches, end_commands),
+		cmocka_unit_test_teardown(test_too_many_commands_are_told, end_commands),
+		cmocka_unit_test_teardown(test_legacy, end_commands),
+		cmocka_unit_test_teardown(test_bad_parameters_cost_only_their_legacy_command,
+					  end_commands),
+		cmocka_unit_test_teardown(test_bad_legacy_bodies, end_commands),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

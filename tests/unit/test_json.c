@@ -483,6 +483,27 @@ static void test_append_raw(void **state)
 	buffer_free(&out);
 }
 
+static void test_values_behind_each_other(void **state)
+{
+	struct slice rest = SLICE(" {\"a\":1}\n[2]3 \"x\"\t");
+	static const char *const values[] = {"{\"a\":1}", "[2]", "3", "\"x\""};
+	struct slice value;
+
+	(void)state;
+	for (size_t i = 0; i < sizeof(values) / sizeof(values[0]); i++) {
+		assert_true(json_values_next(&rest, &value));
+		assert_true(slice_is(value, values[i]));
+	}
+	assert_false(json_values_next(&rest, &value));
+	assert_int_equal(rest.len, 0);
+	rest = SLICE("");
+	assert_false(json_values_next(&rest, &value));
+	rest = SLICE("1 ,2");
+	assert_true(json_values_next(&rest, &value));
+	assert_false(json_values_next(&rest, &value));
+	assert_true(slice_is(rest, ",2"));
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -503,6 +524,7 @@ int main(void)
 		cmocka_unit_test(test_append_string),
 		cmocka_unit_test(test_append_string_survives_decoding),
 		cmocka_unit_test(test_append_raw),
+		cmocka_unit_test(test_values_behind_each_other),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
