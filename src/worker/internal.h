@@ -106,6 +106,13 @@ struct pending {
 	struct connection *connection;
 };
 
+/* Of the namespace that the channel's name says; NULL when it is unknown. */
+static inline const struct channel_options *worker_channel_options(const struct worker *w,
+								   struct slice channel)
+{
+	return settings_channel_options(&w->settings, channel);
+}
+
 void worker_now(struct worker *w);
 /* Ends the loop once the last connection is gone. */
 void worker_stop_check(struct worker *w);
