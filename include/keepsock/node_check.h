@@ -10,6 +10,8 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "keepsock/redis_shard.h"
+
 struct buffer;
 struct ipc_keys;
 struct ipc_redis;
@@ -30,8 +32,12 @@ char *node_read_api_key(const struct settings *settings, struct buffer *error);
 int node_read_token_keys(const struct settings *settings, struct ipc_keys *token,
 			 struct ipc_keys *subscription, struct buffer *error);
 
-/* The external server, password file included; 0, or -1 with error. */
-int node_find_external_redis(const struct settings *settings, struct ipc_redis *redis,
+/*
+ * The external servers, a shard each, password file included. 0, or -1 with
+ * error; free the first *count of them in either case.
+ */
+int node_find_external_redis(const struct settings *settings,
+			     struct ipc_redis shards[REDIS_SHARDS_MAX], uint32_t *count,
 			     struct buffer *error);
 
 /* Tells of everything that works but should worry the operator. */

@@ -353,9 +353,9 @@ static int start_redis_and_workers(struct master *master, struct buffer *error)
 	const struct settings *settings = &master->settings;
 
 	if (!node_uses_embedded_redis(settings)) {
-		if (node_find_external_redis(settings, &master->shards[0], error) < 0)
+		if (node_find_external_redis(settings, master->shards, &master->shard_count,
+					     error) < 0)
 			return -1;
-		master->shard_count = 1;
 		start_workers(master);
 		return 0;
 	}

@@ -35,7 +35,7 @@ uint32_t node_worker_count(const struct settings *settings)
 
 bool node_uses_embedded_redis(const struct settings *settings)
 {
-	return strcmp(settings->redis.server, "embedded") == 0;
+	return settings->redis.shards.count == 0 && strcmp(settings->redis.server, "embedded") == 0;
 }
 
 char *node_read_api_key(const struct settings *settings, struct buffer *error)
@@ -96,15 +96,15 @@ int node_read_token_keys(const struct settings *settings, struct ipc_keys *token
 	return -1;
 }
 
-int node_find_external_redis(const struct settings *settings, struct ipc_redis *redis,
-			     struct buffer *error)
+static int find_redis(const struct settings *settings, const char *text, struct ipc_redis *redis,
+		      struct buffer *error)
 {
 	struct settings_redis_url url;
-	const char *problem = settings_redis_url_parse(settings->redis.server, &url);
+	const char *problem = settings_redis_url_parse(text, &url);
 	char *password;
 
 	if (problem) {
-		buffer_printf(error, "redis.server: %s", problem);
+		buffer_printf(error, "redis: %s", problem);
 		return -1;
 	}
 	password = settings->redis.password_file[0]
@@ -120,6 +120,25 @@ int node_find_external_redis(const struct settings *settings, struct ipc_redis *
 		};
 	settings_redis_url_free(&url);
 	return password ? 0 : -1;
+}
+
+int node_find_external_redis(const struct settings *settings,
+			     struct ipc_redis shards[REDIS_SHARDS_MAX], uint32_t *count,
+			     struct buffer *error)
+{
+	const struct settings_list *urls = &settings->redis.shards;
+	int result = 0;
+
+	*count = 0;
+	if (urls->count == 0) {
+		result = find_redis(settings, settings->redis.server, &shards[0], error);
+		*count = result == 0 ? 1 : 0;
+	}
+	for (size_t i = 0; i < urls->count && result == 0; i++) {
+		result = find_redis(settings, urls->items[i], &shards[i], error);
+		*count += result == 0 ? 1 : 0;
+	}
+	return result;
 }
 
 /* Workers share the connections about evenly; a quarter more covers what "about" hides. */
@@ -154,7 +173,9 @@ int node_check_files(const struct settings *settings, struct buffer *error)
 {
 	char *key = node_read_api_key(settings, error);
 	struct ipc_keys token, subscription;
-	struct ipc_redis redis;
+	struct ipc_redis shards[REDIS_SHARDS_MAX];
+	uint32_t shard_count;
+	int result;
 
 	if (!key)
 		return -1;
@@ -166,8 +187,8 @@ int node_check_files(const struct settings *settings, struct buffer *error)
 	ipc_keys_free(&subscription);
 	if (node_uses_embedded_redis(settings))
 		return 0;
-	if (node_find_external_redis(settings, &redis, error) < 0)
-		return -1;
-	ipc_redis_free(&redis);
-	return 0;
+	result = node_find_external_redis(settings, shards, &shard_count, error);
+	while (shard_count > 0)
+		ipc_redis_free(&shards[--shard_count]);
+	return result;
 }

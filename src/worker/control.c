@@ -20,7 +20,6 @@
 #include "keepsock/redis_scripts.h"
 #include "worker/internal.h"
 #include "worker/publish.h"
-#include "worker/redis_subscription.h"
 #include "worker/shards.h"
 
 /* An answer lists at most this many rows; a cut one says so in the log. */
@@ -244,28 +243,6 @@ static json_t *show_worker(struct worker *w)
 		(json_int_t)((w->now_ms - w->started_ms) / 1000), "redis", reason ? reason : "ok"));
 }
 
-static json_t *show_redis(struct worker *w)
-{
-	struct redis_pool_stats stats;
-	struct redis_subscription_view view;
-
-	redis_pool_stats(w->shards[0].pool, &stats);
-	redis_subscription_view(w->shards[0].subscription, &view);
-	return one_row(json_pack(
-		"{s:s, s:i, s:s, s:I, s:I, s:I, s:I, s:i, s:i, s:i, s:I, s:I, s:I, s:I, s:I, s:s, "
-		"s:s}",
-		"host", w->start.shards[0].host, "port", (int)w->start.shards[0].port,
-		"subscription", view.state, "messages", (json_int_t)view.messages, "last_sequence",
-		(json_int_t)view.last_sequence, "resubscribes", (json_int_t)view.reconnects,
-		"audits_failed", (json_int_t)view.audits_failed, "pool", (int)stats.size,
-		"connected", (int)stats.connected, "waiting", (int)stats.waiting, "sent",
-		(json_int_t)stats.sent, "errors", (json_int_t)stats.errors, "timeouts",
-		(json_int_t)stats.timeouts, "reconnects", (json_int_t)stats.reconnects,
-		"mean_latency_us",
-		(json_int_t)(stats.answered ? stats.latency_us_sum / stats.answered : 0),
-		"pool_error", stats.last_error, "subscription_error", view.last_error));
-}
-
 /* --- commands that act --- */
 
 static json_t *do_disconnect(struct worker *w, json_t *args)
@@ -356,7 +333,7 @@ static json_t *answer_command(struct worker *w, uint64_t id, const char *command
 	if (strcmp(command, "show channel") == 0)
 		return show_channel(w, args);
 	if (strcmp(command, "show redis") == 0)
-		return show_redis(w);
+		return shards_show(w);
 	if (strcmp(command, "disconnect") == 0)
 		return do_disconnect(w, args);
 	if (strcmp(command, "publish") == 0)

@@ -47,8 +47,11 @@ void worker_channel_review(struct worker *w, struct channel *channel);
 void shards_settle(struct worker *w);
 /* The subscription connections of all shards are up. */
 bool shards_subscribed(const struct worker *w);
-/* NULL: every shard is there; otherwise the reason why the worker is not ready. */
+/* NULL: every shard is there; otherwise the reason why the worker is not ready, valid until the
+ * next call. */
 const char *shards_not_ready_reason(const struct worker *w);
+/* The rows of `show redis`, one per shard: {ok, rows}. */
+struct json_t *shards_show(const struct worker *w);
 /* Adds what happened since the last call to the metrics. */
 void shards_update_metrics(struct worker *w);
 
