@@ -3,10 +3,10 @@
  * JSON Web Tokens (RFC 7519, signed as RFC 7515) that the application's backend
  * gives its users: a connection token says who the user is, a subscription token
  * which channel one may subscribe to. Runs in the workers. Signatures are
- * checked by libjwt and OpenSSL, with the key that the settings name for the
- * algorithm's family and with no other; claims are read by our own scanner, so
- * that info and data stay byte for byte. It keeps no clock, knows no channel
- * options, and writes neither tokens nor keys anywhere.
+ * checked by libjwt (HMAC) and OpenSSL (RSA, ECDSA), with the key that the
+ * settings name for the algorithm's family and with no other; claims are read by
+ * our own scanner, so that info and data stay byte for byte. It keeps no clock,
+ * knows no channel options, and writes neither tokens nor keys anywhere.
  *
  * Algorithms: HS256/384/512, RS256/384/512, ES256/384/512 (RFC 7518).
  */
@@ -110,7 +110,8 @@ struct subscription_token {
  *
  * Stricter than the RFCs ask: base64url must be canonical, a known claim or header
  * must not stand twice, an extension named in "crit" is refused, "typ" if given is
- * JWT. Also invalid are JSON numbers beyond 64 bits and \u0000 in strings.
+ * JWT. With HMAC, libjwt also refuses JSON numbers beyond 64 bits, \u0000 and halves
+ * of surrogate pairs.
  */
 enum token_verdict token_verify_connection(const struct token_verifier *verifier,
 					   struct slice token, uint64_t now_s,

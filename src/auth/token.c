@@ -162,30 +162,33 @@ static bool split(struct slice token, struct parts *parts)
 
 /*
  * NULL, or why the signature does not count. libjwt takes base64 with junk in it
- * and algorithms in any case, so the form is checked here first.
+ * and algorithms in any case, so the form is checked here first. scratch has room
+ * for twice the token.
  */
 static const char *check_signature(const struct token_verifier *verifier, struct slice token,
 				   const struct parts *parts, uint64_t now_s,
 				   struct buffer *scratch)
 {
-	struct slice header, name;
+	struct token_signed what;
+	struct slice name;
+	size_t start;
 
-	/* The header's text and its alg, decoded, then the terminated token. */
-	buffer_reserve(scratch, token.len * 2 + 1);
 	if (!base64url_decode(parts->header, scratch))
 		return "the header is not base64url";
-	header = buffer_slice(scratch);
-	if (!token_header_read(header, scratch, &name))
-		return "the header is no JSON object with one alg and without crit";
-	jwt_alg_t algorithm = token_algorithm_find(name);
-	if (algorithm == JWT_ALG_NONE)
+	if (!token_header_read(buffer_slice(scratch), scratch, &name))
+		return "the header is no JSON object with one alg, typ JWT, and no crit";
+	what.algorithm = token_algorithm_find(name);
+	if (what.algorithm == JWT_ALG_NONE)
 		return "the algorithm is not one of ours";
 	buffer_reset(scratch);
 	if (!base64url_decode(parts->signature, scratch))
 		return "the signature is not base64url";
-	buffer_reset(scratch);
+	what.signature = buffer_slice(scratch);
+	start = scratch->len;
 	buffer_append_slice(scratch, token);
-	if (!token_keys_verify(&verifier->keys, buffer_cstr(scratch), algorithm, now_s))
+	what.token = buffer_cstr(scratch) + start;
+	what.text = slice_from(what.token, token.len - parts->signature.len - 1);
+	if (!token_keys_verify(&verifier->keys, &what, now_s))
 		return "no key of the algorithm made the signature";
 	return NULL;
 }
@@ -206,6 +209,7 @@ static const char *open_token(const struct token_verifier *verifier, struct slic
 	buffer_reserve(text, token.len * 4 + 16);
 	if (!base64url_decode(parts.payload, text))
 		return "the payload is not base64url";
+	buffer_reserve(&scratch, token.len * 2 + 16);
 	problem = check_signature(verifier, token, &parts, now_s, &scratch);
 	buffer_free(&scratch);
 	*payload = buffer_slice(text);

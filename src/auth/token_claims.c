@@ -262,23 +262,40 @@ const char *token_claims_read_subscription(struct slice payload, const char *use
 	return read_claims(&subscription_table, payload, user_claim, text, claims);
 }
 
+/* In any case of letters: RFC 7519 §5.1 only recommends capitals. */
+static bool is_jwt(struct slice raw)
+{
+	struct slice text = slice_from("jwt", 3);
+
+	if (raw.len != text.len + 2 || raw.data[0] != '"')
+		return false;
+	for (size_t i = 0; i < text.len; i++)
+		if ((raw.data[i + 1] | 0x20) != text.data[i])
+			return false;
+	return true;
+}
+
 bool token_header_read(struct slice header, struct buffer *text, struct slice *algorithm)
 {
 	struct json_walk it;
 	struct slice key, value;
-	bool found = false;
+	bool has_algorithm = false, has_type = false;
 
 	json_object_begin(&it, header);
 	while (json_object_next(&it, &key, &value)) {
 		if (json_string_is(key, "crit"))
 			return false;
-		if (!json_string_is(key, "alg"))
-			continue;
-		if (found || !take_string(value, text, algorithm))
-			return false;
-		found = true;
+		if (json_string_is(key, "alg")) {
+			if (has_algorithm || !take_string(value, text, algorithm))
+				return false;
+			has_algorithm = true;
+		} else if (json_string_is(key, "typ")) {
+			if (has_type || !is_jwt(value))
+				return false;
+			has_type = true;
+		}
 	}
-	return found && json_walk_ok(&it);
+	return has_algorithm && json_walk_ok(&it);
 }
 
 bool token_claims_embedded(struct slice b64, struct slice raw, struct buffer *text,

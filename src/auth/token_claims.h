@@ -36,7 +36,8 @@ struct token_claims {
 
 /*
  * The header's "alg" appended to text. False if the header is no object, has none
- * or two, or demands extensions ("crit", RFC 7515 §4.1.11: we understand none).
+ * or two, is of another "typ" than JWT, or demands extensions ("crit", RFC 7515
+ * §4.1.11: we understand none).
  */
 bool token_header_read(struct slice header, struct buffer *text, struct slice *algorithm);
 

@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: ISC */
 /*
  * Taking keys in and checking signatures with them. Runs in the workers. Every
- * key is examined when it comes, so that an unusable one is told at the start,
- * and kept in the one form that libjwt reads. It must never let a token choose
- * what kind of key its signature is compared with.
+ * key is examined when it comes, so that an unusable one is told at the start.
+ * libjwt checks HMAC; public keys go to OpenSSL directly, because libjwt would
+ * read the PEM text again for each token, which costs many times the signature.
+ * It must never let a token choose what kind of key it is compared with.
  */
 #include "token_keys.h"
 
@@ -11,6 +12,7 @@
 #include <string.h>
 
 #include <openssl/core_names.h>
+#include <openssl/ecdsa.h>
 #include <openssl/err.h>
 #include <openssl/evp.h>
 #include <openssl/pem.h>
@@ -25,10 +27,13 @@
 static const struct algorithm {
 	struct slice name;
 	jwt_alg_t id;
+	const char *digest;
 } algorithms[] = {
-	{{"HS256", 5}, JWT_ALG_HS256}, {{"HS384", 5}, JWT_ALG_HS384}, {{"HS512", 5}, JWT_ALG_HS512},
-	{{"RS256", 5}, JWT_ALG_RS256}, {{"RS384", 5}, JWT_ALG_RS384}, {{"RS512", 5}, JWT_ALG_RS512},
-	{{"ES256", 5}, JWT_ALG_ES256}, {{"ES384", 5}, JWT_ALG_ES384}, {{"ES512", 5}, JWT_ALG_ES512},
+	{{"HS256", 5}, JWT_ALG_HS256, "SHA256"}, {{"HS384", 5}, JWT_ALG_HS384, "SHA384"},
+	{{"HS512", 5}, JWT_ALG_HS512, "SHA512"}, {{"RS256", 5}, JWT_ALG_RS256, "SHA256"},
+	{{"RS384", 5}, JWT_ALG_RS384, "SHA384"}, {{"RS512", 5}, JWT_ALG_RS512, "SHA512"},
+	{{"ES256", 5}, JWT_ALG_ES256, "SHA256"}, {{"ES384", 5}, JWT_ALG_ES384, "SHA384"},
+	{{"ES512", 5}, JWT_ALG_ES512, "SHA512"},
 };
 
 jwt_alg_t token_algorithm_find(struct slice name)
@@ -39,12 +44,20 @@ jwt_alg_t token_algorithm_find(struct slice name)
 	return JWT_ALG_NONE;
 }
 
-/* text becomes the ring's. */
-static struct token_key *add_key(struct token_keys *keys, char *text, size_t len)
+static const char *digest_of(jwt_alg_t id)
+{
+	for (size_t i = 0; i < sizeof(algorithms) / sizeof(algorithms[0]); i++)
+		if (algorithms[i].id == id)
+			return algorithms[i].digest;
+	return NULL;
+}
+
+/* A key without anything; it stays where it is until the next one comes. */
+static struct token_key *add_key(struct token_keys *keys)
 {
 	keys->keys = xrealloc(keys->keys, (keys->count + 1) * sizeof(*keys->keys));
 	struct token_key *key = &keys->keys[keys->count++];
-	*key = (struct token_key){.text = text, .len = len};
+	*key = (struct token_key){0};
 	return key;
 }
 
@@ -58,7 +71,9 @@ bool token_keys_add_secret(struct token_keys *keys, const char *name, const char
 		buffer_printf(error, "%s holds a PEM key instead of a shared secret", name);
 		return false;
 	}
-	key = add_key(keys, xstrdup(secret), strlen(secret));
+	key = add_key(keys);
+	key->secret = xstrdup(secret);
+	key->secret_len = strlen(secret);
 	key->algorithms[0] = JWT_ALG_HS256;
 	key->algorithms[1] = JWT_ALG_HS384;
 	key->algorithms[2] = JWT_ALG_HS512;
@@ -108,24 +123,6 @@ static const char *examine_ecdsa(EVP_PKEY *public_key, jwt_alg_t algorithms_of_k
 						    : NULL;
 }
 
-/* The key alone as PEM, without what else the file says; NULL if OpenSSL fails. */
-static char *write_pem(EVP_PKEY *public_key, size_t *len)
-{
-	BIO *bio = BIO_new(BIO_s_mem());
-	char *text = NULL, *data;
-
-	if (bio != NULL && PEM_write_bio_PUBKEY(bio, public_key) == 1) {
-		long size = BIO_get_mem_data(bio, &data);
-
-		if (size > 0) {
-			*len = (size_t)size;
-			text = xstrndup(data, *len);
-		}
-	}
-	BIO_free(bio);
-	return text;
-}
-
 /* One PEM block; NULL if it is good, else what is wrong with it. */
 static const char *add_block(struct token_keys *keys, const char *kind, const unsigned char *der,
 			     long der_len, examine_fn *examine)
@@ -133,29 +130,24 @@ static const char *add_block(struct token_keys *keys, const char *kind, const un
 	jwt_alg_t algorithms_of_key[3] = {JWT_ALG_NONE, JWT_ALG_NONE, JWT_ALG_NONE};
 	const unsigned char *at = der;
 	const char *problem;
-	size_t len;
 
 	if (strstr(kind, "PRIVATE KEY") != NULL)
 		return "is a private key: give the public one only (openssl pkey -pubout)";
 	if (strcmp(kind, "PUBLIC KEY") != 0)
 		return "is not of the kind PUBLIC KEY (openssl pkey -pubout)";
 	EVP_PKEY *public_key = d2i_PUBKEY(NULL, &at, der_len);
-	if (public_key == NULL || at != der + der_len) {
+	if (public_key == NULL || at != der + der_len)
+		problem = "can't be read as a public key";
+	else
+		problem = examine(public_key, algorithms_of_key);
+	if (problem != NULL) {
 		EVP_PKEY_free(public_key);
-		return "can't be read as a public key";
+		return problem;
 	}
-	problem = examine(public_key, algorithms_of_key);
-	if (problem == NULL) {
-		char *text = write_pem(public_key, &len);
-
-		if (text == NULL)
-			problem = "can't be written as a public key";
-		else
-			memcpy(add_key(keys, text, len)->algorithms, algorithms_of_key,
-			       sizeof(algorithms_of_key));
-	}
-	EVP_PKEY_free(public_key);
-	return problem;
+	struct token_key *key = add_key(keys);
+	key->public_key = public_key;
+	memcpy(key->algorithms, algorithms_of_key, sizeof(algorithms_of_key));
+	return NULL;
 }
 
 /* After PEM_read_bio() failed: true if that was the end of the text. */
@@ -213,8 +205,9 @@ bool token_keys_add_ecdsa(struct token_keys *keys, const char *name, const char 
 void token_keys_free(struct token_keys *keys)
 {
 	for (size_t i = 0; i < keys->count; i++) {
-		secret_wipe(keys->keys[i].text, keys->keys[i].len);
-		free(keys->keys[i].text);
+		secret_wipe(keys->keys[i].secret, keys->keys[i].secret_len);
+		free(keys->keys[i].secret);
+		EVP_PKEY_free(keys->keys[i].public_key);
 	}
 	free(keys->keys);
 	*keys = (struct token_keys){0};
@@ -232,27 +225,86 @@ static bool serves(const struct token_key *key, jwt_alg_t algorithm, uint64_t no
 	return false;
 }
 
-static bool verify(const struct token_key *key, const char *token, jwt_alg_t algorithm)
+static bool verify_secret(const struct token_key *key, const struct token_signed *token)
 {
 	jwt_t *jwt = NULL;
-	bool good = jwt_decode(&jwt, token, (const unsigned char *)key->text, (int)key->len) == 0 &&
-		    jwt != NULL && jwt_get_alg(jwt) == algorithm;
+	bool good = jwt_decode(&jwt, token->token, (const unsigned char *)key->secret,
+			       (int)key->secret_len) == 0 &&
+		    jwt != NULL && jwt_get_alg(jwt) == token->algorithm;
 
 	jwt_free(jwt);
 	return good;
 }
 
-bool token_keys_verify(const struct token_keys *keys, const char *token, jwt_alg_t algorithm,
+/* The two numbers of RFC 7518 §3.4 as OpenSSL wants them, appended to der. */
+static bool numbers_to_der(const struct token_key *key, struct slice signature, struct buffer *der)
+{
+	int size = (EVP_PKEY_get_bits(key->public_key) + 7) / 8;
+	const unsigned char *bytes = (const unsigned char *)signature.data;
+	ECDSA_SIG *numbers = ECDSA_SIG_new();
+	unsigned char *text = NULL;
+	int len = -1;
+
+	if (numbers != NULL && signature.len == (size_t)size * 2) {
+		BIGNUM *r = BN_bin2bn(bytes, size, NULL);
+		BIGNUM *s = BN_bin2bn(bytes + size, size, NULL);
+
+		if (r != NULL && s != NULL && ECDSA_SIG_set0(numbers, r, s) == 1) {
+			len = i2d_ECDSA_SIG(numbers, &text);
+		} else {
+			BN_free(r);
+			BN_free(s);
+		}
+	}
+	if (len > 0)
+		buffer_append(der, text, (size_t)len);
+	OPENSSL_free(text);
+	ECDSA_SIG_free(numbers);
+	return len > 0;
+}
+
+static bool verify_bytes(const struct token_key *key, const struct token_signed *token,
+			 struct slice signature)
+{
+	EVP_MD_CTX *context = EVP_MD_CTX_new();
+	bool good = context != NULL &&
+		    EVP_DigestVerifyInit_ex(context, NULL, digest_of(token->algorithm), NULL, NULL,
+					    key->public_key, NULL) == 1 &&
+		    EVP_DigestVerify(context, (const unsigned char *)signature.data, signature.len,
+				     (const unsigned char *)token->text.data, token->text.len) == 1;
+
+	EVP_MD_CTX_free(context);
+	return good;
+}
+
+static bool verify_public(const struct token_key *key, const struct token_signed *token)
+{
+	struct buffer der = {0};
+	bool good;
+
+	if (EVP_PKEY_get_base_id(key->public_key) != EVP_PKEY_EC)
+		return verify_bytes(key, token, token->signature);
+	good = numbers_to_der(key, token->signature, &der) &&
+	       verify_bytes(key, token, buffer_slice(&der));
+	buffer_free(&der);
+	return good;
+}
+
+bool token_keys_verify(const struct token_keys *keys, const struct token_signed *token,
 		       uint64_t now_s)
 {
 	bool good = false;
 
 	/* JWT_ALG_NONE also fills up the keys' lists. */
-	if (algorithm == JWT_ALG_NONE)
+	if (token->algorithm == JWT_ALG_NONE)
 		return false;
-	for (size_t i = 0; i < keys->count && !good; i++)
-		good = serves(&keys->keys[i], algorithm, now_s) &&
-		       verify(&keys->keys[i], token, algorithm);
-	ERR_clear_error(); /* of libjwt's failed tries */
+	for (size_t i = 0; i < keys->count && !good; i++) {
+		const struct token_key *key = &keys->keys[i];
+
+		if (serves(key, token->algorithm, now_s))
+			good = key->public_key != NULL ? verify_public(key, token)
+						       : verify_secret(key, token);
+	}
+	ERR_clear_error(); /* of the tries that failed */
 	return good;
 }

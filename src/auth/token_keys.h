@@ -12,6 +12,7 @@
 #include <stdint.h>
 
 #include <jwt.h>
+#include <openssl/evp.h>
 
 #include "keepsock/buffer.h"
 #include "keepsock/slice.h"
@@ -20,8 +21,9 @@
 #define TOKEN_KEYS_PER_FILE 16u
 
 struct token_key {
-	char *text; /* owned, wiped at the end: a secret, or one public key as PEM */
-	size_t len;
+	char *secret; /* owned, wiped at the end; NULL for a public key */
+	size_t secret_len;
+	EVP_PKEY *public_key;    /* owned; NULL for a secret */
 	jwt_alg_t algorithms[3]; /* which it may check; JWT_ALG_NONE fills the rest */
 	uint64_t valid_until;    /* wall seconds, 0 = no end */
 };
@@ -46,11 +48,16 @@ void token_keys_free(struct token_keys *keys);
  */
 jwt_alg_t token_algorithm_find(struct slice name);
 
-/*
- * True if one of the algorithm's keys signed token, a terminated text of two dots.
- * The caller has checked its form; the header's alg has to be algorithm.
- */
-bool token_keys_verify(const struct token_keys *keys, const char *token, jwt_alg_t algorithm,
+/* A token whose form was checked. */
+struct token_signed {
+	const char *token;      /* all of it, terminated; exactly two dots */
+	struct slice text;      /* what is signed: up to the second dot */
+	struct slice signature; /* decoded */
+	jwt_alg_t algorithm;    /* of its header */
+};
+
+/* True if one of the algorithm's keys made the signature. */
+bool token_keys_verify(const struct token_keys *keys, const struct token_signed *token,
 		       uint64_t now_s);
 
 #endif

@@ -277,6 +277,31 @@ static void test_empty_numbers(void **state)
 	buffer_free(&token);
 }
 
+/* Nothing but two numbers at full length; DER, which OpenSSL makes, is not that. */
+static void test_length_of_numbers(void **state)
+{
+	struct token_options options = {.ecdsa = keys.p256_pem};
+	struct mint mint = {.key = keys.p256, .digest = "SHA256"};
+	struct buffer text = {0}, signature = {0}, token = {0};
+
+	(void)state;
+	mint_base64url(&text, "{\"alg\":\"ES256\"}", 15);
+	buffer_append_str(&text, ".e30");
+	mint_signature(&signature, &mint, buffer_slice(&text));
+	assert_int_equal(signature.len, 64);
+	buffer_append_str(&signature, "\1\2");
+	for (size_t len = 1; len <= signature.len; len++) {
+		buffer_reset(&token);
+		buffer_append_slice(&token, buffer_slice(&text));
+		buffer_append_char(&token, '.');
+		mint_base64url(&token, signature.data, len);
+		check_text(&options, buffer_cstr(&token), len == 64 ? TOKEN_OK : TOKEN_INVALID);
+	}
+	buffer_free(&text);
+	buffer_free(&signature);
+	buffer_free(&token);
+}
+
 /* ---- the form ---- */
 
 /* No byte of a good token can be changed, left out or doubled. */
@@ -399,7 +424,11 @@ static void test_headers(void **state)
 		{"{\"alg\":\"HS256\",\"\\u0061lg\":\"HS256\"}", TOKEN_INVALID},
 		{"{\"alg\":\"HS256\",\"crit\":[\"exp\"]}", TOKEN_INVALID},
 		{"{\"alg\":\"HS256\",\"crit\":[\"b64\"],\"b64\":false}", TOKEN_INVALID},
+		{"{\"alg\":\"HS256\",\"typ\":\"jwt\"}", TOKEN_OK},
 		{"{\"alg\":\"HS256\",\"typ\":\"secevent+jwt\"}", TOKEN_INVALID},
+		{"{\"alg\":\"HS256\",\"typ\":\"JWE\"}", TOKEN_INVALID},
+		{"{\"alg\":\"HS256\",\"typ\":5}", TOKEN_INVALID},
+		{"{\"alg\":\"HS256\",\"typ\":\"JWT\",\"typ\":\"JWT\"}", TOKEN_INVALID},
 		{"{\"alg\":\"HS256\"", TOKEN_INVALID},
 		{"{\"alg\":\"HS256\"}x", TOKEN_INVALID},
 		{"[\"HS256\"]", TOKEN_INVALID},
@@ -636,6 +665,7 @@ int main(void)
 		cmocka_unit_test(test_wrong_keys),
 		cmocka_unit_test(test_curve_belongs_to_algorithm),
 		cmocka_unit_test(test_empty_numbers),
+		cmocka_unit_test(test_length_of_numbers),
 		cmocka_unit_test(test_every_byte_counts),
 		cmocka_unit_test(test_dots_and_junk),
 		cmocka_unit_test(test_nul_byte_does_not_end_a_token),
