@@ -45,6 +45,8 @@
 	       "Client connections that the server closed with a disconnect code.")                \
 	METRIC(publications_published_total, COUNTER,                                              \
 	       "Publications accepted from clients and the API and stored in Redis.")              \
+	METRIC(publications_suppressed_total, COUNTER,                                             \
+	       "Publications not stored because of their idempotency key or version.")            \
 	METRIC(publications_delivered_total, COUNTER,                                              \
 	       "Publications received from Redis for channels with subscribers here.")             \
 	METRIC(pushes_queued_total, COUNTER,                                                       \

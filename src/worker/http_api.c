@@ -7,6 +7,8 @@
  */
 #include "worker/http_api.h"
 
+#include <string.h>
+
 #include "keepsock/alloc.h"
 #include "keepsock/channel_name.h"
 
@@ -16,6 +18,7 @@ http_api_method_fn *const http_api_methods[HTTP_API_METHOD_COUNT] = {
 	[HTTP_API_PUBLISH] = http_api_publish,
 	[HTTP_API_BROADCAST] = http_api_broadcast,
 	[HTTP_API_HISTORY] = http_api_history,
+	[HTTP_API_HISTORY_REMOVE] = http_api_history_remove,
 	[HTTP_API_PRESENCE] = http_api_presence,
 	[HTTP_API_PRESENCE_STATS] = http_api_presence_stats,
 	[HTTP_API_INFO] = http_api_info,
@@ -23,11 +26,14 @@ http_api_method_fn *const http_api_methods[HTTP_API_METHOD_COUNT] = {
 	[HTTP_API_CHANNELS] = http_api_channels,
 };
 
-uint32_t http_api_channel_error(const struct worker *w, struct slice name)
+uint32_t http_api_channel_error(const struct worker *w, struct slice name,
+				const struct channel_options **options)
 {
 	enum channel_verdict verdict =
 		channel_name_check(name, (size_t)w->settings.client.channel_max_length);
 
+	if (options)
+		*options = settings_channel_options(&w->settings, name);
 	/* The API needs no token for a private channel. */
 	return verdict == CHANNEL_PRIVATE ? 0 : channel_verdict_error(verdict);
 }
@@ -70,7 +76,8 @@ static void refuse_many(struct connection *c, bool transport_errors)
 static void serve(struct connection *c, const struct http_request *http, enum http_api_form form,
 		  enum http_api_method method, struct slice body)
 {
-	bool transport_errors = http_api_wants_transport_errors(http);
+	bool transport_errors = strcmp(c->worker->settings.http_api.error_mode, "transport") == 0 ||
+				http_api_wants_transport_errors(http);
 	struct http_api_commands commands;
 	bool fine;
 

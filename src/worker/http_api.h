@@ -97,8 +97,9 @@ void http_api_call_fail(struct http_api_call *call, uint32_t code);
 /* {"code":…,"message":…} */
 void http_api_append_error(struct buffer *out, uint32_t code);
 
-/* 0, or the error that this channel name gets. */
-uint32_t http_api_channel_error(const struct worker *w, struct slice name);
+/* 0, or the error that this channel name gets; *options (may be NULL) are its channel's. */
+uint32_t http_api_channel_error(const struct worker *w, struct slice name,
+				const struct channel_options **options);
 
 /*
  * The methods. A request is valid during the call only. 0: it is answered or

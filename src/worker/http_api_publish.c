@@ -136,6 +136,9 @@ static void start(struct http_api_exchange *exchange, struct group *group,
 		.skip_history = request->skip_history,
 		.client = connection_id(passport, id),
 		.number = http_api_number(exchange),
+		.idempotency_key = request->idempotency_key,
+		.version = request->version,
+		.version_epoch = request->version_epoch,
 	};
 
 	for (uint32_t i = 0; i < group->count; i++)
@@ -164,18 +167,17 @@ static struct group *group_new(struct publish_call *call, size_t capacity)
 
 static uint32_t publication_error(const struct http_api_request *request)
 {
-	if (request->data.len == 0 || request->undecodable)
+	if (request->data.len == 0 || request->undecodable ||
+	    request->idempotency_key.len > PUBLISH_KEY_MAX ||
+	    request->version_epoch.len > PUBLISH_KEY_MAX)
 		return CLIENT_ERROR_BAD_REQUEST;
-	if (request->idempotency_key.len > 0 || request->version > 0 ||
-	    request->version_epoch.len > 0 || request->delta)
-		return CLIENT_ERROR_NOT_AVAILABLE;
-	return 0;
+	return request->delta ? CLIENT_ERROR_NOT_AVAILABLE : 0;
 }
 
 uint32_t http_api_publish(struct http_api_exchange *exchange,
 			  const struct http_api_request *request)
 {
-	uint32_t code = http_api_channel_error(exchange->base.worker, request->channel);
+	uint32_t code = http_api_channel_error(exchange->base.worker, request->channel, NULL);
 	struct publish_call *call;
 	struct group *group;
 
@@ -202,7 +204,7 @@ static void start_groups(struct http_api_exchange *exchange, struct publish_call
 	for (uint32_t i = 0; i < call->count; i++) {
 		struct group **group;
 
-		call->published[i].code = http_api_channel_error(w, names[i]);
+		call->published[i].code = http_api_channel_error(w, names[i], NULL);
 		if (call->published[i].code)
 			continue;
 		group = &groups[worker_shard(w, names[i])->index];

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: ISC */
 /*
- * The API's history, presence and presence_stats: what Redis keeps of a channel.
- * Run by the worker. Nothing is changed here; payloads are given out byte for
- * byte as they were published.
+ * The API's history, history_remove, presence and presence_stats: what Redis
+ * keeps of a channel. Run by the worker. Payloads are given out byte for byte as
+ * they were published.
  */
 #include <string.h>
 
@@ -63,16 +63,26 @@ static void on_history(void *ctx, const struct redis_history_result *result)
 	http_api_result_end(&call->call);
 }
 
+static uint32_t history_error(const struct worker *w, const struct http_api_request *request,
+			      const struct channel_options **options)
+{
+	uint32_t code = http_api_channel_error(w, request->channel, options);
+
+	if (!code && ((*options)->history_size == 0 || (*options)->history_ttl == 0))
+		code = CLIENT_ERROR_NOT_AVAILABLE;
+	return code;
+}
+
 uint32_t http_api_history(struct http_api_exchange *exchange,
 			  const struct http_api_request *request)
 {
 	struct worker *w = exchange->base.worker;
-	uint32_t code = http_api_channel_error(w, request->channel);
+	const struct channel_options *options;
+	uint32_t code = history_error(w, request, &options);
 	char epoch[REDIS_EPOCH_LENGTH + 1];
 	struct redis_history history = {
 		.channel = request->channel,
 		.epoch = epoch,
-		.meta_ttl_ms = (uint64_t)w->settings.channel.history_meta_ttl,
 		.limit = request->limit,
 		.reverse = request->reverse,
 		.has_since = request->has_since,
@@ -83,13 +93,12 @@ uint32_t http_api_history(struct http_api_exchange *exchange,
 
 	if (code)
 		return code;
-	if (w->settings.channel.history_size == 0)
-		return CLIENT_ERROR_NOT_AVAILABLE;
 	if (request->since_epoch.len > REDIS_EPOCH_MAX)
 		return CLIENT_ERROR_UNRECOVERABLE_POSITION;
 	/* Nothing can lie before the first publication. */
 	if (request->reverse && request->has_since && request->since_offset == 0)
 		return CLIENT_ERROR_BAD_REQUEST;
+	history.meta_ttl_ms = (uint64_t)options->history_meta_ttl;
 	redis_epoch_generate(epoch);
 	call = http_api_call_new(sizeof(*call), exchange);
 	call->since_epoch_length = request->since_epoch.len;
@@ -97,6 +106,29 @@ uint32_t http_api_history(struct http_api_exchange *exchange,
 		memcpy(call->since_epoch, request->since_epoch.data, request->since_epoch.len);
 	redis_history(worker_pool(w, request->channel), http_api_affinity(exchange), &history,
 		      on_history, call);
+	return 0;
+}
+
+static void on_removed(void *ctx, const struct redis_count_result *result)
+{
+	struct http_api_call *call = ctx;
+
+	if (http_api_call_goes_on(call, &result->outcome))
+		http_api_result_empty(call);
+}
+
+uint32_t http_api_history_remove(struct http_api_exchange *exchange,
+				 const struct http_api_request *request)
+{
+	struct worker *w = exchange->base.worker;
+	const struct channel_options *options;
+	uint32_t code = history_error(w, request, &options);
+
+	if (code)
+		return code;
+	redis_history_remove(worker_pool(w, request->channel), http_api_affinity(exchange),
+			     request->channel, on_removed,
+			     http_api_call_new(sizeof(struct http_api_call), exchange));
 	return 0;
 }
 
@@ -140,9 +172,10 @@ static void on_presence_stats(void *ctx, const struct redis_presence_stats_resul
 
 static uint32_t presence_error(const struct worker *w, const struct http_api_request *request)
 {
-	uint32_t code = http_api_channel_error(w, request->channel);
+	const struct channel_options *options;
+	uint32_t code = http_api_channel_error(w, request->channel, &options);
 
-	if (!code && !w->settings.channel.presence)
+	if (!code && !options->presence)
 		code = CLIENT_ERROR_NOT_AVAILABLE;
 	return code;
 }

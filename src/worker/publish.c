@@ -13,11 +13,13 @@
 static struct redis_publish_channel channel_of(const struct worker *w, struct slice name,
 					       bool skip_history)
 {
+	const struct channel_options *options = settings_channel_options(&w->settings, name);
+
 	return (struct redis_publish_channel){
 		.channel = name,
-		.history_size = skip_history ? 0 : (uint32_t)w->settings.channel.history_size,
-		.history_ttl_ms = (uint64_t)w->settings.channel.history_ttl,
-		.meta_ttl_ms = (uint64_t)w->settings.channel.history_meta_ttl,
+		.history_size = skip_history ? 0 : (uint32_t)options->history_size,
+		.history_ttl_ms = (uint64_t)options->history_ttl,
+		.meta_ttl_ms = (uint64_t)options->history_meta_ttl,
 	};
 }
 
@@ -33,6 +35,10 @@ void publish_start(struct worker *w, uint64_t affinity, const struct publish_ord
 		.n_channels = order->n_channels,
 		.client = order->client,
 		.number = order->number,
+		.idempotency_key = order->idempotency_key,
+		.idempotency_ttl_ms = (uint64_t)w->settings.http_api.idempotency_result_ttl,
+		.version = order->version,
+		.version_epoch = order->version_epoch,
 	};
 
 	if (order->n_channels > 1)
@@ -54,6 +60,12 @@ void publish_start(struct worker *w, uint64_t affinity, const struct publish_ord
 
 void publish_count(const struct redis_publish_result *result)
 {
-	if (result->outcome.code == REDIS_RESULT_OK && !result->duplicate)
-		metric_add(METRIC_publications_published_total, result->n_channels);
+	uint64_t suppressed = 0;
+
+	if (result->outcome.code != REDIS_RESULT_OK || result->duplicate)
+		return;
+	for (size_t i = 0; i < result->n_channels; i++)
+		suppressed += result->channels[i].suppressed;
+	metric_add(METRIC_publications_published_total, result->n_channels - suppressed);
+	metric_add(METRIC_publications_suppressed_total, suppressed);
 }

@@ -19,7 +19,14 @@ struct publish_order {
 	/* Empty client: Redis does not remember it. Otherwise see struct redis_publish. */
 	struct slice client;
 	uint64_t number;
+	/* The caller's own means against publishing twice, see there too. */
+	struct slice idempotency_key;
+	uint64_t version;
+	struct slice version_epoch;
 };
+
+/* A name or an epoch that Redis has to remember is no longer than this. */
+#define PUBLISH_KEY_MAX 255u
 
 /* Everything is copied; the callback is redis_publish()'s. Uses w->scratch. */
 void publish_start(struct worker *w, uint64_t affinity, const struct publish_order *order,
