@@ -29,11 +29,11 @@ http_api_method_fn *const http_api_methods[HTTP_API_METHOD_COUNT] = {
 uint32_t http_api_channel_error(const struct worker *w, struct slice name,
 				const struct channel_options **options)
 {
-	enum channel_verdict verdict =
-		channel_name_check(name, (size_t)w->settings.client.channel_max_length);
+	const struct channel_options *found = NULL;
+	enum channel_verdict verdict = channel_check(&w->settings, name, &found);
 
 	if (options)
-		*options = settings_channel_options(&w->settings, name);
+		*options = found;
 	/* The API needs no token for a private channel. */
 	return verdict == CHANNEL_PRIVATE ? 0 : channel_verdict_error(verdict);
 }
