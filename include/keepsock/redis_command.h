@@ -91,12 +91,12 @@ void redis_pool_set_endpoint(struct redis_pool *pool, const struct redis_endpoin
 /* At least one connection is signed in and answering. */
 bool redis_pool_available(const struct redis_pool *pool);
 
-/* Longest run id accepted; Redis makes ids of 40 characters. */
+/* Longest run id there can be. */
 #define REDIS_RUN_MAX 64
 
 /*
- * The id that the server behind the ready connections gave itself when it was
- * started (INFO, run_id); "" while none is ready. All ready connections are on
+ * Names one life as a master of the server behind the ready connections, made
+ * of the ids it gave itself (INFO); "" while none is ready. All ready connections are on
  * the same run: when one reaches another run, the others are dropped. Valid
  * until the loop goes on.
  */

@@ -17,6 +17,12 @@
 
 /* HASH: which run of this Redis its data belongs to, see continuity.lua. */
 #define REDIS_KEY_RUN "keepsock.run"
+/* SET: the workers that have yet to report while a run is pending. */
+#define REDIS_KEY_EXPECTED "keepsock.expected"
+/* HASH: worker -> "<Redis ms of its last heartbeat> <highest sequence it had seen>". */
+#define REDIS_KEY_WORKERS "keepsock.workers"
+/* SET: workers whose purge has begun and not ended. */
+#define REDIS_KEY_PURGING "keepsock.purging"
 
 /*
  * Keys of a channel, prefix + channel name.
@@ -41,10 +47,14 @@
  * X(name, prefix)
  *   done     HASH client -> its last mutating command and the result, see publish.lua
  *   members  SET  "<client> <channel>" of all its presence entries
+ *   purged   SET  those of them that its purge has yet to remove
+ *   sessions HASH client -> JSON, see redis_registry.h
  */
-#define REDIS_WORKER_KEYS(X)      \
-	X(done, "keepsock.done.") \
-	X(members, "keepsock.members.")
+#define REDIS_WORKER_KEYS(X)            \
+	X(done, "keepsock.done.")       \
+	X(members, "keepsock.members.") \
+	X(purged, "keepsock.purged.")   \
+	X(sessions, "keepsock.sessions.")
 
 #define REDIS_WORKER_NAME_MAX 63
 
@@ -69,8 +79,18 @@ static inline void redis_key_result(struct buffer *out, struct slice channel, st
 	buffer_append_slice(out, key);
 }
 
+/* HASH: channel -> JSON, the subscriptions that a user's connections begin with. */
+static inline void redis_key_user_subscriptions(struct buffer *out, struct slice user)
+{
+	buffer_append_str(out, "keepsock.user_subscriptions.");
+	buffer_append_slice(out, user);
+}
+
 /* pub/sub: what every worker of every node hears. */
 #define REDIS_CONTROL_CHANNEL "keepsock.control"
+
+/* pub/sub: the delivery probe, a CONTROL message whose data is its sender's name. */
+#define REDIS_PROBE_CHANNEL "keepsock.probe"
 
 /* pub/sub: the delivery probe of each shard, heard by every worker. */
 #define REDIS_PROBE_CHANNEL "keepsock.probe"

@@ -39,16 +39,6 @@ static bool read_page(const struct redis_request *request, redisReply *const *el
 	return true;
 }
 
-static void add_key(struct redis_request *request, struct slice channel,
-		    void (*append)(struct buffer *, struct slice))
-{
-	struct buffer key = {0};
-
-	append(&key, channel);
-	redis_request_add(request, buffer_slice(&key));
-	buffer_free(&key);
-}
-
 static void add_stream_id(struct redis_request *request, uint64_t offset)
 {
 	char id[32];
@@ -126,7 +116,7 @@ static void add_member(struct redis_request *request, const struct redis_subscri
 	redis_request_add_u64(request, subscribe->now_ms);
 	redis_request_add(request, subscribe->channel);
 	buffer_free(&entry);
-	add_key(request, subscribe->channel, redis_key_channel);
+	redis_request_add_key(request, subscribe->channel, redis_key_channel);
 }
 
 void redis_subscribe_read(struct redis_pool *pool, uint64_t affinity,
@@ -140,10 +130,10 @@ void redis_subscribe_read(struct redis_pool *pool, uint64_t affinity,
 	request->has_epoch = subscribe->history;
 	redis_request_add(request, SLICE(REDIS_KEY_RUN));
 	redis_request_add(request, SLICE(REDIS_KEY_SEQUENCE));
-	add_key(request, subscribe->channel, redis_key_meta);
-	add_key(request, subscribe->channel, redis_key_stream);
-	add_key(request, subscribe->channel, redis_key_presence);
-	add_key(request, subscribe->channel, redis_key_presence_expire);
+	redis_request_add_key(request, subscribe->channel, redis_key_meta);
+	redis_request_add_key(request, subscribe->channel, redis_key_stream);
+	redis_request_add_key(request, subscribe->channel, redis_key_presence);
+	redis_request_add_key(request, subscribe->channel, redis_key_presence_expire);
 	redis_presence_add_index_key(request,
 				     subscribe->presence ? subscribe->presence->worker : SLICE(""));
 	redis_run_add(request);
@@ -212,8 +202,8 @@ void redis_history(struct redis_pool *pool, uint64_t affinity, const struct redi
 	request->callback.history = callback;
 	request->has_epoch = true;
 	redis_request_add(request, SLICE(REDIS_KEY_RUN));
-	add_key(request, history->channel, redis_key_meta);
-	add_key(request, history->channel, redis_key_stream);
+	redis_request_add_key(request, history->channel, redis_key_meta);
+	redis_request_add_key(request, history->channel, redis_key_stream);
 	redis_run_add(request);
 	redis_request_add(request, slice_str(history->epoch));
 	redis_request_add_u64(request, history->meta_ttl_ms);
@@ -237,7 +227,7 @@ void redis_history_remove(struct redis_pool *pool, uint64_t affinity, struct sli
 		redis_request_new_count(REDIS_SCRIPT_history_remove, 2, callback, ctx);
 
 	redis_request_add(request, SLICE(REDIS_KEY_RUN));
-	add_key(request, channel, redis_key_stream);
+	redis_request_add_key(request, channel, redis_key_stream);
 	redis_run_add(request);
 	redis_pool_submit(pool, affinity, request);
 }

@@ -5,9 +5,12 @@
  * https://redis.io/docs/latest/commands/info/
  */
 #include <ctype.h>
+#include <stdio.h>
 #include <string.h>
 
 #include "redis_info.h"
+
+#define ID_PART 20 /* 80 random bits; scripts/continuity.lua does the same */
 
 /* The value of a field; data NULL when there is none. */
 static struct slice find_field(struct slice text, struct slice name)
@@ -28,18 +31,24 @@ static struct slice find_field(struct slice text, struct slice name)
 	return slice_from(NULL, 0);
 }
 
-static bool is_run_id(struct slice value)
+static bool is_id(struct slice value)
 {
 	for (size_t i = 0; i < value.len; i++) {
 		if (!isalnum((unsigned char)value.data[i]))
 			return false;
 	}
-	return value.len > 0 && value.len <= REDIS_RUN_MAX;
+	return value.len <= REDIS_RUN_MAX;
+}
+
+static int id_part(struct slice id)
+{
+	return id.len < ID_PART ? (int)id.len : ID_PART;
 }
 
 const char *redis_info_read(struct slice text, char run[REDIS_RUN_MAX + 1])
 {
 	struct slice id = find_field(text, SLICE("run_id"));
+	struct slice replication = find_field(text, SLICE("master_replid"));
 
 	run[0] = '\0';
 	if (slice_equal(find_field(text, SLICE("redis_mode")), SLICE("sentinel")))
@@ -50,9 +59,9 @@ const char *redis_info_read(struct slice text, char run[REDIS_RUN_MAX + 1])
 		       "does not support: use several servers in redis.shards";
 	if (slice_equal(find_field(text, SLICE("role")), SLICE("slave")))
 		return "this server is a replica, not a master";
-	if (!is_run_id(id))
+	if (id.len == 0 || !is_id(id) || !is_id(replication))
 		return "INFO tells no run_id";
-	memcpy(run, id.data, id.len);
-	run[id.len] = '\0';
+	snprintf(run, REDIS_RUN_MAX + 1, "%.*s%.*s", id_part(id), id.data, id_part(replication),
+		 replication.data ? replication.data : "");
 	return NULL;
 }

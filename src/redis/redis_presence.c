@@ -99,25 +99,17 @@ static bool finish_presence_stats(struct redis_request *request, enum redis_resu
 
 void redis_presence_add_index_key(struct redis_request *request, struct slice worker)
 {
-	struct buffer key = {0};
-
 	if (worker.len > 0)
-		redis_key_members(&key, worker);
-	redis_request_add(request, buffer_slice(&key));
-	buffer_free(&key);
+		redis_request_add_key(request, worker, redis_key_members);
+	else
+		redis_request_add(request, SLICE(""));
 }
 
 /* The two keys of a channel's presence. */
 static void add_keys(struct redis_request *request, struct slice channel)
 {
-	struct buffer key = {0};
-
-	redis_key_presence(&key, channel);
-	redis_request_add(request, buffer_slice(&key));
-	buffer_reset(&key);
-	redis_key_presence_expire(&key, channel);
-	redis_request_add(request, buffer_slice(&key));
-	buffer_free(&key);
+	redis_request_add_key(request, channel, redis_key_presence);
+	redis_request_add_key(request, channel, redis_key_presence_expire);
 }
 
 void redis_presence_get(struct redis_pool *pool, uint64_t affinity, struct slice channel,
@@ -160,15 +152,6 @@ static void add_changes(struct redis_request *request, const struct redis_presen
 	redis_run_add(request);
 }
 
-static void add_channel_prefix(struct redis_request *request)
-{
-	struct buffer prefix = {0};
-
-	redis_key_channel(&prefix, SLICE(""));
-	redis_request_add(request, buffer_slice(&prefix));
-	buffer_free(&prefix);
-}
-
 void redis_presence_refresh(struct redis_pool *pool, uint64_t affinity, uint64_t ttl_ms,
 			    uint64_t now_ms, const struct redis_presence_member *members, size_t n,
 			    redis_count_callback callback, void *ctx)
@@ -184,7 +167,7 @@ void redis_presence_refresh(struct redis_pool *pool, uint64_t affinity, uint64_t
 	add_changes(request, members, n);
 	redis_request_add_u64(request, now_ms);
 	redis_request_add_u64(request, ttl_ms);
-	add_channel_prefix(request);
+	redis_request_add_key(request, SLICE(""), redis_key_channel); /* the prefix */
 	for (size_t i = 0; i < n; i++) {
 		buffer_reset(&entry);
 		redis_presence_append_entry(&entry, &members[i]);
@@ -208,7 +191,7 @@ void redis_presence_remove(struct redis_pool *pool, uint64_t affinity,
 		return;
 	}
 	add_changes(request, members, n);
-	add_channel_prefix(request);
+	redis_request_add_key(request, SLICE(""), redis_key_channel); /* the prefix */
 	for (size_t i = 0; i < n; i++) {
 		redis_request_add(request, members[i].client);
 		redis_request_add(request, members[i].channel);

@@ -84,6 +84,19 @@ static void on_error_reply(struct redis_connection *c, struct redis_request *req
 		redis_pool_lose_ready(c->pool, "READONLY: this server has become a replica");
 }
 
+static void on_refusal(struct redis_connection *c, struct redis_request *request,
+		       enum redis_refusal refusal)
+{
+	uint64_t serial = c->serial;
+
+	c->pool->stats.unavailable++;
+	request->finish(request, REDIS_RESULT_UNAVAILABLE,
+			"the continuity of Redis's data is not settled", NULL);
+	/* The server's ids changed under the connection: a new one reads them again. */
+	if (refusal == REDIS_REFUSAL_OTHER_RUN && c->serial == serial)
+		redis_connection_lose(c, false, "another run of Redis answers here");
+}
+
 /* True when the request went out again because Redis had forgotten the script. */
 static bool sent_again(struct redis_connection *c, struct redis_request *request,
 		       const redisReply *reply)
@@ -115,6 +128,8 @@ static void on_reply(struct redis_connection *c, const redisReply *reply)
 	/* The caller's code runs in here: c may be dropped or released when it returns. */
 	if (reply->type == REDIS_REPLY_ERROR)
 		on_error_reply(c, request, reply->str);
+	else if (request->finish && redis_reply_refusal(reply) != REDIS_REFUSAL_NONE)
+		on_refusal(c, request, redis_reply_refusal(reply));
 	else if (request->finish && !request->finish(request, REDIS_RESULT_OK, "", reply))
 		note_error(c, request, REDIS_RESULT_ERROR, REDIS_UNUSABLE);
 	redis_request_free(request);

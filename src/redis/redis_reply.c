@@ -14,6 +14,17 @@ bool redis_reply_is_array(const redisReply *reply, size_t n)
 	return reply->type == REDIS_REPLY_ARRAY && reply->elements == n;
 }
 
+enum redis_refusal redis_reply_refusal(const redisReply *reply)
+{
+	if (!redis_reply_is_array(reply, 1) || reply->element[0]->type != REDIS_REPLY_INTEGER)
+		return REDIS_REFUSAL_NONE;
+	switch (reply->element[0]->integer) {
+	case -1: return REDIS_REFUSAL_UNSETTLED;
+	case -2: return REDIS_REFUSAL_OTHER_RUN;
+	default: return REDIS_REFUSAL_NONE;
+	}
+}
+
 bool redis_reply_text(const redisReply *reply, struct slice *text)
 {
 	if (reply->type != REDIS_REPLY_STRING)

@@ -13,6 +13,15 @@
 /* What the typed calls say of a reply they cannot read. */
 #define REDIS_UNUSABLE "the reply of the script is unusable"
 
+/* What every script may say instead of its own reply. */
+enum redis_refusal {
+	REDIS_REFUSAL_NONE,
+	REDIS_REFUSAL_UNSETTLED, /* {-1}, include/run.lua */
+	REDIS_REFUSAL_OTHER_RUN, /* {-2}, continuity.lua */
+};
+
+enum redis_refusal redis_reply_refusal(const redisReply *reply);
+
 /* An array of exactly n elements. */
 bool redis_reply_is_array(const redisReply *reply, size_t n);
 

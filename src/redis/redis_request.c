@@ -127,6 +127,16 @@ void redis_request_add_u64(struct redis_request *request, uint64_t value)
 	redis_request_add(request, slice_from(digits, (size_t)len));
 }
 
+void redis_request_add_key(struct redis_request *request, struct slice name,
+			   void (*append)(struct buffer *, struct slice))
+{
+	struct buffer key = {0};
+
+	append(&key, name);
+	redis_request_add(request, buffer_slice(&key));
+	buffer_free(&key);
+}
+
 void redis_request_add_run(struct redis_request *request)
 {
 	if (request->has_run)

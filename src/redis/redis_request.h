@@ -8,20 +8,31 @@
 
 #include <hiredis/hiredis.h>
 
+#include "keepsock/redis_continuity.h"
+#include "keepsock/redis_registry.h"
 #include "keepsock/redis_scripts.h"
 
 /* X(name): scripts/<name>.lua. Each is loaded whenever a connection is made. */
-#define REDIS_SCRIPTS(X)    \
-	X(publish)          \
-	X(subscribe)        \
-	X(history)          \
-	X(history_remove)   \
-	X(presence_get)     \
-	X(presence_stats)   \
-	X(presence_refresh) \
-	X(presence_remove)  \
-	X(done_remove)      \
-	X(control)
+#define REDIS_SCRIPTS(X)            \
+	X(publish)                  \
+	X(subscribe)                \
+	X(history)                  \
+	X(history_remove)           \
+	X(presence_get)             \
+	X(presence_stats)           \
+	X(presence_refresh)         \
+	X(presence_remove)          \
+	X(done_remove)              \
+	X(control)                  \
+	X(continuity)               \
+	X(heartbeat)                \
+	X(purge)                    \
+	X(workers)                  \
+	X(sessions_write)           \
+	X(sessions_read)            \
+	X(user_subscription_set)    \
+	X(user_subscription_remove) \
+	X(user_subscriptions)
 
 enum redis_script {
 #define X(name) REDIS_SCRIPT_##name,
@@ -58,6 +69,12 @@ struct redis_request {
 		redis_presence_callback presence;
 		redis_presence_stats_callback presence_stats;
 		redis_count_callback count;
+		redis_continuity_callback continuity;
+		redis_heartbeat_callback heartbeat;
+		redis_purge_callback purge;
+		redis_workers_callback workers;
+		redis_sessions_callback sessions;
+		redis_user_subscriptions_callback user_subscriptions;
 	} callback;
 	void *ctx; /* the caller's */
 	struct redis_pool *pool;
@@ -87,6 +104,9 @@ void redis_request_free(struct redis_request *request);
 /* All keys first, then all arguments, in the order the script's head states. */
 void redis_request_add(struct redis_request *request, struct slice word);
 void redis_request_add_u64(struct redis_request *request, uint64_t value);
+/* A key made of one name by a function of redis_keys.h. */
+void redis_request_add_key(struct redis_request *request, struct slice name,
+			   void (*append)(struct buffer *, struct slice));
 /* ARGV[1] of every script that includes run.lua; KEYS[1] is REDIS_KEY_RUN. */
 void redis_run_add(struct redis_request *request);
 

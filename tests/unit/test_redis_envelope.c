@@ -170,8 +170,11 @@ static void test_keys(void **state)
 	redis_key_stream(&key, SLICE("news"));
 	assert_string_equal(buffer_cstr(&key), "keepsock.stream.news");
 	buffer_reset(&key);
-	redis_key_done(&key, SLICE("a"), 12);
-	assert_string_equal(buffer_cstr(&key), "keepsock.done.a.12");
+	redis_key_reply(&key, SLICE("a"), 12);
+	assert_string_equal(buffer_cstr(&key), "keepsock.reply.a.12");
+	buffer_reset(&key);
+	redis_key_done(&key, SLICE("a.12.00c0ffee"));
+	assert_string_equal(buffer_cstr(&key), "keepsock.done.a.12.00c0ffee");
 	buffer_reset(&key);
 	redis_key_channel(&key, SLICE("x.y"));
 	assert_true(redis_key_parse_channel(buffer_slice(&key), &channel));
@@ -186,6 +189,13 @@ static void test_keys(void **state)
 	buffer_reset(&key);
 	redis_key_presence_expire(&key, SLICE("x"));
 	assert_string_equal(buffer_cstr(&key), "keepsock.presence_expire.x");
+	/* Nor the place of a dot between channel and idempotency key. */
+	buffer_reset(&key);
+	redis_key_result(&key, SLICE("a.b"), SLICE("c"));
+	assert_string_equal(buffer_cstr(&key), "keepsock.result.3.a.b.c");
+	buffer_reset(&key);
+	redis_key_result(&key, SLICE("a"), SLICE("b.c"));
+	assert_string_equal(buffer_cstr(&key), "keepsock.result.1.a.b.c");
 	buffer_free(&key);
 }
 

@@ -107,12 +107,14 @@ static void on_count(void *ctx, const struct redis_count_result *result)
 static const char *run_of_server(const struct fixture *f)
 {
 	static char run[REDIS_RUN_MAX + 1];
-	redisReply *reply = redis_server_command(f->server, "INFO server");
-	const char *line = strstr(reply->str, "run_id:");
+	redisReply *reply = redis_server_command(f->server, "INFO");
+	const char *id = strstr(reply->str, "\nrun_id:");
+	const char *replication = strstr(reply->str, "\nmaster_replid:");
 
-	assert_non_null(line);
-	line += strlen("run_id:");
-	snprintf(run, sizeof(run), "%.*s", (int)strcspn(line, "\r"), line);
+	assert_non_null(id);
+	assert_non_null(replication);
+	snprintf(run, sizeof(run), "%.20s%.20s", id + strlen("\nrun_id:"),
+		 replication + strlen("\nmaster_replid:"));
 	freeReplyObject(reply);
 	return run;
 }
@@ -215,6 +217,9 @@ static void test_info(void **state)
 		{"# Server\r\nredis_mode:standalone\r\nrun_id:0af\r\nrole:master\r\n", "0af", NULL},
 		{"run_id:0af", "0af", NULL},
 		{"run_id:0af\n", "0af", NULL},
+		{"run_id:0123456789abcdef0123XX\r\nmaster_replid:fedcba9876543210fedcXX\r\n",
+		 "0123456789abcdef0123fedcba9876543210fedc", NULL},
+		{"run_id:0af\r\nmaster_replid:f f\r\n", NULL, "run_id"},
 		{"a_run_id:1\r\nrun_id_b:2\r\nrun_id:3\r\n", "3", NULL},
 		{"run_id:0af\r\ncluster_enabled:0\r\n", "0af", NULL},
 		{"run_id:0af\r\n# Cluster\r\ncluster_enabled:1\r\n", NULL, "cluster_enabled:1"},
