@@ -26,8 +26,8 @@ bool node_uses_embedded_redis(const struct settings *settings);
 char *node_read_api_key(const struct settings *settings, struct buffer *error);
 
 /*
- * The keys of tokens from their files, those of subscription_token only when it
- * is enabled; free both. 0, or -1 with error and nothing to free.
+ * The keys of tokens from their files, tried out, those of subscription_token
+ * only when it is enabled; free both. 0, or -1 with error and nothing to free.
  */
 int node_read_token_keys(const struct settings *settings, struct ipc_keys *token,
 			 struct ipc_keys *subscription, struct buffer *error);

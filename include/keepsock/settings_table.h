@@ -76,7 +76,7 @@ SETTING(group, issuer, STRING, "", 0, 255, NULL, RELOADABLE,                    
 	"The token's issuer (claim iss) must be this. Empty: any.")                                    \
 SETTING(group, issuer_regex, STRING, "", 0, 256, check_regex, RELOADABLE,                          \
 	"The token's issuer must match this extended regular expression (POSIX). Empty: any.")         \
-SETTING(group, user_id_claim, STRING, "sub", 1, 64, check_claim_name, RELOADABLE,                  \
+SETTING(group, user_id_claim, STRING, "sub", 1, 40, check_claim_name, RELOADABLE,                  \
 	"Claim that holds the user's id.")
 
 SETTINGS_GROUP(node, "The node as a whole.")

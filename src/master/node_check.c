@@ -17,6 +17,7 @@
 #include "keepsock/secret.h"
 #include "keepsock/settings.h"
 #include "keepsock/text_file.h"
+#include "keepsock/token_settings.h"
 
 /* Listeners, arena, Redis, pipes, logs and files being served. */
 #define DESCRIPTORS_OF_A_WORKER 64
@@ -78,6 +79,30 @@ static int read_keys(const struct key_files *files, struct ipc_keys *keys, struc
 			(group).rsa_public_key_file, (group).ecdsa_public_key_file \
 	}
 
+/* The worker that would get unusable keys could not start. */
+static int try_keys(const struct token_options *options, const char *group, struct buffer *error)
+{
+	struct buffer why = {0};
+	struct token_verifier *verifier = token_verifier_create(options, &why);
+
+	if (!verifier)
+		buffer_printf(error, "%s.%s", group, buffer_cstr(&why));
+	buffer_free(&why);
+	token_verifier_free(verifier);
+	return verifier ? 0 : -1;
+}
+
+static int try_all_keys(const struct settings *settings, const struct ipc_keys *token,
+			const struct ipc_keys *subscription, struct buffer *error)
+{
+	struct token_options options = token_options_of(settings, token);
+
+	if (try_keys(&options, "token", error) < 0)
+		return -1;
+	options = subscription_token_options_of(settings, subscription);
+	return try_keys(&options, "subscription_token", error);
+}
+
 int node_read_token_keys(const struct settings *settings, struct ipc_keys *token,
 			 struct ipc_keys *subscription, struct buffer *error)
 {
@@ -88,11 +113,14 @@ int node_read_token_keys(const struct settings *settings, struct ipc_keys *token
 		return -1;
 	if (!settings->subscription_token.enabled) {
 		*subscription = ipc_keys_none();
-		return 0;
+	} else if (read_keys(&subscription_files, subscription, error) < 0) {
+		ipc_keys_free(token);
+		return -1;
 	}
-	if (read_keys(&subscription_files, subscription, error) == 0)
+	if (try_all_keys(settings, token, subscription, error) == 0)
 		return 0;
 	ipc_keys_free(token);
+	ipc_keys_free(subscription);
 	return -1;
 }
 

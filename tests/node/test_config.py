@@ -75,6 +75,39 @@ BAD = {
                                    "pong_timeout"),
     "history outlives its position": ('channel = { history_size = 1; history_ttl = "2h"; '
                                       'history_meta_ttl = "1h"; };', "history_meta_ttl"),
+    "cache recovery of nothing": ('channel = { auto_cache_recover = true; };',
+                                  "auto_cache_recover"),
+    "joins pushed but not kept": ('channel = { force_push_join_leave = true; };', "join_leave"),
+    "unknown recovery mode": ('channel = { force_recovery_mode = "all"; };',
+                              "force_recovery_mode"),
+    "expression without end": ('channel = { channel_regex = "["; };', "channel_regex"),
+    "namespaces are no list": ('namespaces = { name = "chat"; };', "namespaces"),
+    "namespace is no group": ('namespaces = ( "chat" );', "namespaces"),
+    "namespace without a name": ('namespaces = ( { presence = true; } );', "name"),
+    "namespace with a colon": ('namespaces = ( { name = "a:b"; } );', "namespaces.name"),
+    "namespace of one letter": ('namespaces = ( { name = "a"; } );', "namespaces.name"),
+    "namespace twice": ('namespaces = ( { name = "chat"; }, { name = "chat"; } );', "twice"),
+    "unknown option of a namespace": ('namespaces = ( { name = "chat"; presents = true; } );',
+                                      "presents"),
+    "contradiction in a namespace": ('namespaces = ( { name = "chat"; history_size = 1; } );',
+                                     "namespaces.chat"),
+    "too many namespaces": ("namespaces = ( "
+                            + ", ".join(f'{{ name = "n{n}"; }}' for n in range(257)) + " );",
+                            "256"),
+    "personal channels of no namespace": ('personal_channel = { namespace = "me"; };',
+                                          "personal_channel.namespace"),
+    "one shard": ('redis = { shards = [ "redis://127.0.0.1" ]; };', "shards"),
+    "a shard twice": ('redis = { shards = [ "redis://127.0.0.1/1", "redis://127.0.0.1/2" ]; };',
+                      "shards"),
+    "embedded shard": ('redis = { shards = [ "embedded", "redis://127.0.0.1" ]; };', "shards"),
+    "Sentinel without a master": ('redis = { server = "sentinel://127.0.0.1"; };', "master"),
+    "replicas of the embedded Redis": ('redis = { min_replicas = 1; };', "min_replicas"),
+    "probe slower than its deadline": ('redis = { probe_interval = "5s"; };', "probe_interval"),
+    "two ways to say the audience": ('token = { audience = "a"; audience_regex = "b"; };',
+                                     "audience_regex"),
+    "previous secret alone": ('token = { hmac_previous_secret_file = "f"; };',
+                              "hmac_secret_file"),
+    "unknown error mode": ('http_api = { error_mode = "http"; };', "error_mode"),
     "redis is no URL": ('redis = { server = "localhost"; };', "server"),
     "admin mode is not octal": ('admin = { mode = "0999"; };', "mode"),
     "syntax": ('node = { name = "a" ', ""),
@@ -97,6 +130,27 @@ def test_each_mistake_is_found_on_its_own_line(tmp_path):
     lines = GOOD.splitlines()
     lines[3] = 'client : { ping_interval = "30s"; pong_timeout = "40s"; };'
     assert "keepsock.conf:4:" in check(tmp_path, "\n".join(lines)).stderr
+
+
+def test_namespaces_report_their_own_lines(tmp_path):
+    text = """namespaces = (
+  { name = "chat"; presence = true; },
+  { name = "news";
+    history_size = 10;
+    history_ttl = "1m";
+    history_meta_ttl = "30s"; }
+);
+"""
+    assert "keepsock.conf:6: namespaces.news: history_meta_ttl" in check(tmp_path, text).stderr
+    assert "keepsock.conf:2: unknown setting joins" in check(
+        tmp_path, text.replace("presence", "joins")).stderr
+    assert check(tmp_path, text.replace('"30s"', '"1h"')).returncode == 0
+
+
+def test_a_password_in_a_url_is_never_repeated(tmp_path):
+    text = 'redis: { shards = ["redis://:geheim@127.0.0.1:0", "redis://b"]; };\n'
+    result = check(tmp_path, text)
+    assert result.returncode == 1 and "geheim" not in result.stderr + result.stdout
 
 
 def test_missing_file(tmp_path):
@@ -171,6 +225,23 @@ def test_token_keys_are_read_at_start(make_node):
     (node.directory / "rsa.pem").chmod(0o666)
     node.launch()
     assert node.wait() == 1 and "rsa.pem" in node.log() and "chmod go-w" in node.log()
+
+
+@pytest.mark.parametrize("name, text, mode", [
+    ("rsa_public_key_file", "-----BEGIN PUBLIC KEY-----\n", 0o644),
+    ("rsa_public_key_file", "no key\n", 0o644),
+    ("ecdsa_public_key_file", "", 0o644),
+    ("hmac_secret_file", "-----BEGIN PUBLIC KEY-----\n", 0o600),
+    ("hmac_secret_file", "two words\n", 0o600),
+])
+def test_an_unusable_token_key_is_told_by_the_check_too(tmp_path, name, text, mode):
+    key = tmp_path / "key"
+    key.write_text(text)
+    key.chmod(mode)
+    result = check(tmp_path, f'token: {{ {name} = "key"; }};\n')
+    assert result.returncode == 1
+    assert name in result.stderr or str(key) in result.stderr
+    assert "two words" not in result.stderr
 
 
 def test_a_disabled_group_of_keys_is_not_read(make_node):
