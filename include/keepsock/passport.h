@@ -73,8 +73,8 @@ struct passport_id {
 	FIELD(arena_ref, subscriptions, REF, "first subscription record, 0 = none")               \
 	FIELD(uint32_t, subscription_count, NUMBER, "subscriptions")                              \
 	FIELD(uint32_t, reserved_word, HEX, "0")                                                  \
-	FIELD(uint64_t, reserved, HEX, "0")                                                       \
-	FIELD(uint64_t, reserved_second, HEX, "0")                                                \
+	FIELD(uint64_t, expires_at, NUMBER, "of the connection: Unix time in s, 0 = never")       \
+	FIELD(uint64_t, token_subs, HEX, "digest of the channels in its token, 0 = none")         \
 	FIELD(uint64_t, reserved_third, HEX, "0")
 
 struct passport {
@@ -130,6 +130,7 @@ struct passport_identity {
 
 struct slice passport_user(const struct arena *arena, const struct passport *passport);
 struct slice passport_info(const struct arena *arena, const struct passport *passport);
+struct slice passport_version(const struct arena *arena, const struct passport *passport);
 struct slice passport_name(const struct arena *arena, const struct passport *passport);
 /* A new identity chunk, 0 when the arena is full or the strings exceed 16 KiB. */
 arena_ref passport_identity_make(struct arena *arena, struct slice user, struct slice name,
@@ -161,6 +162,10 @@ struct subscription_record {
 };
 
 _Static_assert(sizeof(struct subscription_record) == 64, "a subscription is one small chunk");
+
+/* Raw JSON; empty for NULL and for one without. */
+struct slice subscription_info(const struct arena *arena,
+			       const struct subscription_record *subscription);
 
 /*
  * A new passport from *fresh, in which magic, version and generation are filled

@@ -60,6 +60,16 @@ struct slice passport_info(const struct arena *arena, const struct passport *pas
 			  identity->info_length);
 }
 
+struct slice passport_version(const struct arena *arena, const struct passport *passport)
+{
+	const struct passport_identity *identity = identity_of(arena, passport);
+
+	if (!identity)
+		return SLICE("");
+	return slice_from(identity->data + identity->user_length + identity->name_length,
+			  identity->version_length);
+}
+
 arena_ref passport_identity_make(struct arena *arena, struct slice user, struct slice name,
 				 struct slice version, struct slice info)
 {
@@ -91,6 +101,17 @@ arena_ref passport_identity_make(struct arena *arena, struct slice user, struct 
 	}
 	arena_chunk_at(arena, ref)->used = (uint32_t)(sizeof(*identity) + length);
 	return ref;
+}
+
+struct slice subscription_info(const struct arena *arena,
+			       const struct subscription_record *subscription)
+{
+	const struct arena_chunk *chunk;
+
+	if (!subscription || !subscription->info)
+		return SLICE("");
+	chunk = arena_chunk_at(arena, subscription->info);
+	return slice_from(chunk->data, chunk->used);
 }
 
 /* --- birth and death --- */

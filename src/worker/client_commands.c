@@ -9,10 +9,13 @@
 
 #include "keepsock/alloc.h"
 #include "keepsock/channel_name.h"
+#include "keepsock/channel_permission.h"
 #include "keepsock/clock.h"
 #include "keepsock/log.h"
 #include "keepsock/random.h"
 #include "keepsock/redis_scripts.h"
+#include "worker/client_expiry.h"
+#include "worker/client_subscribe.h"
 #include "worker/internal.h"
 #include "worker/publish.h"
 #include "worker/shards.h"
@@ -84,6 +87,27 @@ static enum command_outcome refuse_with_error(struct connection *c,
 	return COMMAND_DONE;
 }
 
+/* The subscription in the connection's passport, NULL if there is none. */
+static const struct subscription_record *subscription_to(struct connection *c, struct slice name)
+{
+	struct worker *w = c->worker;
+	struct channel *channel = hub_find(&w->hub, name);
+	arena_ref ref =
+		channel ? hub_subscription_find(&w->hub, connection_passport(c), channel) : 0;
+
+	return ref ? arena_at(w->arena, ref) : NULL;
+}
+
+static bool is_granted(struct connection *c, const struct client_command *command,
+		       const struct channel_options *options, enum channel_right right)
+{
+	struct worker *w = c->worker;
+
+	return channel_right_granted(&w->settings, options, right,
+				     passport_user(w->arena, connection_passport(c)),
+				     subscription_to(c, command->channel) != NULL);
+}
+
 /* --- connect --- */
 
 static struct slice cut(struct slice text, size_t max)
@@ -153,20 +177,22 @@ static void on_published(void *ctx, const struct redis_publish_result *result)
 	client_command_resume(c, &pending->base);
 }
 
-/* ClientInfo of the connection, in w->payload. */
-static struct slice own_info(struct connection *c, struct slice client)
+/* ClientInfo of the connection as the channel knows it, in w->payload. */
+static struct slice own_info(struct connection *c, struct slice channel, struct slice client)
 {
 	struct worker *w = c->worker;
 	const struct passport *now = &w->draft.now;
 
 	buffer_reset(&w->payload);
 	client_info_encode(&w->payload, passport_user(w->arena, now), client,
-			   passport_info(w->arena, now), SLICE(""));
+			   passport_info(w->arena, now),
+			   subscription_info(w->arena, subscription_to(c, channel)));
 	return buffer_slice(&w->payload);
 }
 
 static enum command_outcome command_publish(struct connection *c,
-					    const struct client_command *command)
+					    const struct client_command *command,
+					    const struct channel_options *options)
 {
 	struct worker *w = c->worker;
 	const struct passport *now = &w->draft.now;
@@ -179,11 +205,13 @@ static enum command_outcome command_publish(struct connection *c,
 		.number = now->command_number + 1,
 	};
 
-	if (!w->settings.client.insecure && !w->settings.channel.allow_publish_for_client)
+	if (command->type != 0)
+		return refuse_with_error(c, command, CLIENT_ERROR_NOT_AVAILABLE);
+	if (!is_granted(c, command, options, CHANNEL_RIGHT_PUBLISH))
 		return refuse_with_error(c, command, CLIENT_ERROR_PERMISSION_DENIED);
 	if (command->data.len == 0)
 		return refuse_with_error(c, command, CLIENT_ERROR_BAD_REQUEST);
-	order.body.info = own_info(c, order.client);
+	order.body.info = own_info(c, command->channel, order.client);
 	worker_remember(c, command->channel);
 	publish_start(w, connection_affinity(now), &order, on_published,
 		      wait_for_redis(c, command));
@@ -234,15 +262,16 @@ static void on_history(void *ctx, const struct redis_history_result *result)
 }
 
 static enum command_outcome command_history(struct connection *c,
-					    const struct client_command *command)
+					    const struct client_command *command,
+					    const struct channel_options *options)
 {
 	struct worker *w = c->worker;
-	int64_t max = w->settings.channel.history_max_publication_limit;
+	int64_t max = options->history_max_publication_limit;
 	char epoch[REDIS_EPOCH_LENGTH + 1];
 	struct redis_history history = {
 		.channel = command->channel,
 		.epoch = epoch,
-		.meta_ttl_ms = (uint64_t)w->settings.channel.history_meta_ttl,
+		.meta_ttl_ms = (uint64_t)options->history_meta_ttl,
 		.limit = command->limit,
 		.reverse = command->reverse,
 		.has_since = command->has_since,
@@ -251,9 +280,9 @@ static enum command_outcome command_history(struct connection *c,
 	};
 	struct command_pending *pending;
 
-	if (w->settings.channel.history_size == 0)
+	if (!channel_has_history(options))
 		return refuse_with_error(c, command, CLIENT_ERROR_NOT_AVAILABLE);
-	if (!w->settings.client.insecure && !w->settings.channel.allow_history_for_client)
+	if (!is_granted(c, command, options, CHANNEL_RIGHT_HISTORY))
 		return refuse_with_error(c, command, CLIENT_ERROR_PERMISSION_DENIED);
 	if (command->since.epoch.len > REDIS_EPOCH_MAX)
 		return refuse_with_error(c, command, CLIENT_ERROR_UNRECOVERABLE_POSITION);
@@ -311,14 +340,15 @@ static void on_presence_stats(void *ctx, const struct redis_presence_stats_resul
 }
 
 static enum command_outcome command_presence(struct connection *c,
-					     const struct client_command *command)
+					     const struct client_command *command,
+					     const struct channel_options *options)
 {
 	struct worker *w = c->worker;
 	uint64_t affinity = connection_affinity(&w->draft.now);
 
-	if (!w->settings.channel.presence)
+	if (!options->presence)
 		return refuse_with_error(c, command, CLIENT_ERROR_NOT_AVAILABLE);
-	if (!w->settings.client.insecure && !w->settings.channel.allow_presence_for_client)
+	if (!is_granted(c, command, options, CHANNEL_RIGHT_PRESENCE))
 		return refuse_with_error(c, command, CLIENT_ERROR_PERMISSION_DENIED);
 	if (command->method == CLIENT_METHOD_PRESENCE)
 		redis_presence_get(worker_pool(w, command->channel), affinity, command->channel,
@@ -332,26 +362,6 @@ static enum command_outcome command_presence(struct connection *c,
 
 /* --- the rest --- */
 
-static enum command_outcome command_refresh(const struct client_command *command,
-					    uint16_t *close_code)
-{
-	/* No connection expires here, so nobody has a token to refresh. */
-	if (command->token.len > 0)
-		*close_code = CLIENT_DISCONNECT_INVALID_TOKEN;
-	return COMMAND_REFUSED;
-}
-
-static enum command_outcome command_sub_refresh(struct connection *c,
-						const struct client_command *command)
-{
-	struct worker *w = c->worker;
-	struct channel *channel = hub_find(&w->hub, command->channel);
-
-	if (!channel || !hub_subscription_find(&w->hub, &w->draft.now, channel))
-		return refuse_with_error(c, command, CLIENT_ERROR_PERMISSION_DENIED);
-	return COMMAND_REFUSED;
-}
-
 static enum command_outcome command_pong(struct connection *c)
 {
 	struct passport *now = &c->worker->draft.now;
@@ -362,27 +372,32 @@ static enum command_outcome command_pong(struct connection *c)
 	return COMMAND_DONE;
 }
 
-/* The name is wrong for every command that has a channel but subscribe, which has its own order. */
-static uint32_t channel_error(const struct worker *w, struct slice name)
-{
-	enum channel_verdict verdict =
-		channel_name_check(name, (size_t)w->settings.client.channel_max_length);
-
-	return verdict == CHANNEL_PRIVATE ? 0 : channel_verdict_error(verdict);
-}
-
+/* Of the commands with a channel but subscribe, which has its own order. */
 static enum command_outcome command_on_channel(struct connection *c,
 					       const struct client_command *command)
 {
-	uint32_t code = channel_error(c->worker, command->channel);
+	const struct channel_options *options;
+	enum channel_verdict verdict =
+		channel_check(&c->worker->settings, command->channel, &options);
 
-	if (code)
-		return refuse_with_error(c, command, code);
+	if (verdict != CHANNEL_OK && verdict != CHANNEL_PRIVATE)
+		return refuse_with_error(c, command, channel_verdict_error(verdict));
 	switch (command->method) {
-	case CLIENT_METHOD_PUBLISH: return command_publish(c, command);
-	case CLIENT_METHOD_HISTORY: return command_history(c, command);
-	default: return command_presence(c, command);
+	case CLIENT_METHOD_PUBLISH: return command_publish(c, command, options);
+	case CLIENT_METHOD_HISTORY: return command_history(c, command, options);
+	default: return command_presence(c, command, options);
 	}
+}
+
+/* No procedure is configured, and no namespace of procedures. */
+static enum command_outcome command_rpc(struct connection *c, const struct client_command *command)
+{
+	bool in_namespace = command->rpc_method.len > 0 &&
+			    memchr(command->rpc_method.data, ':', command->rpc_method.len);
+
+	return refuse_with_error(c, command,
+				 in_namespace ? CLIENT_ERROR_METHOD_NOT_FOUND
+					      : CLIENT_ERROR_NOT_AVAILABLE);
 }
 
 enum command_outcome client_command_execute(struct connection *c,
@@ -403,10 +418,10 @@ enum command_outcome client_command_execute(struct connection *c,
 	case CLIENT_METHOD_HISTORY:
 	case CLIENT_METHOD_PRESENCE:
 	case CLIENT_METHOD_PRESENCE_STATS: return command_on_channel(c, command);
-	case CLIENT_METHOD_RPC: return refuse_with_error(c, command, CLIENT_ERROR_NOT_AVAILABLE);
+	case CLIENT_METHOD_RPC: return command_rpc(c, command);
 	case CLIENT_METHOD_SEND: *close_code = CLIENT_DISCONNECT_NOT_AVAILABLE; break;
-	case CLIENT_METHOD_REFRESH: return command_refresh(command, close_code);
-	case CLIENT_METHOD_SUB_REFRESH: return command_sub_refresh(c, command);
+	case CLIENT_METHOD_REFRESH: return client_refresh(c, command, close_code);
+	case CLIENT_METHOD_SUB_REFRESH: return client_sub_refresh(c, command, close_code);
 	default: break;
 	}
 	return COMMAND_REFUSED;

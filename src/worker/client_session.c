@@ -54,6 +54,16 @@ void client_session_append_error(struct connection *c, const struct client_comma
 	client_session_append_reply(c, &reply);
 }
 
+void client_session_append_push(struct connection *c, const struct client_push *push)
+{
+	struct worker *w = c->worker;
+
+	buffer_reset(&w->payload);
+	client_session_codec(&w->draft.now)->encode_push(&w->payload, push);
+	connection_append_frame(c, WEBSOCKET_TEXT, buffer_slice(&w->payload));
+	metric_add(METRIC_websocket_messages_sent_total, 1);
+}
+
 /* --- one command after the other --- */
 
 static void consume_command(struct connection *c)

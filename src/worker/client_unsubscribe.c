@@ -4,7 +4,6 @@
  * of ours that it is told. Run by the worker. Nothing here waits for Redis: that
  * it hears of it is for later.
  */
-#include "keepsock/websocket.h"
 #include "worker/fanout.h"
 #include "worker/internal.h"
 #include "worker/presence_upkeep.h"
@@ -75,9 +74,7 @@ void client_unsubscribe_push(struct connection *c, arena_ref subscription, uint3
 	};
 
 	connection_draft(c);
-	buffer_reset(&w->payload);
-	client_session_codec(&w->draft.now)->encode_push(&w->payload, &push);
-	connection_append_frame(c, WEBSOCKET_TEXT, buffer_slice(&w->payload));
+	client_session_append_push(c, &push);
 	remove_subscription(c, subscription);
 	if (!connection_commit(c))
 		return;

@@ -18,6 +18,7 @@
 #include "keepsock/log.h"
 #include "keepsock/random.h"
 #include "keepsock/websocket.h"
+#include "worker/client_expiry.h"
 #include "worker/internal.h"
 #include "worker/poller.h"
 #include "worker/stream.h"
@@ -228,9 +229,10 @@ void connection_arm(struct connection *c)
 {
 	const struct passport *passport = connection_passport(c);
 
-	timer_wheel_set(
-		&c->worker->wheel, &c->timer,
-		earliest(passport->deadline, earliest(passport->ping_at, passport->pong_deadline)));
+	uint64_t next = earliest(passport->ping_at, passport->pong_deadline);
+
+	next = earliest(next, earliest(passport->deadline, client_expiry_next(c)));
+	timer_wheel_set(&c->worker->wheel, &c->timer, next);
 }
 
 void connection_set_paused(struct connection *c, bool paused)

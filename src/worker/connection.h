@@ -28,7 +28,8 @@ struct connection {
 	};
 	struct connection *user_next, **user_link; /* in the index of users; NULL = not in it */
 	arena_ref passport;
-	int fd;              /* owned; -1 = closed */
+	int fd;                  /* owned; -1 = closed */
+	uint32_t sub_expires_at; /* wall s: no subscription expires before, 0 = none does */
 	uint64_t remembered; /* bit i: shard i remembers a command of this client */
 	union {
 		uint64_t http_length;    /* bytes of the request under way */

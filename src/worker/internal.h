@@ -29,6 +29,7 @@ struct redis_shard;
 struct poller;
 struct redis_subscription;
 struct survey;
+struct token_verifier;
 struct redis_publication;
 struct subscribing;
 
@@ -60,6 +61,8 @@ struct worker {
 	struct redis_shard *shards; /* owned */
 	unsigned shard_count;
 	struct survey *survey;
+	struct token_verifier *connection_tokens;   /* owned */
+	struct token_verifier *subscription_tokens; /* owned, unless it is the same */
 
 	struct timer_wheel wheel;
 	struct event *tick;            /* TIMER_WHEEL_TICK_MS: wheel, loop lag, relief */
@@ -150,6 +153,7 @@ const struct message_codec *client_session_codec(const struct passport *passport
 void client_session_append_reply(struct connection *c, const struct client_reply *reply);
 void client_session_append_error(struct connection *c, const struct client_command *command,
 				 uint32_t code);
+void client_session_append_push(struct connection *c, const struct client_push *push);
 /* Called when the connection closes: subscriptions, presence, remembered commands. */
 void client_session_end(struct connection *c);
 void client_session_ping(struct connection *c);
@@ -171,10 +175,6 @@ struct connection *client_command_answered(struct pending *pending);
 void client_command_resume(struct connection *c, struct pending *pending);
 /* As the protocol layer wants them; the result is the caller's to free. */
 struct publication *client_publications(const struct redis_publication *from, size_t count);
-
-/* --- client_subscribe.c --- */
-enum command_outcome client_subscribe(struct connection *c, const struct client_command *command,
-				      uint16_t *close_code);
 
 /* --- client_unsubscribe.c --- */
 enum command_outcome client_unsubscribe(struct connection *c, const struct client_command *command);

@@ -12,6 +12,7 @@
 #include "keepsock/clock.h"
 #include "keepsock/log.h"
 #include "keepsock/random.h"
+#include "worker/client_expiry.h"
 #include "worker/presence_upkeep.h"
 #include "worker/redis_subscription.h"
 #include "worker/shards.h"
@@ -335,6 +336,8 @@ static void read_state(struct subscribing *s)
 		.client = connection_id(&owner, id),
 		.user = buffer_slice(&s->user),
 		.info = buffer_slice(&s->member),
+		.worker = slice_str(w->worker_name),
+		.join_leave = (s->flags & SUBSCRIPTION_ANNOUNCED) != 0,
 	};
 	const struct redis_subscribe subscribe = {
 		.channel = subscribing_channel(s),
@@ -342,6 +345,7 @@ static void read_state(struct subscribing *s)
 		.epoch = epoch,
 		.meta_ttl_ms = (uint64_t)options->history_meta_ttl,
 		.recover = s->recover && !s->cache,
+		.latest = s->recover && s->cache,
 		.since_offset = s->since_offset,
 		.since_epoch = slice_from(s->since_epoch, s->since_epoch_length),
 		.limit = (uint32_t)options->recovery_max_publication_limit,
@@ -459,18 +463,21 @@ void subscribing_append_held(const struct subscribing *s)
 
 /* --- the record --- */
 
-static arena_ref make_info(struct subscribing *s)
+arena_ref subscription_info_make(struct passport_draft *draft, struct slice info)
 {
-	struct worker *w = s->worker;
 	arena_ref ref;
 
-	if (s->info.len == 0)
+	if (info.len == 0)
 		return 0;
-	ref = passport_draft_chunk(&w->draft, s->info.len);
+	ref = passport_draft_chunk(draft, info.len);
 	if (!ref)
 		return 0;
-	memcpy(arena_chunk_at(w->arena, ref)->data, s->info.data, s->info.len);
-	arena_chunk_at(w->arena, ref)->used = (uint32_t)s->info.len;
+	if (info.len > arena_chunk_capacity(draft->arena, ref)) {
+		draft->failed = true;
+		return 0;
+	}
+	memcpy(arena_chunk_at(draft->arena, ref)->data, info.data, info.len);
+	arena_chunk_at(draft->arena, ref)->used = (uint32_t)info.len;
 	return ref;
 }
 
@@ -482,7 +489,7 @@ bool subscribing_append_record(struct subscribing *s)
 	arena_ref ref, info;
 
 	held_position(s, &sequence, &offset);
-	info = make_info(s);
+	info = subscription_info_make(&w->draft, buffer_slice(&s->info));
 	ref = hub_subscription_add(&w->hub, &w->draft, s->channel, sequence, s->flags);
 	if (!ref || w->draft.failed)
 		return false;
@@ -503,4 +510,5 @@ void subscribing_committed(struct subscribing *s)
 	s->committed = true;
 	hub_subscription_counted(&s->worker->hub, 1);
 	metric_add(METRIC_subscriptions, 1);
+	client_expiry_note(s->connection, s->expires_at);
 }

@@ -114,6 +114,9 @@ void subscribing_repeat(struct subscribing *s);
  */
 bool subscribing_append_record(struct subscribing *s);
 void subscribing_append_held(const struct subscribing *s);
+/* A chunk with a subscription's info, 0 if that is empty; sets draft->failed when it does not fit.
+ */
+arena_ref subscription_info_make(struct passport_draft *draft, struct slice info);
 /* The draft with the record is committed. */
 void subscribing_committed(struct subscribing *s);
 

@@ -28,6 +28,7 @@
 #include "keepsock/process_title.h"
 #include "keepsock/random.h"
 #include "keepsock/sealed_text.h"
+#include "worker/client_expiry.h"
 #include "worker/fanout.h"
 #include "worker/internal.h"
 #include "worker/poller.h"
@@ -36,6 +37,7 @@
 #include "worker/shards.h"
 #include "worker/subscribing.h"
 #include "worker/survey.h"
+#include "worker/tokens.h"
 
 /* Accepted at most in one callback, so that a flood starves nobody. */
 #define ACCEPTS_PER_TURN 64
@@ -187,6 +189,8 @@ static void on_connection_due(struct connection *c)
 			connection_close(c, "time is up");
 		return;
 	}
+	if (!client_expiry_check(c))
+		return;
 	if (passport->ping_at && passport->ping_at <= w->now_ms)
 		client_session_ping(c);
 	else
@@ -373,6 +377,7 @@ static void worker_start(struct worker *w)
 	w->poller = poller_create(w->base, connection_ready, w);
 	if (!w->poller)
 		log_fatal("poller_failed error=%s", log_value_str(strerror(errno)));
+	tokens_open(w);
 	make_arena(w);
 	w->turn = evtimer_new(w->base, on_turn, w);
 	w->tick = event_new(w->base, -1, EV_PERSIST, on_tick, w);
@@ -412,6 +417,7 @@ static void worker_free(struct worker *w)
 	survey_free(w->survey);
 	shards_close(w);
 	fanout_free(w->fanout);
+	tokens_close(w);
 	users_free(&w->users);
 	hub_free(&w->hub);
 	passport_draft_free(&w->draft);

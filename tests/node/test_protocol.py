@@ -289,6 +289,7 @@ def test_each_permission_opens_its_own_commands(start_node, make_client, permiss
     flags = {name: name == permission for name in (
         "allow_subscribe_for_client", "allow_publish_for_client", "allow_presence_for_client",
         "allow_history_for_client")}
+    flags[permission.replace("client", "anonymous")] = True
     node = start_node(client={"insecure": False, "allow_anonymous": True}, channel=flags)
     client = make_client(node)
     for method in ("subscribe", "publish", "presence", "presence_stats", "history"):

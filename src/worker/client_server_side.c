@@ -1,0 +1,294 @@
+/* SPDX-License-Identifier: ISC */
+/*
+ * Works on the connections of a user, see client_server_side.h. Run by the
+ * worker. Everything here ends in the same calls that serve a client's own
+ * commands.
+ */
+#include "worker/client_server_side.h"
+
+#include <string.h>
+
+#include "keepsock/channel_name.h"
+#include "worker/client_expiry.h"
+#include "worker/client_subscribe.h"
+#include "worker/internal.h"
+#include "worker/subscribing.h"
+
+#define REASON_MAX 123u /* bytes of a close frame's reason, RFC 6455 §5.5 */
+
+static bool is_meant(struct connection *c, const struct user_target *target)
+{
+	char id[37];
+
+	if (target->session.len > 0)
+		return false;
+	return target->client.len == 0 ||
+	       slice_equal(target->client, connection_id(connection_passport(c), id));
+}
+
+/* Calls `act` for each connection; it may end the one it is called for. */
+static unsigned each_connection(struct worker *w, const struct user_target *target,
+				bool (*act)(struct connection *c, const void *arg), const void *arg)
+{
+	const struct user *user = users_find(&w->users, target->user);
+	struct connection *next = user ? user->first : NULL;
+	unsigned count = 0;
+
+	while (next) {
+		struct connection *c = next;
+
+		next = c->user_next;
+		if (is_meant(c, target) && act(c, arg))
+			count++;
+	}
+	return count;
+}
+
+/* --- unsubscribe --- */
+
+static void on_ready(struct subscribing *s, bool ok);
+
+static bool unsubscribe_all(struct connection *c)
+{
+	const struct passport *passport = connection_passport(c);
+	bool any = false;
+
+	while (c->fd >= 0 && passport->state == PASSPORT_STATE_CONNECTED &&
+	       passport->subscriptions) {
+		client_unsubscribe_push(c, passport->subscriptions, CLIENT_UNSUBSCRIBE_SERVER);
+		any = true;
+	}
+	return any;
+}
+
+/* Those of ours that are still in preparation; an empty name: all. */
+static void forget_preparation(struct connection *c, struct slice channel_name)
+{
+	struct subscribing *s = c->subscribing;
+
+	while (s) {
+		struct subscribing *next = s->next_own;
+
+		if (s->ready == on_ready &&
+		    (channel_name.len == 0 || slice_equal(subscribing_channel(s), channel_name)))
+			subscribing_end(s);
+		s = next;
+	}
+}
+
+static bool unsubscribe(struct connection *c, const void *arg)
+{
+	const struct slice *channel_name = arg;
+	struct worker *w = c->worker;
+	struct channel *channel;
+	arena_ref subscription;
+
+	forget_preparation(c, *channel_name);
+	if (channel_name->len == 0)
+		return unsubscribe_all(c);
+	channel = hub_find(&w->hub, *channel_name);
+	subscription =
+		channel ? hub_subscription_find(&w->hub, connection_passport(c), channel) : 0;
+	if (!subscription)
+		return false;
+	client_unsubscribe_push(c, subscription, CLIENT_UNSUBSCRIBE_SERVER);
+	return true;
+}
+
+unsigned client_user_unsubscribe(struct worker *w, const struct user_target *target,
+				 struct slice channel)
+{
+	return each_connection(w, target, unsubscribe, &channel);
+}
+
+/* --- disconnect --- */
+
+struct disconnect {
+	const struct slice *whitelist;
+	size_t whitelist_count;
+	uint16_t code;
+	const char *reason; /* NULL: from the table of codes */
+};
+
+static bool disconnect(struct connection *c, const void *arg)
+{
+	const struct disconnect *how = arg;
+	char text[37];
+	struct slice id = connection_id(connection_passport(c), text);
+
+	for (size_t i = 0; i < how->whitelist_count; i++) {
+		if (slice_equal(how->whitelist[i], id))
+			return false;
+	}
+	connection_disconnect(c, how->code, how->reason);
+	return true;
+}
+
+unsigned client_user_disconnect(struct worker *w, const struct user_target *target,
+				const struct slice *whitelist, size_t whitelist_count,
+				uint16_t code, struct slice reason)
+{
+	char text[REASON_MAX + 1];
+	struct disconnect how = {whitelist, whitelist_count, code, NULL};
+
+	if (reason.len > 0 && reason.len <= REASON_MAX) {
+		memcpy(text, reason.data, reason.len);
+		text[reason.len] = '\0';
+		how.reason = text;
+	}
+	return each_connection(w, target, disconnect, &how);
+}
+
+/* --- refresh --- */
+
+struct refresh {
+	bool expired;
+	uint64_t expires_at;
+	struct slice info;
+};
+
+static bool refresh(struct connection *c, const void *arg)
+{
+	const struct refresh *how = arg;
+	struct worker *w = c->worker;
+	uint64_t now_s = wall_seconds();
+	struct client_push push = {.kind = CLIENT_PUSH_REFRESH};
+
+	if (how->expired || (how->expires_at && how->expires_at <= now_s)) {
+		connection_disconnect(c, CLIENT_DISCONNECT_EXPIRED, NULL);
+		return true;
+	}
+	push.refresh.expires = how->expires_at > 0;
+	push.refresh.ttl = client_ttl(how->expires_at, now_s);
+	connection_draft(c);
+	if (!client_expiry_set(c, how->expires_at, how->info))
+		w->draft.failed = true;
+	client_session_append_push(c, &push);
+	if (!connection_commit(c))
+		return true;
+	connection_arm(c);
+	if (connection_check_queue(c))
+		connection_flush(c);
+	return true;
+}
+
+unsigned client_user_refresh(struct worker *w, const struct user_target *target, bool expired,
+			     uint64_t expire_at, struct slice info)
+{
+	const struct refresh how = {expired, expire_at, info};
+
+	if (info.len > CLIENT_INFO_MAX)
+		return 0;
+	return each_connection(w, target, refresh, &how);
+}
+
+/* --- subscribe --- */
+
+/* What was missed follows the push as publications: it has no place in it. */
+static void append_recovered(struct connection *c, const struct subscribing *s)
+{
+	for (size_t i = 0; i < s->result.n_publications; i++) {
+		const struct client_push push = {
+			.kind = CLIENT_PUSH_PUBLICATION,
+			.channel = subscribing_channel(s),
+			.publication = s->result.publications[i],
+		};
+
+		client_session_append_push(c, &push);
+	}
+}
+
+static void on_ready(struct subscribing *s, bool ok)
+{
+	struct worker *w = s->worker;
+	struct connection *c = s->connection;
+	struct client_push push = {
+		.kind = CLIENT_PUSH_SUBSCRIBE,
+		.channel = subscribing_channel(s),
+		.subscribe = s->result,
+	};
+
+	/* Who could not be subscribed is when it connects again: the user's subscriptions are kept.
+	 */
+	if (!ok || connection_passport(c)->state != PASSPORT_STATE_CONNECTED ||
+	    hub_subscription_find(&w->hub, connection_passport(c), s->channel)) {
+		subscribing_end(s);
+		return;
+	}
+	connection_draft(c);
+	client_session_append_push(c, &push);
+	append_recovered(c, s);
+	subscribing_append_held(s);
+	if (!subscribing_append_record(s))
+		w->draft.failed = true;
+	if (!connection_commit(c)) {
+		subscribing_end(s);
+		return;
+	}
+	subscribing_committed(s);
+	subscribing_end(s);
+	if (connection_check_queue(c))
+		connection_flush(c);
+}
+
+/* In preparation already, or as many as the client may have. */
+static bool has_enough(const struct connection *c, struct slice channel)
+{
+	const struct worker *w = c->worker;
+	uint64_t count = connection_passport(c)->subscription_count;
+
+	for (const struct subscribing *s = c->subscribing; s; s = s->next_own) {
+		if (slice_equal(subscribing_channel(s), channel))
+			return true;
+		count++;
+	}
+	return count >= (uint64_t)w->settings.client.channel_limit;
+}
+
+struct subscribe {
+	const struct server_subscription *subscription;
+	const struct channel_options *options;
+};
+
+static bool subscribe(struct connection *c, const void *arg)
+{
+	const struct subscribe *how = arg;
+	const struct server_subscription *subscription = how->subscription;
+	struct worker *w = c->worker;
+	const struct passport *passport = connection_passport(c);
+	struct channel *channel = hub_find(&w->hub, subscription->channel);
+	struct subscribing_request request = {
+		.channel = subscription->channel,
+		.options = how->options,
+		.expires_at = subscription->expires_at,
+		.user = passport_user(w->arena, passport),
+		.conn_info = passport_info(w->arena, passport),
+		.info = subscription->info,
+		.data = subscription->data,
+		.deadline = client_deadline(w),
+		.ready = on_ready,
+	};
+
+	if ((channel && hub_subscription_find(&w->hub, passport, channel)) ||
+	    has_enough(c, subscription->channel))
+		return false;
+	request.flags = client_subscription_flags(w, how->options, request.user,
+						  &subscription->override, NULL);
+	client_request_recovery(&request, subscription->has_since, subscription->since_epoch,
+				subscription->since_offset);
+	return subscribing_start(c, &request) != NULL;
+}
+
+unsigned client_user_subscribe(struct worker *w, const struct user_target *target,
+			       const struct server_subscription *subscription)
+{
+	struct subscribe how = {.subscription = subscription};
+	enum channel_verdict verdict =
+		channel_check(&w->settings, subscription->channel, &how.options);
+
+	if ((verdict != CHANNEL_OK && verdict != CHANNEL_PRIVATE) ||
+	    subscription->info.len > CLIENT_INFO_MAX ||
+	    (subscription->expires_at && subscription->expires_at <= wall_seconds()))
+		return 0;
+	return each_connection(w, target, subscribe, &how);
+}
