@@ -25,8 +25,8 @@ struct publication {
 struct fanout {
 	struct bench *bench;
 	struct crowd crowd;
-	struct publisher publisher;
-	uint64_t *expected;               /* owned; next number, by subscriber */
+	struct publisher *publishers;     /* owned; publication n is made by number n modulo all */
+	uint64_t *expected;               /* owned; next number, by subscriber and publisher */
 	struct publication *publications; /* owned; of this run */
 	struct buffer data;               /* what is published: digits first, then filler */
 	struct histogram delivery;        /* publish to each subscriber */
@@ -52,7 +52,9 @@ static void build_data(struct fanout *fanout)
 	struct buffer envelope = {0};
 	size_t filler;
 
-	if (!options->raw) {
+	if (options->socket_io) {
+		buffer_append_str(&envelope, "42[\"m\",\"\"]");
+	} else if (!options->raw) {
 		buffer_append_str(&envelope, "{\"push\":{\"channel\":");
 		json_append_string(&envelope, slice_str(options->channel));
 		buffer_append_str(&envelope, ",\"pub\":{\"data\":\"\"}}}");
@@ -67,15 +69,30 @@ static void build_data(struct fanout *fanout)
 	buffer_free(&envelope);
 }
 
+static struct publisher *next_publisher(const struct fanout *fanout)
+{
+	return &fanout->publishers[(fanout->first + fanout->published) %
+				   fanout->bench->options->publishers];
+}
+
+static bool all_answered(const struct fanout *fanout)
+{
+	for (uint64_t i = 0; i < fanout->bench->options->publishers; i++)
+		if (fanout->publishers[i].unanswered > 0)
+			return false;
+	return true;
+}
+
 static void publish_next(struct fanout *fanout)
 {
 	uint64_t number = fanout->first + fanout->published;
+	struct publisher *publisher = next_publisher(fanout);
 	char *digit = fanout->data.data + digits_at(fanout) + NUMBER_DIGITS;
 
 	for (int i = 0; i < NUMBER_DIGITS; i++, number /= 10)
 		*--digit = (char)('0' + number % 10);
 	fanout->publications[fanout->published++] = (struct publication){clock_boottime_ns(), 0};
-	publisher_send(&fanout->publisher, buffer_slice(&fanout->data));
+	publisher_send(publisher, buffer_slice(&fanout->data));
 }
 
 /* How many publications may have been made by now. */
@@ -95,9 +112,11 @@ static int fanout_step(void *ctx)
 	struct fanout *fanout = ctx;
 	uint64_t limit = due(fanout);
 
-	while (fanout->published < limit && publisher_ready(&fanout->publisher))
+	while (fanout->published < limit && publisher_ready(next_publisher(fanout)))
 		publish_next(fanout);
-	if (fanout->completed == fanout->total && fanout->publisher.unanswered == 0)
+	for (uint64_t i = 0; i < fanout->bench->options->publishers; i++)
+		publisher_flush(&fanout->publishers[i]);
+	if (fanout->completed == fanout->total && all_answered(fanout))
 		return LOOP_DONE;
 	return fanout->bench->options->rate > 0 && fanout->published < fanout->total ? 1
 										     : LOOP_NO_WAKE;
@@ -121,27 +140,27 @@ static bool parse_number(struct slice data, size_t at, uint64_t *number)
 static void on_delivery(struct session *session, struct slice data)
 {
 	struct fanout *fanout = crowd_owner(session);
-	uint64_t *expected = &fanout->expected[session->index];
+	uint64_t publishers = fanout->bench->options->publishers;
 	struct publication *publication;
-	uint64_t number, latency;
+	uint64_t number, latency, *expected;
 
 	if (!parse_number(data, digits_at(fanout), &number) || data.len != fanout->data.len) {
 		loop_fail(&fanout->bench->loop, "subscriber %zu: got something never published",
 			  session->index);
 		return;
 	}
+	expected = &fanout->expected[session->index * publishers + number % publishers];
 	if (number != *expected || number >= fanout->first + fanout->published) {
 		loop_fail(&fanout->bench->loop,
 			  "subscriber %zu: expected publication %llu and got %llu", session->index,
 			  (unsigned long long)*expected, (unsigned long long)number);
 		return;
 	}
-	++*expected;
+	*expected += publishers;
 	publication = &fanout->publications[number - fanout->first];
 	latency = clock_boottime_ns() - publication->sent_ns;
 	histogram_add(&fanout->delivery, latency);
 	if (++publication->delivered == fanout->crowd.count) {
-		/* In order for every subscriber, so complete in order. */
 		fanout->completed++;
 		histogram_add(&fanout->completion, latency);
 	}
@@ -191,25 +210,31 @@ int bench_fanout(struct bench *bench)
 	const struct bench_options *options = bench->options;
 	const struct session_handler handler = {.role = "subscriber",
 						.raw = options->raw,
+						.socket_io = options->socket_io,
 						.channel = options->channel,
 						.on_message = on_delivery};
-	size_t count = (size_t)options->connections;
+	size_t count = (size_t)options->connections, publishers = (size_t)options->publishers;
 	struct fanout *fanout = xcalloc(1, sizeof(*fanout));
+	size_t opened = 0;
 	int result;
 
 	fanout->bench = bench;
-	fanout->expected = xcalloc(count, sizeof(*fanout->expected));
+	fanout->publishers = xcalloc(publishers, sizeof(*fanout->publishers));
+	fanout->expected = xcalloc(count * publishers, sizeof(*fanout->expected));
+	for (size_t i = 0; i < count * publishers; i++)
+		fanout->expected[i] = i % publishers;
 	build_data(fanout);
 	result = crowd_open(&fanout->crowd, &bench->loop, &bench->target, &handler, fanout, count,
 			    BENCH_OPENING_LIMIT, 0);
-	if (result == 0) {
-		result = publisher_open(&fanout->publisher, &bench->loop, options);
-		if (result == 0)
-			result = measure(fanout);
-		publisher_close(&fanout->publisher);
-	}
+	for (size_t i = 0; result == 0 && i < publishers; i++, opened++)
+		result = publisher_open(&fanout->publishers[i], &bench->loop, options);
+	if (result == 0)
+		result = measure(fanout);
+	for (size_t i = 0; i < opened; i++)
+		publisher_close(&fanout->publishers[i]);
 	crowd_close(&fanout->crowd);
 	buffer_free(&fanout->data);
+	free(fanout->publishers);
 	free(fanout->expected);
 	free(fanout);
 	return result;

@@ -104,8 +104,11 @@ static void report_memory(struct idle *idle, const struct usage_memory *before,
 static int run(struct idle *idle)
 {
 	const struct bench_options *options = idle->bench->options;
-	const struct session_handler handler = {
-		.role = "connection", .raw = options->raw, .channel = options->channel};
+	const struct session_handler handler = {.role = "connection",
+						.raw = options->raw,
+						.socket_io = options->socket_io,
+						.recover = options->recover,
+						.channel = options->channel};
 	struct usage_memory before = {0}, after = {0};
 
 	if (read_memory(idle, &before) != 0)

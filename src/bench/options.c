@@ -175,6 +175,12 @@ static enum options_result check_together(struct bench_options *options, struct 
 		buffer_append_str(error, "--raw publishes over a ws:// --publish-url, not http://");
 	else if (options->api_key_file && !api)
 		buffer_append_str(error, "--api-key-file needs an http:// --publish-url");
+	else if (options->raw && options->socket_io)
+		buffer_append_str(error, "--raw and --socket-io are two protocols: choose one");
+	else if (options->socket_io && (options->channel || api))
+		buffer_append_str(error, "--socket-io knows no channels and no http:// publishing");
+	else if (options->recover && !options->channel)
+		buffer_append_str(error, "--recover needs a --channel to recover");
 	else if (options->command == BENCH_FANOUT && !options->raw && !options->channel)
 		options->channel = "bench";
 	return error->len > 0 ? OPTIONS_ERROR : OPTIONS_RUN;

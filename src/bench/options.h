@@ -28,9 +28,12 @@ struct bench_options {
 	const char *api_key_file;
 	const char *channel;
 	bool raw;
+	bool socket_io;
+	bool recover;
 	bool json;
 	bool allow_remote;
 	uint64_t connections;
+	uint64_t publishers;
 	uint64_t messages;
 	uint64_t warm_up;
 	uint64_t size;

@@ -43,7 +43,10 @@
 	X("publish-url", publish_url, TEXT, "URL", 0, 0, 0, BENCH_FANOUT,                         \
 	  "Where to publish: http://HOST:PORT/api/publish for the server API, or a ws:// URL "    \
 	  "whose WebSocket takes publish commands (with --raw: messages to broadcast). Without "  \
-	  "it, --url.")                                                                           \
+	  "it, --url. To http://HOST:PORT/api/batch, what is due goes in one call.")              \
+	X("publishers", publishers, COUNT, "N", 1, 1, 4096, BENCH_FANOUT,                         \
+	  "Connections that publish in turn. Of several, each one's publications keep their "     \
+	  "order.")                                                                               \
 	X("api-key-file", api_key_file, TEXT, "FILE", 0, 0, 0, BENCH_FANOUT,                      \
 	  "A file with the API key for an http:// --publish-url.")                                \
 	X("channel", channel, TEXT, "NAME", 0, 0, 0, ON_SESSIONS,                                 \
@@ -52,6 +55,13 @@
 	X("raw", raw, FLAG, "", 0, 0, 0, ON_SESSIONS,                                             \
 	  "Speak plain WebSocket without the client protocol: subscribers only connect, and the " \
 	  "server broadcasts what arrives at --publish-url.")                                     \
+	X("socket-io", socket_io, FLAG, "", 0, 0, 0, ON_SESSIONS,                                 \
+	  "Speak Socket.IO's protocol (version 5, WebSocket only, to answer no pings): "          \
+	  "subscribers join the main namespace, the publisher emits \"publish\" and the server "  \
+	  "emits \"m\" to everybody.")                                                            \
+	X("recover", recover, FLAG, "", 0, 0, 0, BENCH_IDLE | BENCH_STORM,                        \
+	  "Subscribe with recovery from the channel's beginning; the run fails when the server "  \
+	  "does not recover everything.")                                                         \
 	X("connections", connections, COUNT, "N", PER_COMMAND, 1, 1000000, ON_ALL,                \
 	  "How many connections (fanout: subscribers). On loopback they are spread over several " \
 	  "source addresses, so the port range is no limit.")                                     \

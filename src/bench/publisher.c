@@ -48,24 +48,68 @@ static void http_flush(struct publisher *publisher)
 			   publisher->output.len > 0 ? EPOLLIN | EPOLLOUT : EPOLLIN);
 }
 
-static void http_publish(struct publisher *publisher, struct slice data)
+static void http_post(struct publisher *publisher, struct slice body)
 {
-	struct buffer body = {0};
 	struct buffer *out = &publisher->output;
 
-	buffer_append_str(&body, "{\"channel\":");
-	json_append_string(&body, slice_str(publisher->options->channel));
-	buffer_append_str(&body, ",\"data\":");
-	buffer_append_slice(&body, data);
-	buffer_append_str(&body, "}");
 	buffer_printf(out, "POST %s HTTP/1.1\r\nHost: %s\r\nContent-Type: application/json\r\n",
 		      publisher->target.path, publisher->target.authority);
 	if (publisher->key.len > 0)
 		buffer_printf(out, "X-API-Key: %s\r\n", buffer_cstr(&publisher->key));
 	buffer_printf(out, "Content-Length: %zu\r\n\r\n", body.len);
-	buffer_append_slice(out, buffer_slice(&body));
-	buffer_free(&body);
+	buffer_append_slice(out, body);
+	publisher->asked = true;
 	http_flush(publisher);
+}
+
+static void append_call(struct publisher *publisher, struct buffer *out, struct slice data)
+{
+	buffer_append_str(out, "{\"channel\":");
+	json_append_string(out, slice_str(publisher->options->channel));
+	buffer_append_str(out, ",\"data\":");
+	buffer_append_slice(out, data);
+	buffer_append_str(out, "}");
+}
+
+static void http_publish(struct publisher *publisher, struct slice data)
+{
+	struct buffer body = {0};
+
+	if (publisher->is_batch) {
+		buffer_append_str(&publisher->batch,
+				  publisher->batch.len > 0 ? "," : "{\"commands\":[");
+		buffer_append_str(&publisher->batch, "{\"publish\":");
+		append_call(publisher, &publisher->batch, data);
+		buffer_append_str(&publisher->batch, "}");
+		return;
+	}
+	append_call(publisher, &body, data);
+	http_post(publisher, buffer_slice(&body));
+	buffer_free(&body);
+}
+
+void publisher_flush(struct publisher *publisher)
+{
+	if (publisher->batch.len == 0 || publisher->asked)
+		return;
+	buffer_append_str(&publisher->batch, "]}");
+	http_post(publisher, buffer_slice(&publisher->batch));
+	buffer_reset(&publisher->batch);
+}
+
+/* {"replies":[{"publish":{…}},…]}: as many as were asked for, none an error. */
+static bool all_published(const struct publisher *publisher, struct slice body)
+{
+	struct slice replies, reply, result;
+	struct json_walk it;
+	uint64_t count = 0;
+
+	if (!json_object_find(body, "replies", &replies))
+		return false;
+	json_array_begin(&it, replies);
+	while (json_array_next(&it, &reply))
+		count += json_object_find(reply, "publish", &result);
+	return json_walk_ok(&it) && count == publisher->unanswered;
 }
 
 /* The API answers 200 with {"result":…} or {"error":…}. */
@@ -73,13 +117,16 @@ static void check_answer(struct publisher *publisher, unsigned status, struct sl
 {
 	struct slice error;
 
+	publisher->asked = false;
 	if (status != 200)
 		loop_fail(publisher->loop, "publishing was answered with HTTP %u: %.*s", status,
 			  SLICE_ARG(body));
-	else if (json_object_find(body, "error", &error) || !json_validate(body))
+	else if (publisher->is_batch
+			 ? !all_published(publisher, body)
+			 : json_object_find(body, "error", &error) || !json_validate(body))
 		loop_fail(publisher->loop, "publishing was refused: %.*s", SLICE_ARG(body));
 	else
-		publisher->unanswered--;
+		publisher->unanswered -= publisher->is_batch ? publisher->unanswered : 1;
 }
 
 static void http_serve(struct publisher *publisher)
@@ -191,6 +238,13 @@ static void on_session_published(struct session *session)
 
 /* ---- both ---- */
 
+static bool ends_with(const char *text, const char *end)
+{
+	size_t text_length = strlen(text), length = strlen(end);
+
+	return text_length >= length && strcmp(text + text_length - length, end) == 0;
+}
+
 static int opening_step(void *ctx)
 {
 	struct publisher *publisher = ctx;
@@ -210,6 +264,7 @@ int publisher_open(struct publisher *publisher, struct loop *loop,
 		.options = options,
 		.handler = {.role = "publisher",
 			    .raw = options->raw,
+			    .socket_io = options->socket_io,
 			    .on_ready = on_session_ready,
 			    .on_published = on_session_published},
 		.http = {.fd = -1},
@@ -220,6 +275,7 @@ int publisher_open(struct publisher *publisher, struct loop *loop,
 		buffer_free(&error);
 		return -1;
 	}
+	publisher->is_batch = publisher->target.http && ends_with(url, "/api/batch");
 	if (options->api_key_file)
 		read_key(publisher);
 	if (publisher->target.http)
@@ -232,6 +288,8 @@ int publisher_open(struct publisher *publisher, struct loop *loop,
 
 bool publisher_ready(const struct publisher *publisher)
 {
+	if (publisher->is_batch)
+		return !publisher->asked;
 	return !publisher->target.http || publisher->unanswered == 0;
 }
 
@@ -258,6 +316,7 @@ void publisher_close(struct publisher *publisher)
 	if (publisher->http.fd >= 0)
 		loop_unwatch(publisher->loop, &publisher->http);
 	buffer_free(&publisher->key);
+	buffer_free(&publisher->batch);
 	buffer_free(&publisher->input);
 	buffer_free(&publisher->output);
 	target_free(&publisher->target);

@@ -28,7 +28,10 @@ struct publisher {
 	struct buffer key;      /* the API key */
 	struct buffer output;   /* of the HTTP connection */
 	struct buffer input;
+	struct buffer batch; /* calls of the batch that is being collected */
+	bool is_batch;       /* the API is asked for whole batches */
 	bool open;
+	bool asked;          /* a call to the API is under way */
 	uint64_t unanswered; /* publish commands and API calls */
 };
 
@@ -41,6 +44,9 @@ bool publisher_ready(const struct publisher *publisher);
 
 /* data: raw JSON, or with --raw the whole message. The publisher is ready. */
 void publisher_send(struct publisher *publisher, struct slice data);
+
+/* What was collected for one call of the API goes out. To be called after a row of sends. */
+void publisher_flush(struct publisher *publisher);
 
 /* Needed even when publisher_open() failed. */
 void publisher_close(struct publisher *publisher);

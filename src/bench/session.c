@@ -51,11 +51,16 @@ static void on_open(struct ws_client *client)
 		become_ready(session);
 		return;
 	}
+	/* Socket.IO's server speaks first. */
+	if (session->handler->socket_io)
+		return;
 	/* Both in one frame, as the JavaScript SDK sends them. */
 	buffer_printf(&commands, "{\"id\":%d,\"connect\":{}}", CONNECT_ID);
 	if (session->handler->channel) {
 		buffer_printf(&commands, "\n{\"id\":%d,\"subscribe\":{\"channel\":", SUBSCRIBE_ID);
 		json_append_string(&commands, slice_str(session->handler->channel));
+		if (session->handler->recover)
+			buffer_append_str(&commands, ",\"recover\":true");
 		buffer_append_str(&commands, "}}");
 	}
 	session->last_id = SUBSCRIBE_ID;
@@ -63,11 +68,23 @@ static void on_open(struct ws_client *client)
 	buffer_free(&commands);
 }
 
-static void on_reply(struct session *session, uint32_t id)
+static bool is_recovered(struct slice reply)
+{
+	struct slice result, recovered;
+	bool yes = false;
+
+	return json_object_find(reply, "subscribe", &result) &&
+	       json_object_find(result, "recovered", &recovered) &&
+	       json_get_bool(recovered, &yes) && yes;
+}
+
+static void on_reply(struct session *session, uint32_t id, struct slice reply)
 {
 	uint32_t last = session->handler->channel ? SUBSCRIBE_ID : CONNECT_ID;
 
-	if (id == last)
+	if (id == SUBSCRIBE_ID && session->handler->recover && !is_recovered(reply))
+		session_fail(session, "not recovered: ", reply);
+	else if (id == last)
 		become_ready(session);
 	else if (id > SUBSCRIBE_ID && session->handler->on_published)
 		session->handler->on_published(session);
@@ -113,9 +130,39 @@ static void serve_line(struct session *session, struct slice line)
 	else if (push.len > 0)
 		on_push(session, push);
 	else if (id != 0)
-		on_reply(session, id);
+		on_reply(session, id, line);
 	else if (members == 0)
 		send_text(session, SLICE("{}")); /* the pong */
+}
+
+/* ---- Socket.IO: engine.io's packet type, then Socket.IO's ---- */
+
+static bool starts_with(struct slice text, const char *prefix)
+{
+	size_t len = strlen(prefix);
+
+	return text.len >= len && memcmp(text.data, prefix, len) == 0;
+}
+
+static void serve_socket_io(struct session *session, struct slice packet)
+{
+	static const char event[] = "42[\"m\",";
+	size_t len = sizeof(event) - 1;
+
+	if (starts_with(packet, "0{")) {
+		send_text(session, SLICE("40"));
+	} else if (starts_with(packet, "40{")) {
+		become_ready(session);
+	} else if (starts_with(packet, event)) {
+		if (session->handler->on_message)
+			session->handler->on_message(
+				session, slice_from(packet.data + len, packet.len - len - 1));
+	} else if (starts_with(packet, "43")) {
+		if (session->handler->on_published)
+			session->handler->on_published(session);
+	} else {
+		session_fail(session, "not a packet of Socket.IO that was expected: ", packet);
+	}
 }
 
 static void on_message(struct ws_client *client, struct slice payload)
@@ -125,6 +172,10 @@ static void on_message(struct ws_client *client, struct slice payload)
 	if (session->handler->raw) {
 		if (session->handler->on_message)
 			session->handler->on_message(session, payload);
+		return;
+	}
+	if (session->handler->socket_io) {
+		serve_socket_io(session, payload);
 		return;
 	}
 	while (payload.len > 0 && client->state == WS_CLIENT_OPEN) {
@@ -164,6 +215,14 @@ void session_publish(struct session *session, const char *channel, struct slice 
 {
 	struct buffer command = {0};
 
+	if (session->handler->socket_io) {
+		buffer_printf(&command, "42%u[\"publish\",", ++session->last_id);
+		buffer_append_slice(&command, data);
+		buffer_append_str(&command, "]");
+		send_text(session, buffer_slice(&command));
+		buffer_free(&command);
+		return;
+	}
 	buffer_printf(&command, "{\"id\":%u,\"publish\":{\"channel\":", ++session->last_id);
 	json_append_string(&command, slice_str(channel));
 	buffer_append_str(&command, ",\"data\":");

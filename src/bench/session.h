@@ -2,7 +2,7 @@
 /*
  * A client of the server under load: a WebSocket and, unless the session is
  * raw, the client protocol in JSON on it (connect, subscribe, pings, replies,
- * publications). Any refusal or lost connection fails the run.
+ * publications), or Socket.IO's. Any refusal or lost connection fails the run.
  */
 #ifndef KEEPSOCK_BENCH_SESSION_H
 #define KEEPSOCK_BENCH_SESSION_H
@@ -19,6 +19,8 @@ struct session;
 struct session_handler {
 	const char *role;    /* for messages: "subscriber", "publisher" */
 	bool raw;            /* plain WebSocket: ready once upgraded */
+	bool socket_io;      /* Socket.IO's protocol instead of the client protocol */
+	bool recover;        /* subscribe with recovery from the beginning */
 	const char *channel; /* to subscribe to; NULL for none */
 	void (*on_ready)(struct session *session);
 	/* raw: any message; else a publication's data, raw JSON. May be NULL. */

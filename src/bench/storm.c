@@ -10,8 +10,11 @@
 int bench_storm(struct bench *bench)
 {
 	const struct bench_options *options = bench->options;
-	const struct session_handler handler = {
-		.role = "connection", .raw = options->raw, .channel = options->channel};
+	const struct session_handler handler = {.role = "connection",
+						.raw = options->raw,
+						.socket_io = options->socket_io,
+						.recover = options->recover,
+						.channel = options->channel};
 	size_t count = (size_t)options->connections;
 	struct crowd crowd = {0};
 	struct meter meter;
