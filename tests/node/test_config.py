@@ -177,6 +177,22 @@ def test_documents_are_those_of_the_table(option, path):
     assert run(option).stdout == (ROOT / path).read_text(), f"regenerate {path}"
 
 
+def test_the_guide_to_channels_is_that_of_the_table(tmp_path):
+    """Its examples are accepted, and it names every option."""
+    guide = (ROOT / "docs/channels.md").read_text()
+    blocks = re.findall(r"(?:^    .*\n)+", guide, flags=re.MULTILINE)
+    examples = [block for block in blocks if re.match(r"    \w+: \{", block)]
+    assert len(examples) == 3
+    keys = re.findall(r'(\w+_file) = "([^"]+)"', "".join(examples))
+    settings = re.sub(r' \w+_file = "[^"]+";', "", "".join(examples))
+    assert keys and check(tmp_path, settings).returncode == 0
+    options = re.findall(r"^\*\*channel\.(\w+)\*\*", run("--print-config-man").stdout,
+                         flags=re.MULTILINE)
+    rights = re.compile(r"allow_\w+_for_(client|subscriber|anonymous)")
+    missing = [name for name in options if f"`{name}`" not in guide and not rights.fullmatch(name)]
+    assert len(options) > 20 and not missing
+
+
 def test_documented_defaults_are_accepted(tmp_path):
     assert check(tmp_path, run("--print-default-config").stdout).returncode == 0
 
