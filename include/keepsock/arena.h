@@ -89,17 +89,21 @@ struct work_slot {
 
 /*
  * The fan-out under way (DESIGN §3 rule 6). The frame is a chunk list written
- * before `batch` is committed. The cursor names the one subscriber in doubt:
- * index << 32 | low 32 bits of its output position before the send, so that the
- * kernel's count tells whether the send happened; FANOUT_SETTLED in the index
- * says that this subscriber took the queue path, committed with the cursor.
+ * before `batch` is committed; that of those who agreed to compression is
+ * written and committed when the first of them is due. The cursor names the one subscriber in
+ * doubt: index << 32 | low 32 bits of its output position before the send, so that the kernel's
+ * count tells whether the send happened; FANOUT_SETTLED in the index says that this subscriber took
+ * the queue path, committed with the cursor.
  */
 struct fanout_record {
-	uint64_t batch;        /* number of the batch under way, 0 = none */
-	uint64_t channel;      /* ref of the channel record */
-	uint64_t frame;        /* ref of the first chunk */
-	uint64_t frame_length; /* bytes */
-	uint64_t end;          /* subscribers at the start; later ones are not served */
+	uint64_t batch;           /* number of the batch under way, 0 = none */
+	uint64_t channel;         /* ref of the channel record */
+	uint64_t frame;           /* ref of the first chunk */
+	uint64_t frame_length;    /* bytes */
+	uint64_t deflated;        /* the same messages compressed, 0 = not made (yet) */
+	uint64_t deflated_length; /* bytes */
+	uint64_t deflated_window; /* bits of the smallest window that reads them */
+	uint64_t end;             /* subscribers at the start; later ones are not served */
 	_Atomic uint64_t cursor;
 	uint64_t first_sequence, last_sequence;
 	uint64_t last_offset; /* 0 = channel without history */

@@ -12,24 +12,25 @@
 #include "config.h"
 
 /* CRASH(symbol, name, what a death there leaves) */
-#define CRASH_POINT_TABLE(CRASH)                                                      \
-	CRASH(COMMIT_BEFORE, "commit-before", "pairs written, not committed")         \
-	CRASH(COMMIT_STORED, "commit-stored", "committed, no word applied")           \
-	CRASH(COMMIT_HALF, "commit-half", "committed, one word applied")              \
-	CRASH(ACCEPTED, "accepted", "socket accepted, no passport")                   \
-	CRASH(PASSPORT, "passport", "passport committed, nothing read")               \
-	CRASH(READ_BEFORE, "read-before", "read announced, not done")                 \
-	CRASH(READ_AFTER, "read-after", "bytes read, none consumed")                  \
-	CRASH(WRITE_BEFORE, "write-before", "write announced, not done")              \
-	CRASH(WRITE_AFTER, "write-after", "bytes written, not counted")               \
-	CRASH(FANOUT_BEGIN, "fanout-begin", "batch committed, nobody served")         \
-	CRASH(FANOUT_SEND, "fanout-send", "cursor stored, not sent")                  \
-	CRASH(FANOUT_SENT, "fanout-sent", "sent, not counted")                        \
-	CRASH(FANOUT_QUEUED, "fanout-queued", "a backlogged subscriber queued")       \
-	CRASH(FANOUT_END, "fanout-end", "everybody served, batch not ended")          \
-	CRASH(COMMAND_SENT, "command-sent", "command given to Redis, reply not read") \
-	CRASH(COMMAND_REPLY, "command-reply", "Redis replied, nothing committed")     \
-	CRASH(REDIS_READ, "redis-read", "subscription bytes read, not committed")     \
+#define CRASH_POINT_TABLE(CRASH)                                                          \
+	CRASH(COMMIT_BEFORE, "commit-before", "pairs written, not committed")             \
+	CRASH(COMMIT_STORED, "commit-stored", "committed, no word applied")               \
+	CRASH(COMMIT_HALF, "commit-half", "committed, one word applied")                  \
+	CRASH(ACCEPTED, "accepted", "socket accepted, no passport")                       \
+	CRASH(PASSPORT, "passport", "passport committed, nothing read")                   \
+	CRASH(READ_BEFORE, "read-before", "read announced, not done")                     \
+	CRASH(READ_AFTER, "read-after", "bytes read, none consumed")                      \
+	CRASH(WRITE_BEFORE, "write-before", "write announced, not done")                  \
+	CRASH(WRITE_AFTER, "write-after", "bytes written, not counted")                   \
+	CRASH(FANOUT_BEGIN, "fanout-begin", "batch committed, nobody served")             \
+	CRASH(FANOUT_DEFLATED, "fanout-deflated", "compressed frame committed, not sent") \
+	CRASH(FANOUT_SEND, "fanout-send", "cursor stored, not sent")                      \
+	CRASH(FANOUT_SENT, "fanout-sent", "sent, not counted")                            \
+	CRASH(FANOUT_QUEUED, "fanout-queued", "a backlogged subscriber queued")           \
+	CRASH(FANOUT_END, "fanout-end", "everybody served, batch not ended")              \
+	CRASH(COMMAND_SENT, "command-sent", "command given to Redis, reply not read")     \
+	CRASH(COMMAND_REPLY, "command-reply", "Redis replied, nothing committed")         \
+	CRASH(REDIS_READ, "redis-read", "subscription bytes read, not committed")         \
 	CRASH(CLOSE, "close", "close decided, socket still open")
 
 enum crash_point {

@@ -33,6 +33,24 @@
 	       "WebSocket messages received, control frames not counted.")                         \
 	METRIC(websocket_messages_sent_total, COUNTER,                                             \
 	       "WebSocket messages sent, control frames not counted.")                             \
+	METRIC(deflate_connections, GAUGE,                                                         \
+	       "WebSocket connections that agreed to permessage-deflate.")                         \
+	METRIC(deflate_messages_total, COUNTER,                                                    \
+	       "Messages compressed; a broadcast counts once, whoever gets it.")                   \
+	METRIC(deflate_input_bytes_total, COUNTER,                                                 \
+	       "Bytes of the messages compressed.")                                                \
+	METRIC(deflate_output_bytes_total, COUNTER,                                                \
+	       "Bytes they became.")                                                               \
+	METRIC(deflate_saved_bytes_total, COUNTER,                                                 \
+	       "Bytes that were not sent because a compressed message went instead.")              \
+	METRIC(inflate_messages_total, COUNTER,                                                    \
+	       "Compressed messages received and decompressed.")                                   \
+	METRIC(inflate_input_bytes_total, COUNTER,                                                 \
+	       "Bytes of compressed messages received.")                                           \
+	METRIC(inflate_output_bytes_total, COUNTER,                                                \
+	       "Bytes they became.")                                                               \
+	METRIC(inflate_refused_total, COUNTER,                                                     \
+	       "Compressed messages refused: damaged, too big, or no text.")                       \
 	METRIC(bytes_received_total, COUNTER,                                                      \
 	       "Bytes read from client sockets.")                                                  \
 	METRIC(bytes_sent_total, COUNTER,                                                          \
@@ -75,6 +93,8 @@
 	       "Bytes that the workers' arenas may grow to.")                                      \
 	METRIC(loop_lag_microseconds, GAUGE_WORST,                                                 \
 	       "Lateness of the event loop, the worst of the last second and of all workers.")     \
+	METRIC(loop_lag_warnings_total, COUNTER,                                                   \
+	       "Times an event loop was later than node.loop_lag_warning.")                        \
 	METRIC(worker_restarts_total, COUNTER,                                                     \
 	       "Workers that the master replaced because they died.")                              \
 	METRIC(ready, GAUGE_LEAST,                                                                 \

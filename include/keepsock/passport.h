@@ -30,6 +30,18 @@ struct stream_queue {
 	arena_ref head, tail;
 };
 
+/*
+ * The message queue: each message is this word, its payload as the peer sent it
+ * (unmasked, maybe still compressed), and padding to 8 bytes. The word of an
+ * incomplete message is 0, so its payload's length need not be known.
+ */
+#define MESSAGE_COMPLETE             ((uint64_t)1 << 63)
+#define MESSAGE_COMPRESSED           ((uint64_t)1 << 60)
+#define MESSAGE_WORD(opcode, length) (MESSAGE_COMPLETE | (uint64_t)(opcode) << 56 | (length))
+#define MESSAGE_OPCODE(word)         ((unsigned)((word) >> 56) & 0xf)
+#define MESSAGE_LENGTH(word)         ((word) & (((uint64_t)1 << 56) - 1))
+#define MESSAGE_PADDED(length)       (((length) + 7) & ~(uint64_t)7)
+
 /* 32 bytes of struct websocket_reader, kept opaque here so that the arena's layout is our own. */
 struct passport_reader {
 	uint64_t word[4];
@@ -115,8 +127,30 @@ enum passport_flags {
 	PASSPORT_PEER_FIN = 1u << 2,      /* the peer's FIN was read */
 	PASSPORT_SHUT = 1u << 3,          /* we shut down our sending side */
 	PASSPORT_REQUEST_BEGUN = 1u << 6, /* part of a request is here, its time is running */
-	PASSPORT_CONTINUE_SENT = 1u << 5  /* 100 Continue was answered for this request */
+	PASSPORT_CONTINUE_SENT = 1u << 5, /* 100 Continue was answered for this request */
+	PASSPORT_DEFLATE = 1u << 7,       /* permessage-deflate was negotiated */
+	PASSPORT_WINDOW = 7u << 8         /* 15 - the window bits we may compress with */
 };
+
+#define PASSPORT_WINDOW_SHIFT 8
+
+static inline uint32_t passport_window_flags(unsigned window_bits)
+{
+	return (15u - window_bits) << PASSPORT_WINDOW_SHIFT & PASSPORT_WINDOW;
+}
+
+/* The largest window the peer reads compressed messages with, 8 to 15 bits; 0: it reads none. */
+static inline unsigned passport_window_bits(uint32_t flags)
+{
+	return flags & PASSPORT_DEFLATE ? 15u - ((flags & PASSPORT_WINDOW) >> PASSPORT_WINDOW_SHIFT)
+					: 0;
+}
+
+/* Which of a fan-out's two frames is for a subscriber; it follows from the arena alone. */
+static inline bool passport_takes_deflated(const struct fanout_record *fanout, uint32_t flags)
+{
+	return fanout->deflated != 0 && passport_window_bits(flags) >= fanout->deflated_window;
+}
 
 const char *passport_state_name(unsigned state);
 

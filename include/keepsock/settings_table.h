@@ -91,6 +91,8 @@ SETTING(node, user, STRING, "", 0, 32, NULL, FIXED,
 	"User to run as when started by root. Empty: stay the user that started keepsockd.")
 SETTING(node, workers, INT, "0", 0, 64, NULL, RELOADABLE,
 	"Number of worker processes. 0: one per processor core.")
+SETTING(node, loop_lag_warning, DURATION_MS, "250ms", 10, 60 * SETTINGS_SEC, NULL, RELOADABLE,
+	"A worker whose event loop is late by this much says so in its log, with what held it up.")
 SETTINGS_GROUP_END(node)
 
 SETTINGS_GROUP(log, "Where events are logged.")

@@ -146,8 +146,7 @@ static void check_messages(struct check *check, const struct passport *passport,
 					  owner);
 			return;
 		}
-		length = word & (((uint64_t)1 << 56) - 1);
-		length = sizeof(word) + ((length + 7) & ~(uint64_t)7);
+		length = sizeof(word) + MESSAGE_PADDED(MESSAGE_LENGTH(word));
 		if (length > queue->end - at) {
 			violation(check, "messages %u: the last entry exceeds the queue", owner);
 			return;
@@ -339,20 +338,10 @@ static void check_entries(struct check *check, arena_ref ref)
 
 /* --- the fan-out under way, the header --- */
 
-static void check_fanout(struct check *check)
+static void check_frame(struct check *check, arena_ref ref, uint64_t expected)
 {
-	const struct fanout_record *fanout = &check->arena->header->fanout;
-	uint64_t cursor = atomic_load(&fanout->cursor), length = 0;
-	arena_ref ref = (arena_ref)fanout->frame;
-	const struct channel_record *channel;
+	uint64_t length = 0;
 
-	if (!fanout->batch) {
-		if (fanout->frame)
-			violation(check, "fanout: no batch, but a frame");
-		return;
-	}
-	if (fanout->batch != fanout->last_batch)
-		violation(check, "fanout: the batch under way is not the last one begun");
 	while (ref) {
 		const struct arena_chunk *chunk;
 
@@ -366,9 +355,31 @@ static void check_fanout(struct check *check)
 		length += chunk->used;
 		ref = chunk->next;
 	}
-	if (length != fanout->frame_length)
+	if (length != expected)
 		violation(check, "fanout: the frame has %llu bytes instead of %llu",
-			  (unsigned long long)length, (unsigned long long)fanout->frame_length);
+			  (unsigned long long)length, (unsigned long long)expected);
+}
+
+static void check_fanout(struct check *check)
+{
+	const struct fanout_record *fanout = &check->arena->header->fanout;
+	uint64_t cursor = atomic_load(&fanout->cursor);
+	const struct channel_record *channel;
+
+	if (!fanout->batch) {
+		if (fanout->frame || fanout->deflated)
+			violation(check, "fanout: no batch, but a frame");
+		return;
+	}
+	if (fanout->batch != fanout->last_batch)
+		violation(check, "fanout: the batch under way is not the last one begun");
+	check_frame(check, (arena_ref)fanout->frame, fanout->frame_length);
+	if (fanout->deflated) {
+		check_frame(check, (arena_ref)fanout->deflated, fanout->deflated_length);
+		if (fanout->deflated_window < 8 || fanout->deflated_window > 15)
+			violation(check, "fanout: a window of %llu bits",
+				  (unsigned long long)fanout->deflated_window);
+	}
 	if (!record_in_use(check, (arena_ref)fanout->channel, ARENA_CHANNEL, CHANNEL_MAGIC)) {
 		violation(check, "fanout: no channel");
 		return;

@@ -17,6 +17,7 @@
 #include "worker/client_expiry.h"
 #include "worker/client_subscribe.h"
 #include "worker/internal.h"
+#include "worker/loop_watch.h"
 #include "worker/publish.h"
 #include "worker/shards.h"
 
@@ -53,7 +54,8 @@ struct connection *client_command_answered(struct pending *pending)
 
 	if (!c)
 		return NULL;
-	worker_now(c->worker);
+	loop_watch_begin(c->worker, LOOP_REDIS_REPLY);
+	loop_watch_subject(c->worker, WORK_WORD(WORK_SERVING_CONNECTION, c->passport));
 	c->pending = NULL;
 	connection_draft(c);
 	return c;

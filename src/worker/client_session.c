@@ -4,21 +4,23 @@
  * until one commit carries its reply, what it changed and the consumption
  * (DESIGN §3 rule 3). Run by the worker.
  */
+#include <stdlib.h>
 #include <string.h>
 
+#include "keepsock/alloc.h"
 #include "keepsock/crash_points.h"
 #include "keepsock/log.h"
 #include "keepsock/redis_keys.h"
 #include "keepsock/redis_scripts.h"
 #include "keepsock/websocket.h"
+#include "worker/compression.h"
 #include "worker/fanout.h"
 #include "worker/internal.h"
 #include "worker/shards.h"
 #include "worker/subscribing.h"
 
-#define MESSAGE_COMPLETE    ((uint64_t)1 << 63)
-#define MESSAGE_LENGTH(w)   ((w) & (((uint64_t)1 << 56) - 1))
-#define MESSAGE_PADDED(len) (((len) + 7) & ~(uint64_t)7)
+/* Decompressed messages that a worker keeps while their commands wait for Redis. */
+#define UNPACKED_MAX ((size_t)8 << 20)
 
 /* By passport->codec; what a passport says must stay true, so never renumber. */
 static const struct message_codec *const codecs[] = {&json_codec};
@@ -76,6 +78,7 @@ static void consume_command(struct connection *c)
 		return;
 	}
 	now->command_index = 0;
+	client_session_forget_message(c);
 	queue_consume(&c->worker->draft, &now->messages,
 		      sizeof(uint64_t) + MESSAGE_PADDED(c->message_length));
 }
@@ -140,21 +143,75 @@ static bool serve_command(struct connection *c, struct slice raw)
 	return false;
 }
 
-/* Serves the first message's commands. False: stop. */
-static bool serve_message(struct connection *c, uint64_t length)
+/* --- the message they come in --- */
+
+struct unpacked_message {
+	size_t length;
+	char text[];
+};
+
+void client_session_forget_message(struct connection *c)
+{
+	if (!c->unpacked)
+		return;
+	c->worker->unpacked_kept -= c->unpacked->length;
+	free(c->unpacked);
+	c->unpacked = NULL;
+}
+
+/* Each of its commands that waits for Redis would have the message decompressed again. */
+static void keep_message(struct connection *c, struct slice text)
 {
 	struct worker *w = c->worker;
+
+	if (c->unpacked || text.len == 0 || w->unpacked_kept + text.len > UNPACKED_MAX)
+		return;
+	c->unpacked = xmalloc(sizeof(*c->unpacked) + text.len);
+	c->unpacked->length = text.len;
+	memcpy(c->unpacked->text, text.data, text.len);
+	w->unpacked_kept += text.len;
+}
+
+/* The first message, decompressed. False: it can't be, the client is being disconnected. */
+static bool message_text(struct connection *c, uint64_t word, struct slice *text)
+{
+	struct worker *w = c->worker;
+	const struct stream_queue *messages = &connection_passport(c)->messages;
+	size_t length = (size_t)MESSAGE_LENGTH(word);
+	const char *reason;
+	uint16_t code;
+
+	if (c->unpacked) {
+		*text = slice_from(c->unpacked->text, c->unpacked->length);
+		return true;
+	}
+	buffer_reset(&w->message);
+	buffer_reserve(&w->message, length + 1);
+	queue_copy(w->arena, messages, messages->done + sizeof(word), length, w->message.data);
+	*text = slice_from(w->message.data, length);
+	if (!(word & MESSAGE_COMPRESSED))
+		return true;
+	code = compression_unpack(w, MESSAGE_OPCODE(word), *text, &w->unpacked, &reason);
+	if (code) {
+		connection_disconnect(c, code, reason);
+		return false;
+	}
+	*text = buffer_slice(&w->unpacked);
+	return true;
+}
+
+/* Serves the first message's commands. False: stop. */
+static bool serve_message(struct connection *c, uint64_t word)
+{
 	const struct passport *passport = connection_passport(c);
 	uint32_t skip = passport->command_index;
 	const struct message_codec *codec = client_session_codec(passport);
-	struct slice rest, raw, ahead, next;
+	struct slice text, rest, raw, ahead, next;
 
-	buffer_reset(&w->message);
-	buffer_reserve(&w->message, (size_t)length + 1);
-	queue_copy(w->arena, &passport->messages, passport->messages.done + sizeof(uint64_t),
-		   (size_t)length, w->message.data);
-	rest = slice_from(w->message.data, (size_t)length);
-	c->message_length = length;
+	if (!message_text(c, word, &text))
+		return false;
+	rest = text;
+	c->message_length = MESSAGE_LENGTH(word);
 	while (codec->next_command(&rest, &raw)) {
 		if (skip > 0) {
 			skip--;
@@ -162,8 +219,11 @@ static bool serve_message(struct connection *c, uint64_t length)
 		}
 		ahead = rest;
 		c->last_command = !codec->next_command(&ahead, &next);
-		if (!serve_command(c, raw))
+		if (!serve_command(c, raw)) {
+			if (c->pending && !c->last_command && (word & MESSAGE_COMPRESSED))
+				keep_message(c, text);
 			return false;
+		}
 		if (c->last_command)
 			return true;
 	}
@@ -191,7 +251,7 @@ void client_session_pump(struct connection *c)
 
 		if (!(word & MESSAGE_COMPLETE))
 			break;
-		if (!serve_message(c, MESSAGE_LENGTH(word)))
+		if (!serve_message(c, word))
 			break;
 	}
 	if (c->fd < 0 || !accepts_commands(passport))

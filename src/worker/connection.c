@@ -15,11 +15,14 @@
 
 #include "keepsock/clock.h"
 #include "keepsock/crash_points.h"
+#include "keepsock/deflate.h"
 #include "keepsock/log.h"
 #include "keepsock/random.h"
 #include "keepsock/websocket.h"
 #include "worker/client_expiry.h"
+#include "worker/compression.h"
 #include "worker/internal.h"
+#include "worker/loop_watch.h"
 #include "worker/poller.h"
 #include "worker/stream.h"
 
@@ -208,10 +211,22 @@ bool connection_commit(struct connection *c)
 
 void connection_append_frame(struct connection *c, unsigned opcode, struct slice payload)
 {
-	struct passport_draft *draft = &c->worker->draft;
+	struct worker *w = c->worker;
+	struct passport_draft *draft = &w->draft;
 	uint8_t header[10];
-	size_t length = websocket_write_header(header, opcode, payload.len);
+	size_t length;
 
+	if ((opcode == WEBSOCKET_TEXT || opcode == WEBSOCKET_BINARY) &&
+	    compression_worthwhile(w, payload.len) &&
+	    passport_window_bits(draft->now.flags) >= deflate_window_bits_for(payload.len)) {
+		buffer_reset(&w->packed);
+		if (compression_pack(w, payload, &w->packed)) {
+			metric_add(METRIC_deflate_saved_bytes_total, payload.len - w->packed.len);
+			payload = buffer_slice(&w->packed);
+			opcode = WEBSOCKET_COMPRESSED(opcode);
+		}
+	}
+	length = websocket_write_header(header, opcode, payload.len);
 	queue_append(draft, &draft->now.out, header, length);
 	queue_append(draft, &draft->now.out, payload.data, payload.len);
 }
@@ -419,7 +434,8 @@ void connection_ready(void *worker, arena_ref passport, short what)
 	struct worker *w = worker;
 	struct connection *c = connection_at(w, passport);
 
-	worker_now(w);
+	loop_watch_begin(w, LOOP_CLIENT);
+	loop_watch_subject(w, WORK_WORD(WORK_SERVING_CONNECTION, passport));
 	if ((what & EV_WRITE) && c->fd >= 0)
 		connection_flush(c);
 	if ((what & EV_READ) && c->fd >= 0 && !c->paused)
@@ -494,6 +510,9 @@ void connection_close(struct connection *c, const char *why)
 	metric_subtract(METRIC_connections_open, 1);
 	if (c->admitted)
 		metric_subtract(METRIC_client_connections, 1);
+	if (passport->flags & PASSPORT_DEFLATE)
+		metric_subtract(METRIC_deflate_connections, 1);
+	client_session_forget_message(c);
 	c->next_closed = w->closed;
 	w->closed = c;
 	event_add(w->turn, &now);

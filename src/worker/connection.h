@@ -13,6 +13,7 @@
 
 struct worker;
 struct pending;
+struct unpacked_message;
 struct subscribing;
 
 /* The heap half of a connection: only what can be rebuilt. */
@@ -35,6 +36,8 @@ struct connection {
 		uint64_t http_length;    /* bytes of the request under way */
 		uint64_t message_length; /* payload of the message whose command is under way */
 	};
+	/* That message decompressed, kept while its commands wait; owned, NULL: not kept. */
+	struct unpacked_message *unpacked;
 	short watched;   /* what the poller watches it for */
 	bool paused;     /* not reading: too much input waits */
 	bool writing;    /* waits for the socket to take more output */
@@ -66,7 +69,7 @@ bool connection_commit(struct connection *c);
 
 /* Writes what is committed, as far as the socket takes it. */
 void connection_flush(struct connection *c);
-/* Appends a WebSocket frame to the draft's output. */
+/* Appends a WebSocket frame to the draft's output, compressed where that was agreed and pays. */
 void connection_append_frame(struct connection *c, unsigned opcode, struct slice payload);
 /* Committed output beyond client.queue_max_size: disconnects with 3008. */
 bool connection_check_queue(struct connection *c);

@@ -19,6 +19,7 @@
 #include "keepsock/random.h"
 #include "keepsock/redis_scripts.h"
 #include "worker/internal.h"
+#include "worker/loop_watch.h"
 #include "worker/publish.h"
 #include "worker/shards.h"
 
@@ -443,7 +444,7 @@ static void on_ipc(evutil_socket_t fd, short what, void *arg)
 	int result = ipc_receive((int)fd, message);
 
 	(void)what;
-	worker_now(w);
+	loop_watch_begin(w, LOOP_CONTROL);
 	if (result == 1) {
 		on_message(w, message);
 		ipc_message_close_fds(message);

@@ -14,6 +14,7 @@
 #include "keepsock/log.h"
 #include "keepsock/websocket.h"
 #include "worker/fanout.h"
+#include "worker/loop_watch.h"
 #include "worker/redis_subscription.h"
 #include "worker/shards.h"
 #include "worker/subscribing.h"
@@ -22,8 +23,6 @@
 #define DELIVERY_BYTES_MAX (1024u * 1024u)
 /* Held for subscribers in preparation, per channel. */
 #define HELD_BYTES_MAX (4u * 1024u * 1024u)
-/* Sends in one slice: some 10 ms. */
-#define SLICE_SENDS 2048u
 
 /* Messages of one kind for one channel; one fan-out. */
 struct group {
@@ -169,7 +168,7 @@ static struct slice message_frame(struct delivery *delivery, struct slice channe
 		push.info = body->info;
 	}
 	buffer_reset(&delivery->push);
-	/* JSON is the only variant so far: one frame serves everybody. */
+	/* JSON is the only codec so far; compressing is the fan-out's business. */
 	json_codec.encode_push(&delivery->push, &push);
 	buffer_reset(&w->frame);
 	websocket_append_frame(&w->frame, WEBSOCKET_TEXT, buffer_slice(&delivery->push));
@@ -298,14 +297,14 @@ static void group_end(struct delivery *delivery)
 
 bool delivery_run(struct delivery *delivery)
 {
-	struct fanout *fanout = delivery->worker->fanout;
-	unsigned budget = SLICE_SENDS;
+	struct worker *w = delivery->worker;
+	struct fanout *fanout = w->fanout;
 
 	while (delivery->next < delivery->count) {
 		struct group *group = &delivery->groups[delivery->next];
 
 		if (!delivery->under_way) {
-			if (budget == 0 || !fanout_take_turn(fanout, delivery))
+			if (!fanout_take_turn(fanout, delivery))
 				return false;
 			if (!group_begin(delivery, group)) {
 				group_end(delivery);
@@ -313,9 +312,12 @@ bool delivery_run(struct delivery *delivery)
 			}
 			delivery->under_way = true;
 		}
-		if (!fanout_run(fanout, &budget))
+		if (!fanout_run(fanout))
 			return false;
 		group_end(delivery);
+		/* Many small groups are as long as a large one. */
+		if (delivery->next < delivery->count && loop_slice_spent(w, 1))
+			return false;
 	}
 	delivery->count = delivery->next = 0;
 	delivery->bytes = 0;

@@ -8,26 +8,45 @@
 
 #include <errno.h>
 #include <stdlib.h>
-#include <string.h>
-#include <sys/socket.h>
-#include <sys/uio.h>
 
 #include "keepsock/alloc.h"
 #include "keepsock/crash_points.h"
+#include "keepsock/deflate.h"
 #include "keepsock/log.h"
+#include "keepsock/websocket.h"
+#include "worker/compression.h"
+#include "worker/loop_watch.h"
+#include "worker/stored_frame.h"
+
+enum deflated_state {
+	DEFLATED_UNKNOWN, /* nobody needed it so far */
+	DEFLATED_READY,
+	DEFLATED_NONE, /* not worth it, or no room: everybody gets the plain frame */
+};
+
+/* One message of the batch; starts are in the frame of their kind. */
+struct served_message {
+	uint64_t sequence;
+	size_t start, length;
+	size_t deflated_start;
+};
 
 struct fanout {
 	struct worker *worker;
 	struct channel *channel; /* NULL = no batch under way */
 	const void *waiting;     /* whose turn is next, NULL = nobody asked */
 	enum channel_message_kind kind;
-	struct iovec *pieces; /* owned; the frame's chunks */
-	int piece_count, piece_capacity;
-	size_t length;
-	struct fanout_message *messages; /* owned */
+	struct stored_frame plain, deflated;
+	struct served_message *messages; /* owned */
 	size_t message_count, message_capacity;
 	uint32_t next, end; /* subscribers */
 	uint64_t delivered, queued;
+	uint64_t bytes_sent, deflated_served;
+
+	enum deflated_state deflated_state;
+	size_t packed_count;   /* messages that `packed` holds so far */
+	size_t longest_packed; /* of those that were compressed */
+	struct buffer packed;  /* the deflated frame being made */
 };
 
 struct fanout *fanout_create(struct worker *w)
@@ -42,7 +61,9 @@ void fanout_free(struct fanout *fanout)
 {
 	if (!fanout)
 		return;
-	free(fanout->pieces);
+	stored_frame_free(&fanout->plain);
+	stored_frame_free(&fanout->deflated);
+	buffer_free(&fanout->packed);
 	free(fanout->messages);
 	free(fanout);
 }
@@ -52,55 +73,26 @@ bool fanout_serving(const struct fanout *fanout, const struct channel *channel)
 	return fanout->channel == channel;
 }
 
-static void free_chunks(struct arena *arena, arena_ref ref)
+static void remember_messages(struct fanout *fanout, const struct fanout_batch *batch)
 {
-	while (ref) {
-		arena_ref next = arena_chunk_at(arena, ref)->next;
+	bool any = false;
 
-		arena_chunk_free(arena, ref);
-		ref = next;
+	if (batch->count > fanout->message_capacity) {
+		fanout->message_capacity = batch->count;
+		fanout->messages =
+			xrealloc(fanout->messages, batch->count * sizeof(*fanout->messages));
 	}
-}
+	for (size_t i = 0; i < batch->count; i++) {
+		const struct fanout_message *from = &batch->messages[i];
 
-/* Copies the frame into chunks nobody reaches yet; the first one's ref, 0 when the arena is full.
- */
-static arena_ref store_frame(struct fanout *fanout, struct slice frames)
-{
-	struct arena *arena = fanout->worker->arena;
-	arena_ref first = 0, previous = 0;
-	size_t done = 0;
-
-	fanout->piece_count = 0;
-	while (done < frames.len) {
-		arena_ref ref = arena_chunk_alloc(arena, frames.len - done);
-		struct arena_chunk *chunk;
-		size_t take;
-
-		if (!ref) {
-			free_chunks(arena, first);
-			return 0;
-		}
-		chunk = arena_chunk_at(arena, ref);
-		take = arena_chunk_capacity(arena, ref);
-		if (take > frames.len - done)
-			take = frames.len - done;
-		memcpy(chunk->data, frames.data + done, take);
-		chunk->base = done;
-		chunk->used = (uint32_t)take;
-		if (previous)
-			arena_chunk_at(arena, previous)->next = ref;
-		else
-			first = ref;
-		previous = ref;
-		done += take;
-		if (fanout->piece_count == fanout->piece_capacity) {
-			fanout->piece_capacity = fanout->piece_capacity * 2 + 4;
-			fanout->pieces = xrealloc(fanout->pieces, (size_t)fanout->piece_capacity *
-									  sizeof(*fanout->pieces));
-		}
-		fanout->pieces[fanout->piece_count++] = (struct iovec){chunk->data, take};
+		fanout->messages[i] = (struct served_message){
+			.sequence = from->sequence, .start = from->start, .length = from->length};
+		any = any || compression_worthwhile(fanout->worker, from->length);
 	}
-	return first;
+	fanout->message_count = batch->count;
+	fanout->deflated_state = any ? DEFLATED_UNKNOWN : DEFLATED_NONE;
+	fanout->packed_count = fanout->longest_packed = 0;
+	buffer_reset(&fanout->packed);
 }
 
 bool fanout_take_turn(struct fanout *fanout, const void *who)
@@ -122,15 +114,14 @@ bool fanout_begin(struct fanout *fanout, const struct fanout_batch *batch)
 	struct channel_record *channel_record = hub_record(&w->hub, channel);
 	const struct fanout_message *last = &batch->messages[batch->count - 1];
 	struct arena_commit commit;
-	arena_ref frame = store_frame(fanout, batch->frames);
 
-	if (!frame)
+	if (!stored_frame_make(&fanout->plain, w->arena, batch->frames))
 		return false;
 	arena_commit_begin(&commit, w->arena);
 	arena_commit_add(&commit, &record->batch, record->last_batch + 1);
 	arena_commit_add(&commit, &record->last_batch, record->last_batch + 1);
 	arena_commit_add(&commit, &record->channel, channel->ref);
-	arena_commit_add(&commit, &record->frame, frame);
+	arena_commit_add(&commit, &record->frame, fanout->plain.first);
 	arena_commit_add(&commit, &record->frame_length, batch->frames.len);
 	arena_commit_add(&commit, &record->end, channel_record->count);
 	arena_commit_add(&commit, &record->cursor, FANOUT_NONE);
@@ -151,17 +142,11 @@ bool fanout_begin(struct fanout *fanout, const struct fanout_batch *batch)
 
 	fanout->channel = channel;
 	fanout->kind = batch->kind;
-	fanout->length = batch->frames.len;
 	fanout->next = 0;
 	fanout->end = channel_record->count;
 	fanout->delivered = fanout->queued = 0;
-	if (batch->count > fanout->message_capacity) {
-		fanout->message_capacity = batch->count;
-		fanout->messages =
-			xrealloc(fanout->messages, batch->count * sizeof(*fanout->messages));
-	}
-	memcpy(fanout->messages, batch->messages, batch->count * sizeof(*fanout->messages));
-	fanout->message_count = batch->count;
+	fanout->bytes_sent = fanout->deflated_served = 0;
+	remember_messages(fanout, batch);
 	return true;
 }
 
@@ -170,34 +155,81 @@ static uint64_t cursor_word(uint32_t index, uint64_t done)
 	return (uint64_t)index << 32 | (uint32_t)done;
 }
 
-/* Appends bytes [from, length) of the frame to the open draft. */
-static void append_rest(struct fanout *fanout, struct passport_draft *draft, size_t from)
-{
-	for (int i = 0; i < fanout->piece_count; i++) {
-		const struct iovec *piece = &fanout->pieces[i];
+/* --- the compressed frame, made once a batch when the first who takes it is due --- */
 
-		if (from >= piece->iov_len) {
-			from -= piece->iov_len;
-			continue;
-		}
-		queue_append(draft, &draft->now.out, (const uint8_t *)piece->iov_base + from,
-			     piece->iov_len - from);
-		from = 0;
-	}
+static void deflated_ready(struct fanout *fanout)
+{
+	struct worker *w = fanout->worker;
+	struct fanout_record *record = &w->arena->header->fanout;
+	struct arena_commit commit;
+
+	fanout->deflated_state = DEFLATED_NONE;
+	if (fanout->longest_packed == 0 ||
+	    !stored_frame_make(&fanout->deflated, w->arena, buffer_slice(&fanout->packed)))
+		return;
+	arena_commit_begin(&commit, w->arena);
+	arena_commit_add(&commit, &record->deflated, fanout->deflated.first);
+	arena_commit_add(&commit, &record->deflated_length, fanout->deflated.length);
+	arena_commit_add(&commit, &record->deflated_window,
+			 deflate_window_bits_for(fanout->longest_packed));
+	arena_commit_apply(&commit);
+	fanout->deflated_state = DEFLATED_READY;
+	crash_point(CRASH_FANOUT_DEFLATED);
 }
+
+/* One message further; a long batch must not hold the loop up. */
+static void deflate_next(struct fanout *fanout)
+{
+	struct worker *w = fanout->worker;
+	struct served_message *message = &fanout->messages[fanout->packed_count++];
+	struct websocket_server_frame frame;
+	uint8_t header[10];
+
+	buffer_reset(&w->scratch);
+	stored_frame_copy(&fanout->plain, message->start, message->length, &w->scratch);
+	message->deflated_start = fanout->packed.len;
+	buffer_reset(&w->packed);
+	if (websocket_parse_server_frame(buffer_slice(&w->scratch), &frame) == WEBSOCKET_DATA &&
+	    compression_worthwhile(w, frame.payload.len) &&
+	    compression_pack(w, frame.payload, &w->packed)) {
+		buffer_append(&fanout->packed, header,
+			      websocket_write_header(header, WEBSOCKET_COMPRESSED(frame.opcode),
+						     w->packed.len));
+		buffer_append_slice(&fanout->packed, buffer_slice(&w->packed));
+		if (frame.payload.len > fanout->longest_packed)
+			fanout->longest_packed = frame.payload.len;
+	} else {
+		buffer_append_slice(&fanout->packed, buffer_slice(&w->scratch));
+	}
+	if (fanout->packed_count == fanout->message_count)
+		deflated_ready(fanout);
+}
+
+/* Which frame a subscriber gets; NULL: it has to be made first. */
+static const struct stored_frame *frame_for(const struct fanout *fanout,
+					    const struct passport *passport)
+{
+	if (fanout->deflated_state == DEFLATED_UNKNOWN && (passport->flags & PASSPORT_DEFLATE))
+		return NULL;
+	return passport_takes_deflated(&fanout->worker->arena->header->fanout, passport->flags)
+		       ? &fanout->deflated
+		       : &fanout->plain;
+}
+
+/* --- one subscriber --- */
 
 /*
  * The queue path: bytes [from, length) become the subscriber's own, in one
  * commit with the cursor and with what was sent of them already.
  */
-static void queue_for(struct fanout *fanout, struct connection *c, uint32_t index, size_t from,
-		      size_t sent)
+static void queue_for(struct fanout *fanout, struct connection *c, uint32_t index,
+		      const struct stored_frame *frame, size_t from, size_t sent)
 {
 	struct worker *w = fanout->worker;
 	struct passport_draft *draft = connection_draft(c);
 
 	draft->now.out.done += sent;
-	append_rest(fanout, draft, from);
+	stored_frame_queue(frame, draft, &draft->now.out, from);
 	arena_commit_add(&draft->commit, &w->arena->header->fanout.cursor,
 			 FANOUT_SETTLED | cursor_word(index, draft->now.out.done));
 	if (!connection_commit(c))
@@ -208,40 +240,32 @@ static void queue_for(struct fanout *fanout, struct connection *c, uint32_t inde
 		connection_flush(c);
 }
 
-static ssize_t send_frame(const struct fanout *fanout, int fd)
-{
-	struct msghdr message = {.msg_iov = fanout->pieces,
-				 .msg_iovlen = (size_t)fanout->piece_count};
-
-	if (fanout->piece_count == 1)
-		return send(fd, fanout->pieces[0].iov_base, fanout->length,
-			    MSG_DONTWAIT | MSG_NOSIGNAL);
-	return sendmsg(fd, &message, MSG_DONTWAIT | MSG_NOSIGNAL);
-}
-
-static void serve(struct fanout *fanout, struct connection *c, uint32_t index)
+static void serve(struct fanout *fanout, struct connection *c, uint32_t index,
+		  const struct stored_frame *frame)
 {
 	struct worker *w = fanout->worker;
 	struct passport *passport = connection_passport(c);
 	uint64_t done = passport->out.done;
 	ssize_t sent;
 
+	fanout->deflated_served += frame == &fanout->deflated;
 	if (queue_length(&passport->out) > 0 || c->writing) {
-		queue_for(fanout, c, index, 0, 0);
+		queue_for(fanout, c, index, frame, 0, 0);
 		return;
 	}
 	atomic_store_explicit(&w->arena->header->fanout.cursor, cursor_word(index, done),
 			      memory_order_release);
 	crash_point(CRASH_FANOUT_SEND);
-	sent = send_frame(fanout, c->fd);
+	sent = stored_frame_send(frame, c->fd);
 	crash_point(CRASH_FANOUT_SENT);
-	if (sent == (ssize_t)fanout->length) {
-		arena_store(&passport->out.done, done + fanout->length);
+	if (sent == (ssize_t)frame->length) {
+		arena_store(&passport->out.done, done + frame->length);
 		fanout->delivered++;
+		fanout->bytes_sent += frame->length;
 	} else if (sent >= 0) {
-		queue_for(fanout, c, index, (size_t)sent, (size_t)sent);
+		queue_for(fanout, c, index, frame, (size_t)sent, (size_t)sent);
 	} else if (errno == EAGAIN || errno == ENOBUFS || errno == EINTR) {
-		queue_for(fanout, c, index, 0, 0);
+		queue_for(fanout, c, index, frame, 0, 0);
 	} else {
 		connection_close(c, "write failed");
 	}
@@ -249,41 +273,65 @@ static void serve(struct fanout *fanout, struct connection *c, uint32_t index)
 
 /* Who subscribed in the middle of the batch gets only the messages after that. */
 static void serve_late_subscriber(struct fanout *fanout, struct connection *c, uint32_t index,
-				  uint64_t start_sequence)
+				  const struct stored_frame *frame, uint64_t start_sequence)
 {
 	for (size_t i = 0; i < fanout->message_count; i++) {
-		if (hub_is_served(start_sequence, fanout->messages[i].sequence)) {
-			queue_for(fanout, c, index, fanout->messages[i].start, 0);
+		const struct served_message *message = &fanout->messages[i];
+
+		if (hub_is_served(start_sequence, message->sequence)) {
+			queue_for(fanout, c, index, frame,
+				  frame == &fanout->plain ? message->start
+							  : message->deflated_start,
+				  0);
 			return;
 		}
 	}
 }
 
-static void serve_index(struct fanout *fanout, uint32_t index)
+/* False: the compressed frame had to be worked on first, and the subscriber is still due. */
+static bool serve_index(struct fanout *fanout, uint32_t index)
 {
 	struct worker *w = fanout->worker;
 	struct subscriber entry = *hub_subscriber(&w->hub, fanout->channel, index);
+	const struct subscription_record *subscription = NULL;
+	const struct stored_frame *frame;
 	struct connection *c;
 
 	if (!entry.passport)
-		return;
+		return true;
 	c = connection_at(w, entry.passport);
 	if (c->fd < 0 || connection_passport(c)->state != PASSPORT_STATE_CONNECTED)
-		return;
+		return true;
 	/* Most batches need nothing of the record, so that it is not touched. */
 	if (fanout->kind != CHANNEL_MESSAGE_PUBLICATION ||
-	    !hub_is_served(fanout->channel->max_start_sequence, fanout->messages[0].sequence)) {
-		const struct subscription_record *subscription =
-			arena_at(w->arena, entry.subscription);
-
-		if (!channel_message_wanted(fanout->kind, subscription->flags))
-			return;
-		if (!hub_is_served(subscription->start_sequence, fanout->messages[0].sequence)) {
-			serve_late_subscriber(fanout, c, index, subscription->start_sequence);
-			return;
-		}
+	    !hub_is_served(fanout->channel->max_start_sequence, fanout->messages[0].sequence))
+		subscription = arena_at(w->arena, entry.subscription);
+	if (subscription && !channel_message_wanted(fanout->kind, subscription->flags))
+		return true;
+	frame = frame_for(fanout, connection_passport(c));
+	if (!frame) {
+		deflate_next(fanout);
+		return false;
 	}
-	serve(fanout, c, index);
+	if (subscription &&
+	    !hub_is_served(subscription->start_sequence, fanout->messages[0].sequence))
+		serve_late_subscriber(fanout, c, index, frame, subscription->start_sequence);
+	else
+		serve(fanout, c, index, frame);
+	return true;
+}
+
+static void count(const struct fanout *fanout)
+{
+	uint64_t pushes = fanout->delivered + fanout->queued;
+
+	if (fanout->kind == CHANNEL_MESSAGE_PUBLICATION)
+		metric_add(METRIC_publications_delivered_total, fanout->message_count);
+	metric_add(METRIC_websocket_messages_sent_total, fanout->message_count * pushes);
+	metric_add(METRIC_bytes_sent_total, fanout->bytes_sent);
+	metric_add(METRIC_pushes_queued_total, fanout->message_count * fanout->queued);
+	metric_add(METRIC_deflate_saved_bytes_total,
+		   fanout->deflated_served * (fanout->plain.length - fanout->deflated.length));
 }
 
 static void fanout_end(struct fanout *fanout)
@@ -292,7 +340,6 @@ static void fanout_end(struct fanout *fanout)
 	struct fanout_record *record = &w->arena->header->fanout;
 	struct channel *channel = fanout->channel;
 	struct channel_record *channel_record = hub_record(&w->hub, channel);
-	arena_ref frame = (arena_ref)record->frame;
 	struct arena_commit commit;
 
 	crash_point(CRASH_FANOUT_END);
@@ -304,36 +351,43 @@ static void fanout_end(struct fanout *fanout)
 				 record->last_sequence);
 	arena_commit_add(&commit, &record->batch, 0);
 	arena_commit_add(&commit, &record->frame, 0);
+	arena_commit_add(&commit, &record->deflated, 0);
 	arena_commit_add(&commit, &record->last_sequence_served, record->last_sequence);
 	arena_commit_add(&commit, &w->arena->header->work.serving, 0);
 	arena_commit_apply(&commit);
-	free_chunks(w->arena, frame);
+	count(fanout);
+	stored_frame_drop(&fanout->plain, w->arena);
+	stored_frame_drop(&fanout->deflated, w->arena);
 	fanout->channel = NULL;
 	channel->checked_at = w->now_ms;
 	if (channel_record->tombstones)
 		hub_compact(&w->hub, channel);
-	if (fanout->kind == CHANNEL_MESSAGE_PUBLICATION)
-		metric_add(METRIC_publications_delivered_total, fanout->message_count);
-	metric_add(METRIC_websocket_messages_sent_total,
-		   fanout->message_count * (fanout->delivered + fanout->queued));
-	metric_add(METRIC_bytes_sent_total, fanout->length * fanout->delivered);
-	metric_add(METRIC_pushes_queued_total, fanout->message_count * fanout->queued);
 }
 
-bool fanout_run(struct fanout *fanout, unsigned *budget)
+/* In units of a short send, some microseconds. */
+static unsigned cost_of(const struct fanout *fanout)
 {
-	struct work_slot *work = &fanout->worker->arena->header->work;
+	if (fanout->deflated_state == DEFLATED_UNKNOWN && fanout->packed_count > 0)
+		return 2 + (unsigned)(fanout->messages[fanout->packed_count - 1].length / 256);
+	return 1 + (unsigned)(fanout->plain.length / 4096);
+}
+
+bool fanout_run(struct fanout *fanout)
+{
+	struct worker *w = fanout->worker;
+	struct work_slot *work = &w->arena->header->work;
 
 	if (!fanout->channel)
 		return true;
 	/* What ran between two slices has put itself there and cleared it. */
-	arena_store(&work->serving_item, fanout->worker->arena->header->fanout.batch);
+	arena_store(&work->serving_item, w->arena->header->fanout.batch);
 	arena_store(&work->serving, WORK_WORD(WORK_SERVING_BATCH, fanout->channel->ref));
+	loop_watch_subject(w, WORK_WORD(WORK_SERVING_BATCH, fanout->channel->ref));
 	while (fanout->next < fanout->end) {
-		if (*budget == 0)
+		if (serve_index(fanout, fanout->next))
+			fanout->next++;
+		if (loop_slice_spent(w, cost_of(fanout)) && fanout->next < fanout->end)
 			return false;
-		--*budget;
-		serve_index(fanout, fanout->next++);
 	}
 	fanout_end(fanout);
 	return true;

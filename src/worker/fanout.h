@@ -40,10 +40,10 @@ bool fanout_take_turn(struct fanout *fanout, const void *who);
  */
 bool fanout_begin(struct fanout *fanout, const struct fanout_batch *batch);
 /*
- * Serves up to *budget subscribers, less of it is left then; true when the batch is done and its
- * end is committed.
+ * Serves subscribers until the loop's slice is spent (loop_watch.h), at least
+ * one; true when the batch is done and its end is committed.
  */
-bool fanout_run(struct fanout *fanout, unsigned *budget);
+bool fanout_run(struct fanout *fanout);
 /* A batch of this channel is under way. */
 bool fanout_serving(const struct fanout *fanout, const struct channel *channel);
 

@@ -41,7 +41,7 @@ static void respond(struct http_api_exchange *exchange, int status, struct slice
 	exchange_free(exchange);
 	if (!c)
 		return;
-	worker_now(c->worker);
+	loop_watch_begin(c->worker, LOOP_REDIS_REPLY);
 	c->pending = NULL;
 	http_session_respond(c, status, JSON, body, NULL);
 }
@@ -249,7 +249,7 @@ static void end_call(struct http_api_call *call, uint32_t code, struct slice res
 	uint32_t index = call->index;
 
 	free(call);
-	worker_now(exchange->base.worker);
+	loop_watch_begin(exchange->base.worker, LOOP_REDIS_REPLY);
 	exchange->running--;
 	if (!exchange->base.connection) {
 		go_on(exchange);

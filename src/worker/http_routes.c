@@ -9,6 +9,7 @@
 
 #include "keepsock/log.h"
 #include "keepsock/websocket.h"
+#include "worker/compression.h"
 #include "worker/http_api.h"
 #include "worker/http_cors.h"
 #include "worker/internal.h"
@@ -105,13 +106,17 @@ static void upgrade(struct connection *c, const struct http_request *request, co
 			? "centrifuge-json"
 			: NULL;
 
+	uint32_t compression;
+
+	buffer_reset(&w->scratch);
+	compression = compression_agree(w, request, &w->scratch);
 	draft = connection_draft(c);
 	buffer_reset(&w->frame);
-	websocket_append_upgrade(&w->frame, accept, protocol, SLICE(""));
+	websocket_append_upgrade(&w->frame, accept, protocol, buffer_slice(&w->scratch));
 	queue_append(draft, &draft->now.out, w->frame.data, w->frame.len);
 	queue_consume(draft, &draft->now.in, c->http_length);
 	draft->now.state = (uint8_t)state;
-	draft->now.flags = frame_pings ? PASSPORT_FRAME_PINGS : 0;
+	draft->now.flags = compression | (frame_pings ? PASSPORT_FRAME_PINGS : 0);
 	/* Commands are counted from here, but not below what Redis knows of this connection. */
 	draft->now.command_number =
 		c->remembered ? (draft->now.command_number + 1) * HTTP_API_NUMBERS : 0;
@@ -122,6 +127,8 @@ static void upgrade(struct connection *c, const struct http_request *request, co
 	if (!connection_commit(c))
 		return;
 	metric_add(METRIC_websocket_upgrades_total, 1);
+	if (compression)
+		metric_add(METRIC_deflate_connections, 1);
 	connection_arm(c);
 	connection_flush(c);
 	if (c->fd >= 0 && queue_length(&connection_passport(c)->in) > 0)

@@ -21,9 +21,11 @@
 #include "keepsock/redis_keys.h"
 #include "keepsock/settings.h"
 #include "worker/connection.h"
+#include "worker/loop_watch.h"
 #include "worker/timer_wheel.h"
 #include "worker/users.h"
 
+struct deflate;
 struct fanout;
 struct redis_shard;
 struct poller;
@@ -71,16 +73,19 @@ struct worker {
 	struct connection *closed;     /* to be freed at the turn's end */
 	uint64_t now_ms;               /* CLOCK_BOOTTIME, taken at the start of each callback */
 	uint64_t started_ms;
-	uint64_t tick_due_ms;
-	uint64_t lag_us, lag_window_ms, lag_worst_us;
+	struct loop_watch watch;
 
-	struct buffer frame;   /* one frame or response being built */
-	struct buffer payload; /* its payload */
-	struct buffer message; /* a message or request copied flat */
-	struct buffer decode;  /* decoded strings of the command being served */
-	struct buffer body;    /* a decoded request body */
-	struct buffer scratch; /* short-lived text: keys, ids */
-	uint8_t *unmasked;     /* ARENA_READ_SCRATCH bytes; owned */
+	struct deflate *deflate; /* owned; NULL: compression is off */
+	struct buffer frame;     /* one frame or response being built */
+	struct buffer payload;   /* its payload */
+	struct buffer message;   /* a message or request copied flat */
+	struct buffer decode;    /* decoded strings of the command being served */
+	struct buffer body;      /* a decoded request body */
+	struct buffer scratch;   /* short-lived text: keys, ids */
+	struct buffer packed;    /* a payload compressed */
+	struct buffer unpacked;  /* a message decompressed */
+	size_t unpacked_kept;    /* bytes of decompressed messages kept by connections */
+	uint8_t *unmasked;       /* ARENA_READ_SCRATCH bytes; owned */
 
 	/* A removal that client_unsubscribe_settle() has yet to follow up. */
 	struct channel *removed_channel;
@@ -154,6 +159,8 @@ void client_session_append_reply(struct connection *c, const struct client_reply
 void client_session_append_error(struct connection *c, const struct client_command *command,
 				 uint32_t code);
 void client_session_append_push(struct connection *c, const struct client_push *push);
+/* Gives back what is kept of the message under way. */
+void client_session_forget_message(struct connection *c);
 /* Called when the connection closes: subscriptions, presence, remembered commands. */
 void client_session_end(struct connection *c);
 void client_session_ping(struct connection *c);

@@ -15,6 +15,7 @@
 #include "redis/redis_info.h"
 #include "worker/continuity.h"
 #include "worker/fanout.h"
+#include "worker/loop_watch.h"
 #include "worker/redis_subscription_private.h"
 #include "worker/shards.h"
 #include "worker/stream.h"
@@ -546,7 +547,7 @@ static void on_again(evutil_socket_t fd, short what, void *arg)
 
 	(void)fd;
 	(void)what;
-	worker_now(s->worker);
+	loop_watch_begin(s->worker, LOOP_DELIVERY);
 	redis_subscription_work(s);
 }
 

@@ -13,6 +13,7 @@
 #include "keepsock/log.h"
 #include "keepsock/random.h"
 #include "keepsock/redis_keys.h"
+#include "worker/loop_watch.h"
 #include "worker/redis_subscription_private.h"
 #include "worker/shards.h"
 
@@ -201,7 +202,7 @@ void redis_subscription_on_socket(evutil_socket_t fd, short what, void *arg)
 	struct redis_subscription *s = arg;
 
 	(void)fd;
-	worker_now(s->worker);
+	loop_watch_begin(s->worker, LOOP_DELIVERY);
 	if (s->state == SUBSCRIPTION_CONNECTING) {
 		on_connected(s);
 		return;
@@ -217,7 +218,7 @@ static void on_resolved(void *ctx, const char *error, struct evutil_addrinfo *ad
 	struct redis_subscription *s = ctx;
 
 	s->resolution = NULL;
-	worker_now(s->worker);
+	loop_watch_begin(s->worker, LOOP_DELIVERY);
 	if (error) {
 		redis_subscription_lost(s, error);
 		return;
@@ -261,7 +262,7 @@ void redis_subscription_on_retry(evutil_socket_t fd, short what, void *arg)
 
 	(void)fd;
 	(void)what;
-	worker_now(s->worker);
+	loop_watch_begin(s->worker, LOOP_DELIVERY);
 	if (s->state == SUBSCRIPTION_WAITING)
 		connect_start(s);
 	else if (s->state != SUBSCRIPTION_LIVE)

@@ -30,7 +30,7 @@ static void on_pool_state(void *ctx, bool available)
 	struct redis_shard *shard = ctx;
 
 	(void)available;
-	worker_now(shard->worker);
+	loop_watch_begin(shard->worker, LOOP_REDIS_REPLY);
 	continuity_pool_changed(shard);
 }
 

@@ -4,6 +4,7 @@
  * appends to drafts and never commits one.
  */
 #include "worker/subscribing.h"
+#include "worker/loop_watch.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -301,7 +302,7 @@ static void on_state_read(void *ctx, const struct redis_subscribe_result *read)
 {
 	struct subscribing *s = ctx;
 
-	worker_now(s->worker);
+	loop_watch_begin(s->worker, LOOP_REDIS_REPLY);
 	s->state = SUBSCRIBING_DONE;
 	if (s->abandoned) {
 		subscribing_end(s);

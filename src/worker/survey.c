@@ -10,6 +10,7 @@
  * from Redis is checked before it is used: a bad message is logged and dropped.
  */
 #include "worker/survey.h"
+#include "worker/loop_watch.h"
 
 #include <inttypes.h>
 #include <jansson.h>
@@ -131,7 +132,7 @@ static void on_deadline(evutil_socket_t fd, short what, void *arg)
 	(void)fd;
 	(void)what;
 	MAGIC_CHECK(ask, ASK_MAGIC);
-	worker_now(ask->survey->worker);
+	loop_watch_begin(ask->survey->worker, LOOP_REDIS_REPLY);
 	if (!error && !ask->counted && json_array_size(ask->answers) == 0)
 		error = "redis does not answer";
 	finish(ask, error);
@@ -147,7 +148,7 @@ static void on_question_sent(void *ctx, const struct redis_count_result *result)
 		ask_free(ask);
 		return;
 	}
-	worker_now(ask->survey->worker);
+	loop_watch_begin(ask->survey->worker, LOOP_REDIS_REPLY);
 	ask->due = result->count;
 	if (result->outcome.code != REDIS_RESULT_OK)
 		finish(ask, result->outcome.error);

@@ -7,15 +7,15 @@
  */
 #include <string.h>
 
+#include "keepsock/deflate.h"
 #include "keepsock/log.h"
 #include "keepsock/websocket.h"
+#include "worker/compression.h"
 #include "worker/internal.h"
 
-/*
- * A message in the queue: this word, the payload, padding to 8 bytes. The word
- * of an incomplete message is 0, so its payload's length need not be known.
- */
-#define MESSAGE_WORD(opcode, length) ((uint64_t)1 << 63 | (uint64_t)(opcode) << 56 | (length))
+/* No message of ours that compresses to more is a pong. */
+#define PONG_PAYLOAD_MAX 16u
+#define PONG_TEXT_MAX    3u
 
 enum session_end { SESSION_GOES_ON, SESSION_ENDS };
 
@@ -47,77 +47,18 @@ static void append_padding(struct session *s)
 	queue_append(s->draft, &s->draft->now.messages, zeros, (size_t)(-end & 7));
 }
 
-static void queue_message(struct session *s, unsigned opcode, struct slice payload)
+static uint64_t message_word(const struct websocket_piece *piece, uint64_t length)
 {
-	uint64_t word = MESSAGE_WORD(opcode, payload.len);
+	return MESSAGE_WORD(piece->opcode, length) | (piece->compressed ? MESSAGE_COMPRESSED : 0);
+}
+
+static void queue_message(struct session *s, const struct websocket_piece *piece)
+{
+	uint64_t word = message_word(piece, piece->payload.len);
 
 	queue_append(s->draft, &s->draft->now.messages, &word, sizeof(word));
-	queue_append(s->draft, &s->draft->now.messages, payload.data, payload.len);
-	append_padding(s);
-}
-
-static void on_whole_message(struct session *s, unsigned opcode, struct slice payload)
-{
-	metric_add(METRIC_websocket_messages_received_total, 1);
-	if (s->draft->now.state == PASSPORT_STATE_ECHO)
-		connection_append_frame(s->c, opcode, payload);
-	else if (s->draft->now.state == PASSPORT_STATE_CONNECTED && is_pong_text(payload))
-		on_pong(s);
-	else
-		queue_message(s, opcode, payload);
-}
-
-/* The last piece of a message whose beginning is in the queue. */
-static void on_assembled_message(struct session *s, unsigned opcode)
-{
-	struct worker *w = s->c->worker;
-	struct stream_queue *queue = &s->draft->now.messages;
-	uint64_t start = s->draft->now.partial_message;
-	size_t length;
-
-	if (s->draft->failed)
-		return;
-	length = (size_t)(queue_end(queue) - start - sizeof(uint64_t));
-	metric_add(METRIC_websocket_messages_received_total, 1);
-	if (s->draft->now.state == PASSPORT_STATE_ECHO) {
-		buffer_reset(&w->message);
-		buffer_reserve(&w->message, length + 1);
-		queue_copy(w->arena, queue, start + sizeof(uint64_t), length, w->message.data);
-		connection_append_frame(s->c, opcode, slice_from(w->message.data, length));
-		queue_consume(s->draft, queue, UINT64_MAX);
-		/* Entries start at multiples of 8. */
-		queue->done = queue->end = (queue->done + 7) & ~(uint64_t)7;
-	} else {
-		uint64_t *word = queue_word(w->arena, queue, start);
-
-		/* Only a word that an earlier commit reaches needs a place in this one; a peer may
-		 * put any number of fragmented messages into one read. */
-		if (start < queue_end(&s->draft->live->messages))
-			arena_commit_add(&s->draft->commit, word, MESSAGE_WORD(opcode, length));
-		else
-			*word = MESSAGE_WORD(opcode, length);
-		append_padding(s);
-	}
-	s->draft->now.partial_message = 0;
-}
-
-static void on_data(struct session *s, const struct websocket_piece *piece)
-{
-	static const uint64_t incomplete;
-
-	if (s->draft->now.state == PASSPORT_STATE_CLOSING)
-		return;
-	if (piece->message_start && piece->message_complete) {
-		on_whole_message(s, piece->opcode, piece->payload);
-		return;
-	}
-	if (piece->message_start) {
-		s->draft->now.partial_message = queue_end(&s->draft->now.messages);
-		queue_append(s->draft, &s->draft->now.messages, &incomplete, sizeof(incomplete));
-	}
 	queue_append(s->draft, &s->draft->now.messages, piece->payload.data, piece->payload.len);
-	if (piece->message_complete)
-		on_assembled_message(s, piece->opcode);
+	append_padding(s);
 }
 
 static void append_close(struct session *s, uint16_t code, const char *reason)
@@ -128,6 +69,115 @@ static void append_close(struct session *s, uint16_t code, const char *reason)
 	websocket_append_close(&w->frame, code, reason);
 	queue_append(s->draft, &s->draft->now.out, w->frame.data, w->frame.len);
 	s->draft->now.close_code = code;
+}
+
+static enum session_end fail_connection(struct session *s, uint16_t code, const char *reason)
+{
+	log_info("websocket_error code=%u reason=%s", (unsigned)code, log_value_str(reason));
+	if (s->draft->now.state != PASSPORT_STATE_CLOSING) {
+		append_close(s, code, reason);
+		metric_add(METRIC_disconnects_total, 1);
+	}
+	connection_drain(s->c);
+	return SESSION_ENDS;
+}
+
+/* The answer of /echo, from a message whose payload is `payload`. */
+static enum session_end echo_message(struct session *s, const struct websocket_piece *piece,
+				     struct slice payload)
+{
+	struct worker *w = s->c->worker;
+	const char *reason;
+	uint16_t code;
+
+	if (piece->compressed) {
+		code = compression_unpack(w, piece->opcode, payload, &w->unpacked, &reason);
+		if (code)
+			return fail_connection(s, code, reason);
+		payload = buffer_slice(&w->unpacked);
+	}
+	connection_append_frame(s->c, piece->opcode, payload);
+	return SESSION_GOES_ON;
+}
+
+/* Pongs act ahead of waiting messages; what can't be decompressed is judged when its turn comes. */
+static bool is_pong(struct session *s, const struct websocket_piece *piece)
+{
+	struct worker *w = s->c->worker;
+
+	if (s->draft->now.state != PASSPORT_STATE_CONNECTED)
+		return false;
+	if (!piece->compressed)
+		return is_pong_text(piece->payload);
+	buffer_reset(&w->unpacked);
+	return piece->payload.len <= PONG_PAYLOAD_MAX && w->deflate &&
+	       deflate_decompress(w->deflate, piece->payload, PONG_TEXT_MAX, &w->unpacked) ==
+		       INFLATE_OK &&
+	       is_pong_text(buffer_slice(&w->unpacked));
+}
+
+static enum session_end on_whole_message(struct session *s, const struct websocket_piece *piece)
+{
+	metric_add(METRIC_websocket_messages_received_total, 1);
+	if (s->draft->now.state == PASSPORT_STATE_ECHO)
+		return echo_message(s, piece, piece->payload);
+	if (is_pong(s, piece))
+		on_pong(s);
+	else
+		queue_message(s, piece);
+	return SESSION_GOES_ON;
+}
+
+/* The last piece of a message whose beginning is in the queue. */
+static enum session_end on_assembled_message(struct session *s, const struct websocket_piece *piece)
+{
+	struct worker *w = s->c->worker;
+	struct stream_queue *queue = &s->draft->now.messages;
+	uint64_t start = s->draft->now.partial_message;
+	enum session_end end = SESSION_GOES_ON;
+	size_t length;
+
+	if (s->draft->failed)
+		return SESSION_GOES_ON;
+	length = (size_t)(queue_end(queue) - start - sizeof(uint64_t));
+	metric_add(METRIC_websocket_messages_received_total, 1);
+	if (s->draft->now.state == PASSPORT_STATE_ECHO) {
+		buffer_reset(&w->message);
+		buffer_reserve(&w->message, length + 1);
+		queue_copy(w->arena, queue, start + sizeof(uint64_t), length, w->message.data);
+		end = echo_message(s, piece, slice_from(w->message.data, length));
+		queue_consume(s->draft, queue, UINT64_MAX);
+		/* Entries start at multiples of 8. */
+		queue->done = queue->end = (queue->done + 7) & ~(uint64_t)7;
+	} else {
+		uint64_t *word = queue_word(w->arena, queue, start);
+
+		/* Only a word that an earlier commit reaches needs a place in this one; a peer may
+		 * put any number of fragmented messages into one read. */
+		if (start < queue_end(&s->draft->live->messages))
+			arena_commit_add(&s->draft->commit, word, message_word(piece, length));
+		else
+			*word = message_word(piece, length);
+		append_padding(s);
+	}
+	s->draft->now.partial_message = 0;
+	return end;
+}
+
+static enum session_end on_data(struct session *s, const struct websocket_piece *piece)
+{
+	static const uint64_t incomplete;
+
+	if (s->draft->now.state == PASSPORT_STATE_CLOSING)
+		return SESSION_GOES_ON;
+	if (piece->message_start && piece->message_complete)
+		return on_whole_message(s, piece);
+	if (piece->message_start) {
+		s->draft->now.partial_message = queue_end(&s->draft->now.messages);
+		queue_append(s->draft, &s->draft->now.messages, &incomplete, sizeof(incomplete));
+	}
+	queue_append(s->draft, &s->draft->now.messages, piece->payload.data, piece->payload.len);
+	return piece->message_complete ? on_assembled_message(s, piece) : SESSION_GOES_ON;
 }
 
 static enum session_end on_control(struct session *s, const struct websocket_piece *piece)
@@ -154,17 +204,9 @@ static enum session_end on_control(struct session *s, const struct websocket_pie
 static enum session_end on_piece(struct session *s, const struct websocket_piece *piece)
 {
 	switch (piece->event) {
-	case WEBSOCKET_DATA: on_data(s, piece); return SESSION_GOES_ON;
+	case WEBSOCKET_DATA: return on_data(s, piece);
 	case WEBSOCKET_CONTROL: return on_control(s, piece);
-	case WEBSOCKET_ERROR:
-		log_info("websocket_error code=%u reason=%s", (unsigned)piece->close_code,
-			 log_value_str(piece->reason));
-		if (s->draft->now.state != PASSPORT_STATE_CLOSING) {
-			append_close(s, piece->close_code, piece->reason);
-			metric_add(METRIC_disconnects_total, 1);
-		}
-		connection_drain(s->c);
-		return SESSION_ENDS;
+	case WEBSOCKET_ERROR: return fail_connection(s, piece->close_code, piece->reason);
 	case WEBSOCKET_NEED_MORE: break;
 	}
 	return SESSION_GOES_ON;
@@ -213,6 +255,7 @@ void websocket_session_process(struct connection *c, size_t kept, size_t length)
 	struct worker *w = c->worker;
 	const struct websocket_limits limits = {
 		.message_size = (uint64_t)w->settings.websocket.message_size_limit,
+		.deflate = (connection_passport(c)->flags & PASSPORT_DEFLATE) != 0,
 	};
 	struct session s = {.c = c, .draft = connection_draft(c)};
 	enum session_end end = SESSION_GOES_ON;

@@ -23,14 +23,17 @@
 #include "keepsock/alloc.h"
 #include "keepsock/clock.h"
 #include "keepsock/crash_points.h"
+#include "keepsock/deflate.h"
 #include "keepsock/ipc.h"
 #include "keepsock/log.h"
 #include "keepsock/process_title.h"
 #include "keepsock/random.h"
 #include "keepsock/sealed_text.h"
 #include "worker/client_expiry.h"
+#include "worker/compression.h"
 #include "worker/fanout.h"
 #include "worker/internal.h"
+#include "worker/loop_watch.h"
 #include "worker/poller.h"
 #include "worker/position_check.h"
 #include "worker/presence_upkeep.h"
@@ -115,7 +118,7 @@ static void on_accept(evutil_socket_t fd, short what, void *arg)
 	struct worker *w = listener->worker;
 
 	(void)what;
-	worker_now(w);
+	loop_watch_begin(w, LOOP_ACCEPT);
 	for (int i = 0; i < ACCEPTS_PER_TURN; i++) {
 		struct sockaddr_storage peer;
 		socklen_t length = sizeof(peer);
@@ -197,19 +200,6 @@ static void on_connection_due(struct connection *c)
 		connection_arm(c);
 }
 
-static void measure_lag(struct worker *w)
-{
-	uint64_t lag_us = w->now_ms > w->tick_due_ms ? (w->now_ms - w->tick_due_ms) * 1000 : 0;
-
-	if (lag_us > w->lag_worst_us)
-		w->lag_worst_us = lag_us;
-	if (w->now_ms < w->lag_window_ms)
-		return;
-	metric_set(METRIC_loop_lag_microseconds, w->lag_worst_us);
-	w->lag_worst_us = 0;
-	w->lag_window_ms = w->now_ms + 1000;
-}
-
 static void update_metrics(struct worker *w)
 {
 	shards_update_metrics(w);
@@ -225,9 +215,8 @@ static void on_tick(evutil_socket_t fd, short what, void *arg)
 
 	(void)fd;
 	(void)what;
-	worker_now(w);
-	measure_lag(w);
-	w->tick_due_ms = w->now_ms + TIMER_WHEEL_TICK_MS;
+	loop_watch_begin(w, LOOP_TICK);
+	loop_watch_tick(w, TIMER_WHEEL_TICK_MS);
 	while ((entry = timer_wheel_due(&w->wheel, w->now_ms)))
 		on_connection_due(
 			(struct connection *)(void *)((char *)entry -
@@ -247,7 +236,7 @@ static void on_turn(evutil_socket_t fd, short what, void *arg)
 
 	(void)fd;
 	(void)what;
-	worker_now(w);
+	loop_watch_begin(w, LOOP_TURN);
 	while (w->turn_first) {
 		struct connection *c = w->turn_first;
 
@@ -356,6 +345,7 @@ static void make_arena(struct worker *w)
 	hub_init(&w->hub, w->arena);
 	users_init(&w->users, w->arena);
 	w->unmasked = xmalloc(ARENA_READ_SCRATCH);
+	compression_open(w);
 }
 
 static void connect_redis(struct worker *w)
@@ -382,7 +372,6 @@ static void worker_start(struct worker *w)
 	w->turn = evtimer_new(w->base, on_turn, w);
 	w->tick = event_new(w->base, -1, EV_PERSIST, on_tick, w);
 	event_add(w->tick, &tick);
-	w->tick_due_ms = w->now_ms + TIMER_WHEEL_TICK_MS;
 	connect_redis(w);
 	control_open(w);
 	node_event_add(NODE_EVENT_WORKER_STARTED, "pid %d, replaced %llu times before",
@@ -439,15 +428,25 @@ static void worker_free(struct worker *w)
 	node_page_unmap(w->page);
 	settings_free(&w->settings);
 	ipc_start_free(&w->start);
-	for (size_t i = 0; i < 6; i++) {
-		struct buffer *buffers[] = {&w->frame,  &w->payload, &w->message,
-					    &w->decode, &w->body,    &w->scratch};
+	struct buffer *buffers[] = {&w->frame, &w->payload, &w->message, &w->decode,
+				    &w->body,  &w->scratch, &w->packed,  &w->unpacked};
 
+	for (size_t i = 0; i < sizeof(buffers) / sizeof(buffers[0]); i++)
 		buffer_free(buffers[i]);
-	}
+	deflate_free(w->deflate);
 	free(w->unmasked);
 	/* The pair stays open until the process is gone: its end is how the master learns of that.
 	 */
+}
+
+/* Turn by turn, so that each one's end is known. */
+static void run_loop(struct worker *w)
+{
+	do {
+		if (event_base_loop(w->base, EVLOOP_ONCE) != 0)
+			log_fatal("event_loop_failed");
+		loop_watch_idle(w);
+	} while (!event_base_got_exit(w->base) && !event_base_got_break(w->base));
 }
 
 int worker_main(int ipc_fd, int argc, char **argv)
@@ -470,7 +469,7 @@ int worker_main(int ipc_fd, int argc, char **argv)
 	if (!w->base)
 		log_fatal("event_base_failed");
 	worker_start(w);
-	event_base_dispatch(w->base);
+	run_loop(w);
 	status = w->exit_status;
 	log_info("worker_stopped connections_left=%llu", (unsigned long long)w->connection_count);
 	worker_free(w);

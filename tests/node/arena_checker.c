@@ -78,7 +78,7 @@ static json_t *passport_view(const struct arena *arena, arena_ref ref)
 	memcpy(&reader, &passport->reader, sizeof(reader));
 	return json_pack(
 		"{s:I, s:I, s:i, s:s, s:I, s:i, s:I, s:I, s:I, s:I, s:o, s:I, s:I, s:i, s:b, "
-		"s:o}",
+		"s:b, s:o}",
 		"ref", (json_int_t)ref, "generation", (json_int_t)passport->generation, "kind",
 		(int)passport->kind, "state", passport_state_name(passport->state), "accepted_at",
 		(json_int_t)passport->accepted_at, "peer_port", (int)passport->peer_port, "in_done",
@@ -89,6 +89,8 @@ static json_t *passport_view(const struct arena *arena, arena_ref ref)
 		(json_int_t)passport->command_number, "messages_waiting",
 		(json_int_t)queue_length(&passport->messages), "close_code",
 		(int)passport->close_code, "reader_valid", websocket_reader_valid(&reader) ? 1 : 0,
+		"takes_deflated",
+		passport_takes_deflated(&arena->header->fanout, passport->flags) ? 1 : 0,
 		"subscriptions", subscriptions(arena, passport));
 }
 
@@ -103,24 +105,35 @@ static json_t *channel_view(const struct arena *arena, arena_ref ref)
 			 "tombstones", (json_int_t)record->tombstones);
 }
 
-static json_t *fanout_view(const struct arena *arena)
+/* The bytes of a list of chunks that are `size` together. */
+static json_t *frame_view(const struct arena *arena, arena_ref ref, uint64_t size)
 {
-	const struct fanout_record *fanout = &arena->header->fanout;
-	uint64_t cursor = atomic_load(&fanout->cursor);
-	char *frame = malloc(fanout->frame_length + 1);
+	char *frame = malloc(size + 1);
 	size_t length = 0;
 	json_t *view;
 
 	if (!frame)
 		abort();
-	for (arena_ref ref = fanout->batch ? (arena_ref)fanout->frame : 0; ref;) {
+	while (ref) {
 		const struct arena_chunk *chunk = arena_chunk_at(arena, ref);
 
 		memcpy(frame + length, chunk->data, chunk->used);
 		length += chunk->used;
 		ref = chunk->next;
 	}
-	view = json_pack("{s:I, s:I, s:b, s:b, s:I, s:I, s:I, s:I, s:I, s:I, s:o}", "batch",
+	view = hex(frame, length);
+	free(frame);
+	return view;
+}
+
+static json_t *fanout_view(const struct arena *arena)
+{
+	const struct fanout_record *fanout = &arena->header->fanout;
+	uint64_t cursor = atomic_load(&fanout->cursor);
+	arena_ref frame = fanout->batch ? (arena_ref)fanout->frame : 0;
+	arena_ref deflated = fanout->batch ? (arena_ref)fanout->deflated : 0;
+
+	return json_pack("{s:I, s:I, s:b, s:b, s:I, s:I, s:I, s:I, s:I, s:I, s:o, s:o}", "batch",
 			 (json_int_t)fanout->batch, "channel", (json_int_t)fanout->channel, "begun",
 			 cursor != FANOUT_NONE, "settled",
 			 cursor != FANOUT_NONE && (cursor & FANOUT_SETTLED) != 0, "index",
@@ -128,9 +141,9 @@ static json_t *fanout_view(const struct arena *arena)
 			 "end", (json_int_t)fanout->end, "first_sequence",
 			 (json_int_t)fanout->first_sequence, "last_sequence",
 			 (json_int_t)fanout->last_sequence, "last_offset",
-			 (json_int_t)fanout->last_offset, "frame", hex(frame, length));
-	free(frame);
-	return view;
+			 (json_int_t)fanout->last_offset, "frame",
+			 frame_view(arena, frame, frame ? fanout->frame_length : 0), "deflated",
+			 frame_view(arena, deflated, deflated ? fanout->deflated_length : 0));
 }
 
 static json_t *records(const struct arena *arena, enum arena_class class, uint32_t magic,

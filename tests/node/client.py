@@ -7,6 +7,7 @@ import collections
 import json
 
 from wire import BINARY, CLOSE, TEXT, TIMEOUT, WebSocket, close_payload
+from wire import deflate as deflate_message
 
 
 class Disconnected(Exception):
@@ -17,8 +18,9 @@ class Disconnected(Exception):
 
 class Client:
     def __init__(self, port, connect=True, answer_pings=True, headers=None, receive_buffer=None,
-                 path="/connection/websocket"):
-        self.websocket = WebSocket(port, path, headers, receive_buffer)
+                 path="/connection/websocket", deflate=False, window_bits=15):
+        """With deflate=True permessage-deflate is used in both directions, for all it sends."""
+        self.websocket = WebSocket(port, path, headers, receive_buffer, deflate, window_bits)
         self.answer_pings = answer_pings
         self.raw = collections.deque()
         self.replies = {}
@@ -57,7 +59,11 @@ class Client:
     def send(self, *messages, opcode=TEXT):
         """Each message is text or an object; all go out in one frame, a newline between two."""
         texts = [m if isinstance(m, str) else json.dumps(m) for m in messages]
-        self.websocket.send(opcode, "\n".join(texts).encode())
+        payload = "\n".join(texts).encode()
+        if self.websocket.deflate:
+            self.websocket.send(opcode, deflate_message(payload), rsv=4)
+        else:
+            self.websocket.send(opcode, payload)
 
     # Receiving
 

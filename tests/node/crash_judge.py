@@ -115,7 +115,8 @@ class Death:
         if (self.view["syscall"], self.view["syscall_ref"]) == (WRITE, passport["ref"]):
             written = passport["out_end"]
         if self._in_doubt(passport):
-            queued = bytes.fromhex(self.view["fanout"]["frame"])
+            queued = bytes.fromhex(self.view["fanout"]["deflated" if passport["takes_deflated"]
+                                                       else "frame"])
             written = done + len(queued)
         if received > written:
             self.complain("output", f"{self._name(passport)}: received {received}, written {done} "
@@ -143,7 +144,8 @@ class Death:
         if passport["state"] == "http":
             self._judge_no_upgrade(passport)
             return
-        expected = b"".join(echo_of(event) for event in recording.events_within(passport["in_done"])
+        expected = b"".join(echo_of(event, recording.deflate)
+                            for event in recording.events_within(passport["in_done"])
                             if event.what != "upgrade")
         body = body_of_stream(recording.received)
         if body is not None:

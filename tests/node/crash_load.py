@@ -13,9 +13,9 @@ import selectors
 import socket
 import time
 
-from crash_record import Recording, Transcript, responses
+from crash_record import Recording, Transcript, echo_of, responses
 from keepsock import API_KEY
-from wire import BINARY, CLOSE, PING, PONG, TEXT, close_payload, frame
+from wire import BINARY, CLOSE, PING, PONG, TEXT, close_payload, deflate, frame
 
 CHANNELS = ("news", "sport", "weather", "talk")
 ECHO_IN_FLIGHT = 100_000
@@ -146,22 +146,29 @@ class Actor:
 
     def upgrade(self, path):
         key = base64.b64encode(os.urandom(16)).decode()
+        recording = self.connection.recording
+        recording.deflate = self.rng.random() < 0.5
+        offer = "Sec-WebSocket-Extensions: permessage-deflate\r\n" if recording.deflate else ""
         self.connection.plan("upgrade", None, (
             f"GET {path} HTTP/1.1\r\nHost: 127.0.0.1\r\nUpgrade: websocket\r\n"
             f"Connection: Upgrade\r\nSec-WebSocket-Key: {key}\r\n"
-            "Sec-WebSocket-Version: 13\r\n\r\n").encode())
+            f"Sec-WebSocket-Version: 13\r\n{offer}\r\n").encode())
 
     def send_message(self, opcode, payload, data):
-        """A message in one frame or several; pings may come between fragments."""
+        """A message in one frame or several, compressed or not; pings may come between
+        fragments."""
+        rsv = 4 if self.connection.recording.deflate and self.rng.random() < 0.5 else 0
+        if rsv:
+            payload = deflate(payload, level=self.rng.randrange(10))
         if self.rng.random() < 0.8 or not payload:
-            self.connection.plan(opcode, data, frame(opcode, payload))
+            self.connection.plan(opcode, data, frame(opcode, payload, rsv=rsv))
             return
         pieces, first = [], True
         while payload:
             size = self.rng.randrange(len(payload)) + 1
             piece, payload = payload[:size], payload[size:]
-            pieces.append(frame(opcode if first else 0, piece, fin=not payload))
-            first = False
+            pieces.append(frame(opcode if first else 0, piece, fin=not payload, rsv=rsv))
+            first, rsv = False, 0
             if payload and self.rng.random() < 0.2:
                 self.send_pieces(pieces)
                 pieces = []
@@ -187,11 +194,16 @@ class EchoActor(Actor):
     kind = "echo"
 
     def begin(self):
+        self.expected, self.expected_events = 0, 0  # bytes of answers, to so many events
         self.upgrade("/echo")
 
     def act(self):
         recording = self.connection.recording
-        if recording.leaving or recording.planned - len(recording.received) > ECHO_IN_FLIGHT:
+        for event in recording.events[self.expected_events:]:
+            if event.what != "upgrade":
+                self.expected += len(echo_of(event, recording.deflate))
+        self.expected_events = len(recording.events)
+        if recording.leaving or self.expected - len(recording.received) > ECHO_IN_FLIGHT:
             return
         dice = self.rng.random()
         if dice < 0.01:

@@ -10,9 +10,11 @@ import json
 import struct
 import zlib
 
-from wire import CLOSE, PING, PONG, TEXT
+from wire import BINARY, CLOSE, PING, PONG, TEXT, inflate
 
 HEAD_END = b"\r\n\r\n"
+# As the node under test compresses.
+MIN_SIZE, LEVEL, MEMORY_LEVEL = 128, 1, 6
 
 
 class Recording:
@@ -23,6 +25,7 @@ class Recording:
         self.serial = serial      # names it in the publications it makes
         self.port = port
         self.opened_at = opened_at  # CLOCK_BOOTTIME ms
+        self.deflate = False      # permessage-deflate was agreed to
         self.sent = 0             # bytes the kernel took
         self.planned = 0          # bytes made
         self.events = []          # Event of each whole thing sent, in the order of their ends
@@ -60,18 +63,28 @@ class Event:
         self.end, self.what, self.data = end, what, data
 
 
-def server_frame(opcode, payload):
+def packed(payload):
+    compressor = zlib.compressobj(LEVEL, zlib.DEFLATED, -15, MEMORY_LEVEL)
+    return (compressor.compress(payload) + compressor.flush(zlib.Z_SYNC_FLUSH))[:-4]
+
+
+def server_frame(opcode, payload, deflate=False):
+    first = 0x80 | opcode
+    if deflate and opcode in (TEXT, BINARY) and len(payload) >= MIN_SIZE:
+        shorter = packed(payload)
+        if len(shorter) < len(payload):
+            first, payload = first | 0x40, shorter
     size = len(payload)
     if size < 126:
-        return struct.pack("!BB", 0x80 | opcode, size) + payload
+        return struct.pack("!BB", first, size) + payload
     if size < 65536:
-        return struct.pack("!BBH", 0x80 | opcode, 126, size) + payload
-    return struct.pack("!BBQ", 0x80 | opcode, 127, size) + payload
+        return struct.pack("!BBH", first, 126, size) + payload
+    return struct.pack("!BBQ", first, 127, size) + payload
 
 
-def echo_of(event):
+def echo_of(event, deflate=False):
     """The bytes by which /echo answers an event."""
-    return server_frame(PONG if event.what == PING else event.what, event.data)
+    return server_frame(PONG if event.what == PING else event.what, event.data, deflate)
 
 
 def mark(data):
@@ -161,6 +174,8 @@ class Transcript:
             if len(buffer) - at < header + size:
                 break
             opcode, payload = buffer[at] & 0x0f, bytes(buffer[at + header:at + header + size])
+            if buffer[at] & 0x40:
+                payload = inflate(payload)
             at += header + size
             yield opcode, payload
         del buffer[:at]

@@ -46,7 +46,7 @@ class Scene:
             "channels": [{"ref": 1, "name": "news", "offset": 3, "last_sequence": 30}],
             "fanout": {"batch": 6, "begun": True, "settled": False, "index": 1, "base": 0,
                        "channel": 1, "last_offset": 5, "last_sequence": 32,
-                       "frame": self.batch.hex()},
+                       "frame": self.batch.hex(), "deflated": ""},
             "passports": [self.make_echo(), self.make_client(), self.make_next(),
                           self.make_api()],
         }
@@ -62,7 +62,8 @@ class Scene:
         return recording, {
             "kind": 1, "ref": ref, "peer_port": ref, "state": state, "reader_valid": True,
             "in_done": 0, "in_end": 0, "out_done": len(received), "out_end": len(received),
-            "out_queued": "", "command_number": 0, "subscriptions": []} | facts
+            "out_queued": "", "command_number": 0, "subscriptions": [],
+            "takes_deflated": False} | facts
 
     @staticmethod
     def all_consumed(recording, passport):
@@ -158,6 +159,27 @@ def test_a_death_in_order_is_accepted(scene):
     death = Death(scene.view, scene.recordings).judge()
     assert not death.complaints
     assert (death.judged, death.exact) == (4, 4)
+    assert not scene.final_complaints()
+
+
+def deflate_the_next(scene):
+    """The subscriber in doubt takes compressed messages, and received part of them."""
+    batch = b"".join(server_frame(TEXT, json.dumps({"push": {
+        "channel": "news", "pub": publication(offset, 7, number)}}).encode() + b" " * 200, True)
+        for offset, number in ((4, 9), (5, 10)))
+    assert len(batch) < len(scene.batch) + 200
+    recording = scene.recordings[NEXT]
+    recording.deflate = True
+    del recording.received[len(b"".join(scene.replies())):]
+    recording.received += batch[:len(batch) // 2 + 10]
+    scene.view["fanout"]["deflated"] = batch.hex()
+    scene.passport(NEXT)["takes_deflated"] = True
+
+
+def test_a_compressed_frame_in_doubt_is_accepted(scene):
+    deflate_the_next(scene)
+    death = Death(scene.view, scene.recordings).judge()
+    assert (death.complaints, death.exact) == ([], 4)
     assert not scene.final_complaints()
 
 
@@ -258,6 +280,18 @@ def other_bytes_than_committed(scene):
 @plant("prefix")
 def another_frame_than_the_batchs(scene):
     scene.view["fanout"]["frame"] = push("news", 4, 7, 8).hex() * 2
+
+
+@plant("prefix")
+def the_plain_frame_instead_of_the_compressed(scene):
+    deflate_the_next(scene)
+    scene.recordings[NEXT].received[:] = b"".join(scene.replies()) + scene.batch[:20]
+
+
+@plant("prefix")
+def the_compressed_frame_instead_of_the_plain(scene):
+    deflate_the_next(scene)
+    scene.passport(NEXT)["takes_deflated"] = False
 
 
 @plant("echo")

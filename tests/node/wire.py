@@ -10,6 +10,7 @@ import json
 import os
 import socket
 import struct
+import zlib
 
 TIMEOUT = 15
 
@@ -184,17 +185,48 @@ def frame(opcode, payload=b"", fin=True, rsv=0, masked=True, length_form=None, d
     return head + key + mask(payload, key)
 
 
+def deflate(payload, window_bits=15, level=9):
+    """A message's payload compressed as RFC 7692 7.2.1 says."""
+    compressor = zlib.compressobj(level, zlib.DEFLATED, -window_bits)
+    data = compressor.compress(payload) + compressor.flush(zlib.Z_SYNC_FLUSH)
+    assert data.endswith(b"\0\0\xff\xff")
+    return data[:-4]
+
+
+def inflate(payload, window_bits=15):
+    """The message of a compressed payload; anything behind it or missing of it is an error."""
+    decompressor = zlib.decompressobj(-window_bits)
+    # In small pieces, so that it has to look back into its window.
+    data = b"".join(decompressor.decompress(payload[i:i + 1])
+                    for i in range(len(payload)))
+    data += decompressor.decompress(b"\0\0\xff\xff")
+    assert not decompressor.unused_data and not decompressor.eof
+    return data
+
+
 def close_payload(code, reason=b""):
     return struct.pack("!H", code) + reason
 
 
 class WebSocket:
-    """An upgraded connection. The constructor fails unless the server answers 101."""
+    """An upgraded connection. The constructor fails unless the server answers 101.
 
-    def __init__(self, port, path="/connection/websocket", headers=None, receive_buffer=None):
+    With deflate=True it offers permessage-deflate, which the server must accept: what is received
+    is decompressed, `compressed` tells of the last frame whether it was. Sending compressed is up
+    to the test: send(TEXT, deflate(...), rsv=4)."""
+
+    def __init__(self, port, path="/connection/websocket", headers=None, receive_buffer=None,
+                 deflate=False, window_bits=15):
         self.stream = Http(port, receive_buffer=receive_buffer)
+        self.deflate, self.window_bits, self.compressed = deflate, window_bits, False
+        if deflate:
+            offer = "permessage-deflate" if window_bits == 15 else \
+                f"permessage-deflate; server_max_window_bits={window_bits}"
+            headers = {"Sec-WebSocket-Extensions": offer} | (headers or {})
         self.response = upgrade(self.stream, path, headers)
         assert self.response.status == 101, self.response
+        extensions = self.response.header("Sec-WebSocket-Extensions") or ""
+        assert extensions.startswith("permessage-deflate; server_no_context_takeover") == deflate
 
     def __enter__(self):
         return self
@@ -218,7 +250,11 @@ class WebSocket:
     def receive_frame(self, timeout=TIMEOUT):
         """(opcode, payload, fin) of the next frame; the server's frames are never masked."""
         first, second = self.stream.take(2, timeout)
-        assert first & 0x70 == 0, f"reserved bits set: {first:#x}"
+        self.compressed = bool(first & 0x40)
+        if self.compressed:
+            # The server never fragments, and control frames are never compressed.
+            assert self.deflate and first & 0x0F in (TEXT, BINARY) and first & 0x80, hex(first)
+        assert first & 0x30 == 0, f"reserved bits set: {first:#x}"
         assert second & 0x80 == 0, "a server must not mask"
         size = second & 0x7F
         if size == 126:
@@ -227,7 +263,11 @@ class WebSocket:
         elif size == 127:
             size, = struct.unpack("!Q", self.stream.take(8, timeout))
             assert size >= 65536, "length not minimal"
-        return first & 0x0F, self.stream.take(size, timeout), bool(first & 0x80)
+        payload = self.stream.take(size, timeout)
+        if self.compressed:
+            payload = inflate(payload, self.window_bits)
+            assert size < len(payload), "compressed to no less"
+        return first & 0x0F, payload, bool(first & 0x80)
 
     def receive_message(self, timeout=TIMEOUT):
         """(opcode, payload) of the next data message; control frames fail the test."""

@@ -1,0 +1,37 @@
+/* SPDX-License-Identifier: ISC */
+/*
+ * Bytes that a fan-out sends to many: a list of chunks in the arena, which a
+ * commit names, and the pieces by which they are sent.
+ */
+#ifndef KEEPSOCK_WORKER_STORED_FRAME_H
+#define KEEPSOCK_WORKER_STORED_FRAME_H
+
+#include <sys/types.h>
+#include <sys/uio.h>
+
+#include "keepsock/buffer.h"
+#include "keepsock/passport.h"
+
+struct stored_frame {
+	arena_ref first;      /* 0: nothing is stored */
+	struct iovec *pieces; /* owned; the memory is kept for the next one */
+	int piece_count, piece_capacity;
+	size_t length;
+};
+
+/* Copies bytes into chunks that nobody reaches yet. False: the arena is full. */
+bool stored_frame_make(struct stored_frame *frame, struct arena *arena, struct slice bytes);
+/* Frees the chunks, which no committed word reaches any more. */
+void stored_frame_drop(struct stored_frame *frame, struct arena *arena);
+void stored_frame_free(struct stored_frame *frame);
+
+/* What send() returns, with errno. */
+ssize_t stored_frame_send(const struct stored_frame *frame, int fd);
+/* Appends bytes [from, length) to a queue of the open draft. */
+void stored_frame_queue(const struct stored_frame *frame, struct passport_draft *draft,
+			struct stream_queue *queue, size_t from);
+/* Appends bytes [from, from + length) to a buffer. */
+void stored_frame_copy(const struct stored_frame *frame, size_t from, size_t length,
+		       struct buffer *out);
+
+#endif
