@@ -68,7 +68,21 @@ struct redis_pool_options {
 	unsigned reconnect_max_delay_ms; /* default 2000 */
 	unsigned waiting_limit;          /* unanswered commands per connection; default 4096 */
 	size_t waiting_bytes_limit;      /* their size, together; default 16 MiB */
+	/* Connections beyond size, opened while all are busy, for calls with REDIS_ANY; 0: none. */
+	unsigned max_overflow;
+	/* A connection older than this is replaced, without a gap, once it is idle; 0: never. */
+	uint64_t recycle_ms;
+	/*
+	 * A publish succeeds only when this many replicas have confirmed it (WAIT); else it gets
+	 * TIMEOUT after min_replicas_timeout_ms (default 1000, at most half of
+	 * command_timeout_ms). Publishes have a connection of their own then. 0: none.
+	 */
+	unsigned min_replicas;
+	unsigned min_replicas_timeout_ms;
 };
+
+/* As affinity of a call that needs no order: it takes the connection with the least to do. */
+#define REDIS_ANY UINT64_MAX
 
 /*
  * Told from the loop whenever redis_pool_available() or, while it is, the
@@ -88,7 +102,10 @@ void redis_pool_destroy(struct redis_pool *pool);
 /* Drops all connections (what waits gets UNAVAILABLE) and connects to the new place. */
 void redis_pool_set_endpoint(struct redis_pool *pool, const struct redis_endpoint *endpoint);
 
-/* At least one connection is signed in and answering. */
+/*
+ * At least one connection is signed in and answering, with min_replicas the one for publishes
+ * too.
+ */
 bool redis_pool_available(const struct redis_pool *pool);
 
 /* Longest run id there can be. */
@@ -96,9 +113,9 @@ bool redis_pool_available(const struct redis_pool *pool);
 
 /*
  * Names one life as a master of the server behind the ready connections, made
- * of the ids it gave itself (INFO); "" while none is ready. All ready connections are on
- * the same run: when one reaches another run, the others are dropped. Valid
- * until the loop goes on.
+ * of the ids it gave itself (INFO); "" while the pool is not available. All ready connections are
+ * on the same run: when one reaches another run, the others are dropped. Valid until the loop goes
+ * on.
  */
 const char *redis_pool_run_id(const struct redis_pool *pool);
 
@@ -111,8 +128,9 @@ void redis_pool_watch_sequence(struct redis_pool *pool, uint64_t *highest);
 
 /* Counters are over the pool's life. */
 struct redis_pool_stats {
-	unsigned size;
-	unsigned connected;      /* connections ready now */
+	unsigned size;           /* connections; the one for publishes included */
+	unsigned connected;      /* ... of them ready now */
+	unsigned overflow;       /* more connections, open now */
 	unsigned waiting;        /* commands without an answer now */
 	uint64_t sent;           /* commands given to a connection */
 	uint64_t answered;       /* ... and answered by Redis, errors included */
@@ -120,6 +138,8 @@ struct redis_pool_stats {
 	uint64_t timeouts;       /* commands that got TIMEOUT */
 	uint64_t unavailable;    /* commands that got UNAVAILABLE */
 	uint64_t reconnects;     /* connections made again after a loss */
+	uint64_t recycled;       /* connections replaced for their age */
+	uint64_t unreplicated;   /* publishes in Redis that too few replicas confirmed in time */
 	uint64_t latency_us_sum; /* call to answer, over answered */
 	char last_error[160];    /* the last connection or command error; "" = none yet */
 };

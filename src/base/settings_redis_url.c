@@ -274,6 +274,20 @@ void settings_redis_url_free(struct settings_redis_url *url)
 
 /* ---- shards ---- */
 
+uint32_t settings_redis_shard_count(const struct settings *s)
+{
+	return s->redis.shards.count > 0 ? (uint32_t)s->redis.shards.count : 1;
+}
+
+uint64_t settings_redis_descriptors(const struct settings *s)
+{
+	/* The subscription connection, and one that replaces another. */
+	uint64_t of_a_shard = 2 + (uint64_t)s->redis.pool_size +
+			      (uint64_t)s->redis.pool_max_overflow + (s->redis.min_replicas > 0);
+
+	return of_a_shard * settings_redis_shard_count(s);
+}
+
 static bool lists_sentinel(const struct settings_redis_url *url,
 			   const struct settings_host_port *sentinel)
 {

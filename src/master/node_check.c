@@ -19,7 +19,7 @@
 #include "keepsock/text_file.h"
 #include "keepsock/token_settings.h"
 
-/* Listeners, arena, Redis, pipes, logs and files being served. */
+/* Listeners, arena, pipes, logs and files being served. */
 #define DESCRIPTORS_OF_A_WORKER 64
 
 uint32_t node_worker_count(const struct settings *settings)
@@ -174,7 +174,8 @@ static void warn_open_files(const struct settings *settings, unsigned long limit
 			    void (*fn)(void *ctx, const char *text), void *ctx)
 {
 	uint64_t share = (uint64_t)settings->client.connection_limit / node_worker_count(settings);
-	uint64_t need = share + share / 4 + DESCRIPTORS_OF_A_WORKER;
+	uint64_t need =
+		share + share / 4 + DESCRIPTORS_OF_A_WORKER + settings_redis_descriptors(settings);
 	struct buffer text = {0};
 
 	if (limit >= need)

@@ -80,11 +80,14 @@ static void become_ready(struct redis_connection *c)
 	c->last_reason[0] = '\0';
 	c->pool->stats.reconnects += c->was_ready;
 	c->was_ready = true;
+	c->unused = 0;
+	c->recycle_at_ms = redis_pool_recycle_at(c->pool, now);
 	for (const struct redis_request *r = c->queue.first; r; r = r->next)
 		redis_connection_append(c, r);
 	redis_connection_change_state(c, REDIS_CONNECTION_READY,
 				      now + c->pool->options.command_timeout_ms);
-	redis_pool_settle_run(c->pool, c);
+	redis_connection_schedule_flush(c);
+	redis_pool_on_ready(c->pool, c);
 }
 
 static const char *greeting_name(int greeting)

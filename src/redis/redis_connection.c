@@ -50,15 +50,26 @@ static void set_timer(struct redis_connection *c, uint64_t at_ms)
 		abort(); /* only out of memory */
 }
 
+static uint64_t nearest_deadline(const struct redis_queue *queue, uint64_t nearest)
+{
+	/* Not only the first: one that was sent again has a nearer deadline than those before it.
+	 */
+	for (const struct redis_request *r = queue->first; r; r = r->next)
+		nearest = r->deadline_ms < nearest ? r->deadline_ms : nearest;
+	return nearest;
+}
+
 static void arm_timer(struct redis_connection *c)
 {
 	uint64_t at = c->phase_deadline_ms;
 
-	/* Not only the first: one that was sent again has a nearer deadline than those before it.
-	 */
-	for (const struct redis_request *r = c->queue.first; r; r = r->next)
-		at = r->deadline_ms < at ? r->deadline_ms : at;
-	set_timer(c, at);
+	if (c->state == REDIS_CONNECTION_CLOSED) {
+		event_del(c->timer);
+		return;
+	}
+	at = nearest_deadline(&c->queue, at);
+	at = nearest_deadline(&c->unsent, at);
+	set_timer(c, nearest_deadline(&c->held, at));
 }
 
 void redis_connection_change_state(struct redis_connection *c, enum redis_connection_state state,
@@ -68,10 +79,8 @@ void redis_connection_change_state(struct redis_connection *c, enum redis_connec
 
 	log_debug("redis_state connection=%u change=%s -> %s after_ms=%llu", c->index,
 		  state_name(c->state), state_name(state), (unsigned long long)(now - c->since_ms));
-	if (c->state == REDIS_CONNECTION_READY)
-		redis_pool_count_ready(c->pool, -1);
-	if (state == REDIS_CONNECTION_READY)
-		redis_pool_count_ready(c->pool, +1);
+	if ((c->state == REDIS_CONNECTION_READY) != (state == REDIS_CONNECTION_READY))
+		redis_pool_on_ready_change(c->pool);
 	c->state = state;
 	c->since_ms = now;
 	c->phase_deadline_ms = deadline_ms;
@@ -119,12 +128,20 @@ static void drop_socket(struct redis_connection *c)
 	c->written = 0;
 }
 
-static void fail_queue(struct redis_connection *c, const char *text)
+static void fail_queue(struct redis_connection *c, struct redis_queue *queue, const char *text)
 {
 	struct redis_request *request;
 
-	while ((request = redis_queue_pop(&c->queue)))
+	while ((request = redis_queue_pop(queue)))
 		redis_pool_fail(c->pool, request, REDIS_RESULT_UNAVAILABLE, text);
+}
+
+static void fail_all(struct redis_connection *c, const char *text)
+{
+	fail_queue(c, &c->held, text);
+	fail_queue(c, &c->queue, text);
+	fail_queue(c, &c->unsent, text);
+	c->wait_under_way = false;
 }
 
 static void log_loss(struct redis_connection *c, const char *reason)
@@ -136,7 +153,7 @@ static void log_loss(struct redis_connection *c, const char *reason)
 	log_at(news ? LOG_LEVEL_WARNING : LOG_LEVEL_DEBUG,
 	       "redis_lost connection=%u host=%s port=%u state=%s reason=%s waiting=%u", c->index,
 	       log_value_str(c->pool->host), c->pool->port, state_name(c->state),
-	       log_value_str(reason), c->queue.count);
+	       log_value_str(reason), redis_connection_waiting(c));
 }
 
 void redis_connection_lose(struct redis_connection *c, bool away, const char *reason)
@@ -145,10 +162,15 @@ void redis_connection_lose(struct redis_connection *c, bool away, const char *re
 	bool stable = c->state == REDIS_CONNECTION_READY && now - c->since_ms >= STABLE_MS;
 
 	log_loss(c, reason);
+	if (c->role != REDIS_ROLE_SLOT) {
+		redis_pool_on_spare_lost(c->pool);
+		redis_connection_close(c, "the connection to Redis was lost");
+		return;
+	}
 	drop_socket(c);
 	c->attempts = stable ? 0 : c->attempts + 1;
 	c->away = away || c->attempts > 0;
-	fail_queue(c, "the connection to Redis was lost");
+	fail_all(c, "the connection to Redis was lost");
 	redis_connection_change_state(c, REDIS_CONNECTION_WAITING, now + reconnect_delay_ms(c));
 }
 
@@ -199,6 +221,8 @@ static void on_flush(evutil_socket_t fd, short what, void *ctx)
 	(void)fd;
 	(void)what;
 	MAGIC_CHECK(c, REDIS_CONNECTION_MAGIC);
+	if (c->replicates && c->state == REDIS_CONNECTION_READY)
+		redis_replicate_next_batch(c);
 	redis_connection_write(c);
 }
 
@@ -211,13 +235,13 @@ void redis_connection_append(struct redis_connection *c, const struct redis_requ
 /* -- the timer ----------------------------------------------------------- */
 
 /* Takes the expired requests out of the queue; true if there were any. */
-static bool expire_requests(struct redis_connection *c, uint64_t now)
+static bool expire_requests(struct redis_connection *c, struct redis_queue *queue, uint64_t now)
 {
 	struct redis_queue kept = {0};
 	struct redis_request *request;
 	bool expired = false;
 
-	while ((request = redis_queue_pop(&c->queue))) {
+	while ((request = redis_queue_pop(queue))) {
 		if (request->deadline_ms > now) {
 			redis_queue_push(&kept, request);
 			continue;
@@ -226,17 +250,32 @@ static bool expire_requests(struct redis_connection *c, uint64_t now)
 		redis_pool_fail(c->pool, request, REDIS_RESULT_TIMEOUT,
 				"Redis did not answer in time");
 	}
-	c->queue = kept;
+	*queue = kept;
 	return expired;
 }
 
-static void send_ping(struct redis_connection *c, uint64_t now)
+void redis_connection_send_internal(struct redis_connection *c, enum redis_internal internal,
+				    const struct slice *words, size_t n)
 {
-	struct redis_request *ping = redis_request_new_ping();
+	struct redis_request *request = redis_request_new_internal(internal, words, n);
 
-	ping->deadline_ms = now + c->pool->options.command_timeout_ms;
-	redis_queue_push(&c->queue, ping);
-	redis_connection_append(c, ping);
+	request->deadline_ms = clock_boottime_ms() + c->pool->options.command_timeout_ms;
+	redis_queue_push(&c->queue, request);
+	redis_connection_append(c, request);
+}
+
+/* An idle connection has to show that Redis is there, for redis_pool_available(). */
+static void on_ready_phase_end(struct redis_connection *c, uint64_t now)
+{
+	if (redis_connection_waiting(c) > 0)
+		c->unused = 0;
+	else
+		c->unused++;
+	c->phase_deadline_ms = now + c->pool->options.command_timeout_ms;
+	if (redis_pool_on_ready_phase_end(c->pool, c, now))
+		return;
+	if (!c->queue.first)
+		redis_connection_send_internal(c, REDIS_INTERNAL_PING, &SLICE("PING"), 1);
 }
 
 static void on_phase_end(struct redis_connection *c, uint64_t now)
@@ -244,6 +283,7 @@ static void on_phase_end(struct redis_connection *c, uint64_t now)
 	char reason[64];
 
 	switch (c->state) {
+	case REDIS_CONNECTION_CLOSED: break;
 	case REDIS_CONNECTION_WAITING: redis_connection_start(c); break;
 	case REDIS_CONNECTION_RESOLVING:
 	case REDIS_CONNECTION_CONNECTING:
@@ -251,13 +291,7 @@ static void on_phase_end(struct redis_connection *c, uint64_t now)
 		snprintf(reason, sizeof(reason), "%s: timed out", state_name(c->state));
 		redis_connection_lose(c, true, reason);
 		break;
-	case REDIS_CONNECTION_READY:
-		/* An idle connection has to show that Redis is there, for redis_pool_available().
-		 */
-		if (!c->queue.first)
-			send_ping(c, now);
-		c->phase_deadline_ms = now + c->pool->options.command_timeout_ms;
-		break;
+	case REDIS_CONNECTION_READY: on_ready_phase_end(c, now); break;
 	}
 }
 
@@ -270,8 +304,10 @@ static void on_timer(evutil_socket_t fd, short what, void *ctx)
 	(void)what;
 	MAGIC_CHECK(c, REDIS_CONNECTION_MAGIC);
 	c->timer_ms = 0;
+	expire_requests(c, &c->unsent, now);
+	expire_requests(c, &c->held, now);
 	/* What was sent and is overdue may still be answered: only a new connection is in step. */
-	if (expire_requests(c, now) && c->state == REDIS_CONNECTION_READY)
+	if (expire_requests(c, &c->queue, now) && c->state == REDIS_CONNECTION_READY)
 		redis_connection_lose(c, true, "a command timed out");
 	else if (now >= c->phase_deadline_ms)
 		on_phase_end(c, now);
@@ -292,17 +328,40 @@ void redis_connection_init(struct redis_connection *c, struct redis_pool *pool, 
 	c->flush = event_new(pool->base, -1, 0, on_flush, c);
 	if (!c->timer || !c->flush)
 		abort(); /* only out of memory */
-	redis_connection_change_state(c, REDIS_CONNECTION_WAITING, c->since_ms);
+}
+
+static void start_afresh(struct redis_connection *c)
+{
+	c->attempts = 0;
+	c->unused = 0;
+	c->away = false;
+	c->was_ready = false;
+	c->last_reason[0] = '\0';
+	redis_connection_change_state(c, REDIS_CONNECTION_WAITING, clock_boottime_ms());
+}
+
+void redis_connection_open(struct redis_connection *c, enum redis_connection_role role,
+			   unsigned slot)
+{
+	MAGIC_CHECK(c, REDIS_CONNECTION_MAGIC);
+	c->role = role;
+	c->slot = slot;
+	c->replicates = role != REDIS_ROLE_OVERFLOW && slot == c->pool->options.size;
+	start_afresh(c);
+}
+
+void redis_connection_close(struct redis_connection *c, const char *text)
+{
+	MAGIC_CHECK(c, REDIS_CONNECTION_MAGIC);
+	drop_socket(c);
+	fail_all(c, text);
+	redis_connection_change_state(c, REDIS_CONNECTION_CLOSED, UINT64_MAX);
+	c->role = REDIS_ROLE_NONE;
 }
 
 void redis_connection_release(struct redis_connection *c)
 {
-	MAGIC_CHECK(c, REDIS_CONNECTION_MAGIC);
-	drop_socket(c);
-	fail_queue(c, "the worker lets go of Redis");
-	if (c->state == REDIS_CONNECTION_READY)
-		redis_pool_count_ready(c->pool, -1);
-	c->state = REDIS_CONNECTION_WAITING;
+	redis_connection_close(c, "the worker lets go of Redis");
 	c->away = true;
 	redis_connection_free_event(&c->timer);
 	redis_connection_free_event(&c->flush);
@@ -310,27 +369,44 @@ void redis_connection_release(struct redis_connection *c)
 
 void redis_connection_restart(struct redis_connection *c)
 {
+	static const char text[] = "the worker changes to another Redis";
+	bool was_ready = c->was_ready;
+
 	MAGIC_CHECK(c, REDIS_CONNECTION_MAGIC);
+	if (c->role != REDIS_ROLE_SLOT) {
+		redis_connection_close(c, text);
+		return;
+	}
 	drop_socket(c);
-	fail_queue(c, "the worker changes to another Redis");
-	c->attempts = 0;
-	c->away = false;
-	c->last_reason[0] = '\0';
-	redis_connection_change_state(c, REDIS_CONNECTION_WAITING, clock_boottime_ms());
+	fail_all(c, text);
+	start_afresh(c);
+	c->was_ready = was_ready;
+}
+
+unsigned redis_connection_waiting(const struct redis_connection *c)
+{
+	return c->queue.count + c->unsent.count + c->held.count;
+}
+
+bool redis_connection_is_idle(const struct redis_connection *c)
+{
+	return c->state == REDIS_CONNECTION_READY && !c->queue.first && !c->unsent.first &&
+	       !c->held.first;
 }
 
 void redis_connection_submit(struct redis_connection *c, struct redis_request *request)
 {
 	const struct redis_pool_options *options = &c->pool->options;
+	unsigned waiting = redis_connection_waiting(c);
 
 	MAGIC_CHECK(c, REDIS_CONNECTION_MAGIC);
 	if (c->away) {
 		redis_pool_fail(c->pool, request, REDIS_RESULT_UNAVAILABLE, "Redis is away");
 		return;
 	}
-	if (c->queue.count >= options->waiting_limit ||
-	    (c->queue.count > 0 &&
-	     c->queue.bytes + request->tail.len > options->waiting_bytes_limit)) {
+	if (waiting >= options->waiting_limit ||
+	    (waiting > 0 && c->queue.bytes + c->unsent.bytes + c->held.bytes + request->tail.len >
+				    options->waiting_bytes_limit)) {
 		redis_pool_fail(c->pool, request, REDIS_RESULT_UNAVAILABLE,
 				"too many commands wait for Redis");
 		return;
@@ -338,8 +414,11 @@ void redis_connection_submit(struct redis_connection *c, struct redis_request *r
 	request->started_ns = clock_boottime_ns();
 	request->deadline_ms = request->started_ns / 1000000 + options->command_timeout_ms;
 	c->pool->stats.sent++;
-	redis_queue_push(&c->queue, request);
-	if (c->state == REDIS_CONNECTION_READY)
+	c->unused = 0;
+	redis_queue_push(c->replicates ? &c->unsent : &c->queue, request);
+	if (c->state == REDIS_CONNECTION_READY && c->replicates)
+		redis_connection_schedule_flush(c);
+	else if (c->state == REDIS_CONNECTION_READY)
 		redis_connection_append(c, request);
 	if (c->timer_ms == 0 || request->deadline_ms < c->timer_ms)
 		set_timer(c, request->deadline_ms);

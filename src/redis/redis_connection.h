@@ -2,6 +2,8 @@
 /*
  * One command connection to Redis. Inside the Redis room only.
  *
+ *	 CLOSED   (open, close; only that of a slot of the pool is made again by itself)
+ *	   |
  *	            timer              address               connected
  *	  WAITING ---------> RESOLVING ---------> CONNECTING -----------> GREETING
  *	     ^                   |                     |                      |
@@ -25,6 +27,7 @@ struct redis_resolution;
 
 /* X(name, text) */
 #define REDIS_CONNECTION_STATES(X)  \
+	X(CLOSED, "closed")         \
 	X(WAITING, "waiting")       \
 	X(RESOLVING, "resolving")   \
 	X(CONNECTING, "connecting") \
@@ -37,6 +40,17 @@ enum redis_connection_state {
 #undef X
 };
 
+/*
+ * CLOSED ones have none. A slot's is replaced when lost; a REPLACEMENT takes over
+ * its slot as soon as it is ready and the one there is idle.
+ */
+enum redis_connection_role {
+	REDIS_ROLE_NONE,
+	REDIS_ROLE_SLOT,
+	REDIS_ROLE_REPLACEMENT,
+	REDIS_ROLE_OVERFLOW,
+};
+
 /* AUTH, INFO, SELECT and one SCRIPT LOAD per script. */
 #define REDIS_GREETINGS_MAX (3 + REDIS_SCRIPT_COUNT)
 
@@ -47,11 +61,16 @@ struct redis_connection {
 	struct redis_pool *pool; /* owns this */
 	unsigned index;
 	enum redis_connection_state state;
-	bool away;         /* calls fail at once */
-	bool was_ready;    /* at least once: the next READY is a reconnect */
-	unsigned attempts; /* failed in a row */
-	uint64_t since_ms; /* boottime of the last change of state */
-	uint64_t serial;   /* of the socket; tells a handler that a callback dropped its own */
+	enum redis_connection_role role;
+	unsigned slot;          /* of the pool, for SLOT and REPLACEMENT */
+	bool replicates;        /* its answers wait for replicas, see redis_replicate.c */
+	bool away;              /* calls fail at once */
+	bool was_ready;         /* at least once: the next READY is a reconnect */
+	unsigned attempts;      /* failed in a row */
+	uint64_t since_ms;      /* boottime of the last change of state */
+	unsigned unused;        /* READY phases without a call, in a row */
+	uint64_t recycle_at_ms; /* boottime; 0 = never */
+	uint64_t serial;        /* of the socket; tells a handler that a callback dropped its own */
 
 	struct redis_resolution *resolution; /* not owned: forgotten, it frees itself */
 	struct evutil_addrinfo *addresses;   /* owned */
@@ -74,12 +93,29 @@ struct redis_connection {
 	struct buffer output;
 	size_t written;           /* of output */
 	struct redis_queue queue; /* unanswered, in order; not in output before READY */
-	char last_reason[160];    /* of the last loss that was logged */
+	/* With replicates only: */
+	struct redis_queue unsent; /* for the next batch */
+	struct redis_queue held;   /* answered; replicas are waited for */
+	bool wait_under_way;
+	char last_reason[160]; /* of the last loss that was logged */
 };
 
-/* Starts connecting. */
+/* CLOSED. */
 void redis_connection_init(struct redis_connection *connection, struct redis_pool *pool,
 			   unsigned index);
+
+/* Starts connecting, from CLOSED. */
+void redis_connection_open(struct redis_connection *connection, enum redis_connection_role role,
+			   unsigned slot);
+
+/* Drops the socket without another attempt; text is what the calls that wait are told. */
+void redis_connection_close(struct redis_connection *connection, const char *text);
+
+/* Calls that it has not answered. */
+unsigned redis_connection_waiting(const struct redis_connection *connection);
+
+/* READY and nothing at all is under way. */
+bool redis_connection_is_idle(const struct redis_connection *connection);
 
 /* Answers everything with UNAVAILABLE (later, from the pool's queue) and lets go of all it owns. */
 void redis_connection_release(struct redis_connection *connection);

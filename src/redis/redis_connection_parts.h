@@ -28,6 +28,21 @@ void redis_connection_write(struct redis_connection *c);
 /* Frees it and forgets it; NULL is fine. */
 void redis_connection_free_event(struct event **event);
 
+/* Sends a command of our own. */
+void redis_connection_send_internal(struct redis_connection *c, enum redis_internal internal,
+				    const struct slice *words, size_t n);
+
+/* -- redis_replicate.c: for connections with replicates -- */
+
+/* Puts the next batch and its WAIT into the output, unless one is under way. */
+void redis_replicate_next_batch(struct redis_connection *c);
+
+/* The answer of Redis is there; takes both, the replicas are to confirm it. */
+void redis_replicate_hold(struct redis_connection *c, struct redis_request *request,
+			  redisReply *reply);
+
+void redis_replicate_on_wait(struct redis_connection *c, const redisReply *reply);
+
 /* -- redis_connect.c -- */
 
 void redis_connection_start(struct redis_connection *c);
@@ -36,6 +51,13 @@ void redis_connection_start(struct redis_connection *c);
 void redis_connection_on_greeting(struct redis_connection *c, const redisReply *reply);
 
 /* -- redis_receive.c -- */
+
+/* The answer of a script, for its caller: c may be dropped or released when it returns. */
+void redis_connection_deliver(struct redis_connection *c, struct redis_request *request,
+			      const redisReply *reply);
+
+void redis_connection_note_error(struct redis_connection *c, const char *name,
+				 enum redis_result code, const char *text);
 
 void redis_connection_on_read(evutil_socket_t fd, short what, void *ctx);
 

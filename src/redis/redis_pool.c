@@ -96,26 +96,26 @@ static void on_deferred(evutil_socket_t fd, short what, void *ctx)
 	redis_pool_leave(pool);
 }
 
-void redis_pool_count_ready(struct redis_pool *pool, int change)
+void redis_pool_on_ready_change(struct redis_pool *pool)
 {
-	pool->ready = (unsigned)((int)pool->ready + change);
 	wake_deferred(pool);
 }
 
-void redis_pool_settle_run(struct redis_pool *pool, const struct redis_connection *newest)
+void redis_pool_on_ready(struct redis_pool *pool, const struct redis_connection *newest)
 {
 	memcpy(pool->run, newest->run, sizeof(pool->run));
-	for (unsigned i = 0; i < pool->options.size; i++) {
+	for (unsigned i = 0; i < pool->n_connections; i++) {
 		struct redis_connection *other = &pool->connections[i];
 
 		if (other->state == REDIS_CONNECTION_READY && strcmp(other->run, pool->run) != 0)
 			redis_connection_lose(other, false, "another run of Redis answers now");
 	}
+	redis_pool_try_replacing(pool);
 }
 
 void redis_pool_lose_ready(struct redis_pool *pool, const char *reason)
 {
-	for (unsigned i = 0; i < pool->options.size; i++) {
+	for (unsigned i = 0; i < pool->n_connections; i++) {
 		if (pool->connections[i].state == REDIS_CONNECTION_READY)
 			redis_connection_lose(&pool->connections[i], true, reason);
 	}
@@ -160,6 +160,25 @@ static void set_defaults(struct redis_pool_options *options)
 		options->waiting_limit = 4096;
 	if (options->waiting_bytes_limit == 0)
 		options->waiting_bytes_limit = 16 * 1024 * 1024;
+	if (options->min_replicas_timeout_ms == 0)
+		options->min_replicas_timeout_ms = 1000;
+	/* Before the command itself is overdue; 0 would mean for ever. */
+	if (options->min_replicas_timeout_ms > options->command_timeout_ms / 2)
+		options->min_replicas_timeout_ms = options->command_timeout_ms / 2 + 1;
+}
+
+static void make_connections(struct redis_pool *pool)
+{
+	pool->n_slots = pool->options.size + (pool->options.min_replicas > 0);
+	pool->n_connections = pool->n_slots + pool->options.max_overflow + 1;
+	pool->connections = xcalloc(pool->n_connections, sizeof(*pool->connections));
+	pool->slots = xcalloc(pool->n_slots, sizeof(struct redis_connection *));
+	for (unsigned i = 0; i < pool->n_connections; i++)
+		redis_connection_init(&pool->connections[i], pool, i);
+	for (unsigned i = 0; i < pool->n_slots; i++) {
+		pool->slots[i] = &pool->connections[i];
+		redis_connection_open(pool->slots[i], REDIS_ROLE_SLOT, i);
+	}
 }
 
 struct redis_pool *redis_pool_create(struct event_base *base, const struct redis_endpoint *endpoint,
@@ -178,9 +197,7 @@ struct redis_pool *redis_pool_create(struct event_base *base, const struct redis
 	pool->deferred = evtimer_new(base, on_deferred, pool);
 	if (!pool->deferred)
 		abort(); /* only out of memory */
-	pool->connections = xcalloc(pool->options.size, sizeof(*pool->connections));
-	for (unsigned i = 0; i < pool->options.size; i++)
-		redis_connection_init(&pool->connections[i], pool, i);
+	make_connections(pool);
 	return pool;
 }
 
@@ -200,6 +217,7 @@ static void free_pool(struct redis_pool *pool)
 		evdns_base_free(pool->dns, 1);
 	event_free(pool->deferred);
 	free(pool->connections);
+	free(pool->slots);
 	free_endpoint(pool);
 	pool->magic = 0;
 	free(pool);
@@ -226,7 +244,7 @@ void redis_pool_destroy(struct redis_pool *pool)
 	redis_pool_enter(pool);
 	pool->destroyed = true;
 	event_del(pool->deferred);
-	for (unsigned i = 0; i < pool->options.size; i++)
+	for (unsigned i = 0; i < pool->n_connections; i++)
 		redis_connection_release(&pool->connections[i]);
 	finish_all_failed(pool);
 	redis_pool_leave(pool);
@@ -242,7 +260,8 @@ void redis_pool_set_endpoint(struct redis_pool *pool, const struct redis_endpoin
 	/* The new one may point into the old one. */
 	copy_endpoint(pool, endpoint);
 	free_endpoint(&old);
-	for (unsigned i = 0; i < pool->options.size; i++)
+	pool->spare_after_ms = 0;
+	for (unsigned i = 0; i < pool->n_connections; i++)
 		redis_connection_restart(&pool->connections[i]);
 }
 
@@ -255,17 +274,43 @@ void redis_pool_submit(struct redis_pool *pool, uint64_t affinity, struct redis_
 
 	MAGIC_CHECK(pool, REDIS_POOL_MAGIC);
 	request->pool = pool;
-	redis_connection_submit(&pool->connections[hash % pool->options.size], request);
+	if (affinity == REDIS_ANY && !pool->destroyed)
+		redis_connection_submit(redis_pool_least_busy(pool), request);
+	else
+		redis_connection_submit(pool->slots[hash % pool->options.size], request);
+}
+
+void redis_pool_submit_publish(struct redis_pool *pool, uint64_t affinity,
+			       struct redis_request *request)
+{
+	MAGIC_CHECK(pool, REDIS_POOL_MAGIC);
+	request->pool = pool;
+	if (pool->options.min_replicas > 0)
+		redis_connection_submit(pool->slots[pool->options.size], request);
+	else
+		redis_pool_submit(pool, affinity, request);
+}
+
+static unsigned count_ready(const struct redis_pool *pool, unsigned from, unsigned to)
+{
+	unsigned n = 0;
+
+	for (unsigned i = from; i < to; i++)
+		n += pool->slots[i]->state == REDIS_CONNECTION_READY;
+	return n;
 }
 
 bool redis_pool_available(const struct redis_pool *pool)
 {
-	return pool->ready > 0;
+	unsigned size = pool->options.size;
+
+	return count_ready(pool, 0, size) > 0 &&
+	       count_ready(pool, size, pool->n_slots) == pool->n_slots - size;
 }
 
 const char *redis_pool_run_id(const struct redis_pool *pool)
 {
-	return pool->ready > 0 ? pool->run : "";
+	return redis_pool_available(pool) ? pool->run : "";
 }
 
 void redis_pool_note_error(struct redis_pool *pool, const char *fmt, ...)
@@ -295,9 +340,10 @@ void redis_pool_stats(const struct redis_pool *pool, struct redis_pool_stats *st
 {
 	MAGIC_CHECK(pool, REDIS_POOL_MAGIC);
 	*stats = pool->stats;
-	stats->size = pool->options.size;
-	stats->connected = pool->ready;
+	stats->size = pool->n_slots;
+	stats->connected = count_ready(pool, 0, pool->n_slots);
+	stats->overflow = redis_pool_count_overflow(pool);
 	stats->waiting = pool->failed.count;
-	for (unsigned i = 0; i < pool->options.size; i++)
-		stats->waiting += pool->connections[i].queue.count;
+	for (unsigned i = 0; i < pool->n_connections; i++)
+		stats->waiting += redis_connection_waiting(&pool->connections[i]);
 }

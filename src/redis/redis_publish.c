@@ -152,7 +152,7 @@ void redis_publish(struct redis_pool *pool, uint64_t affinity, const struct redi
 	redis_request_add_u64(request, is_idempotent(publish) ? publish->idempotency_ttl_ms : 0);
 	redis_request_add_u64(request, publish->version);
 	redis_request_add(request, publish->version_epoch);
-	redis_pool_submit(pool, affinity, request);
+	redis_pool_submit_publish(pool, affinity, request);
 }
 
 void redis_done_remove(struct redis_pool *pool, uint64_t affinity, struct slice done_key,

@@ -52,10 +52,9 @@ enum redis_result redis_connection_classify(const char *text)
 	return REDIS_RESULT_ERROR;
 }
 
-static void note_error(struct redis_connection *c, const struct redis_request *request,
-		       enum redis_result code, const char *text)
+void redis_connection_note_error(struct redis_connection *c, const char *name,
+				 enum redis_result code, const char *text)
 {
-	const char *name = request->finish ? redis_script_name(request->script) : "PING";
 	char before[sizeof(c->pool->stats.last_error)];
 
 	memcpy(before, c->pool->stats.last_error, sizeof(before));
@@ -75,10 +74,9 @@ static void on_error_reply(struct redis_connection *c, struct redis_request *req
 	enum redis_result code = redis_connection_classify(text);
 	uint64_t serial = c->serial;
 
-	note_error(c, request, code, text);
-	c->pool->stats.unavailable += code == REDIS_RESULT_UNAVAILABLE && request->finish;
-	if (request->finish)
-		request->finish(request, code, text, NULL);
+	redis_connection_note_error(c, redis_script_name(request->script), code, text);
+	c->pool->stats.unavailable += code == REDIS_RESULT_UNAVAILABLE;
+	request->finish(request, code, text, NULL);
 	/* A replica still answers PING: only leaving it tells that no write would work. */
 	if (c->serial == serial && strncmp(unwrap(text), "READONLY ", 9) == 0)
 		redis_pool_lose_ready(c->pool, "READONLY: this server has become a replica");
@@ -105,34 +103,76 @@ static bool sent_again(struct redis_connection *c, struct redis_request *request
 	    strncmp(reply->str, "NOSCRIPT", 8) != 0)
 		return false;
 	request->by_text = true;
+	if (c->replicates) {
+		redis_queue_push(&c->unsent, request);
+		redis_connection_schedule_flush(c);
+		return true;
+	}
 	redis_queue_push(&c->queue, request);
 	redis_connection_append(c, request);
 	return true;
 }
 
-static void on_reply(struct redis_connection *c, const redisReply *reply)
+void redis_connection_deliver(struct redis_connection *c, struct redis_request *request,
+			      const redisReply *reply)
 {
 	struct redis_pool_stats *stats = &c->pool->stats;
+	enum redis_refusal refusal = redis_reply_refusal(reply);
+
+	stats->answered++;
+	stats->latency_us_sum += (clock_boottime_ns() - request->started_ns) / 1000;
+	if (reply->type == REDIS_REPLY_ERROR)
+		on_error_reply(c, request, reply->str);
+	else if (refusal != REDIS_REFUSAL_NONE)
+		on_refusal(c, request, refusal);
+	else if (!request->finish(request, REDIS_RESULT_OK, "", reply))
+		redis_connection_note_error(c, redis_script_name(request->script),
+					    REDIS_RESULT_ERROR, REDIS_UNUSABLE);
+	redis_request_free(request);
+}
+
+static void on_internal_reply(struct redis_connection *c, struct redis_request *request,
+			      const redisReply *reply)
+{
+	enum redis_internal internal = request->internal;
+
+	redis_request_free(request);
+	switch (internal) {
+	case REDIS_INTERNAL_PING:
+		if (reply->type == REDIS_REPLY_ERROR)
+			redis_connection_note_error(
+				c, "PING", redis_connection_classify(reply->str), reply->str);
+		break;
+	case REDIS_INTERNAL_WAIT: redis_replicate_on_wait(c, reply); break;
+	}
+}
+
+/* Takes the reply. */
+static void on_reply(struct redis_connection *c, redisReply *reply)
+{
 	struct redis_request *request = redis_queue_pop(&c->queue);
 
 	if (!request) {
 		redis_connection_lose(c, false, "a reply nobody asked for");
+	} else if (sent_again(c, request, reply)) {
+		/* It is on its way again. */
+	} else if (!request->finish) {
+		on_internal_reply(c, request, reply);
+	} else if (c->replicates && reply->type != REDIS_REPLY_ERROR &&
+		   redis_reply_refusal(reply) == REDIS_REFUSAL_NONE) {
+		redis_replicate_hold(c, request, reply);
 		return;
+	} else {
+		redis_connection_deliver(c, request, reply);
 	}
-	if (sent_again(c, request, reply))
-		return;
-	if (request->finish) {
-		stats->answered++;
-		stats->latency_us_sum += (clock_boottime_ns() - request->started_ns) / 1000;
-	}
-	/* The caller's code runs in here: c may be dropped or released when it returns. */
-	if (reply->type == REDIS_REPLY_ERROR)
-		on_error_reply(c, request, reply->str);
-	else if (request->finish && redis_reply_refusal(reply) != REDIS_REFUSAL_NONE)
-		on_refusal(c, request, redis_reply_refusal(reply));
-	else if (request->finish && !request->finish(request, REDIS_RESULT_OK, "", reply))
-		note_error(c, request, REDIS_RESULT_ERROR, REDIS_UNUSABLE);
-	redis_request_free(request);
+	freeReplyObject(reply);
+}
+
+/* Takes the reply. */
+static void on_greeting(struct redis_connection *c, redisReply *reply)
+{
+	redis_connection_on_greeting(c, reply);
+	freeReplyObject(reply);
 }
 
 static void read_replies(struct redis_connection *c)
@@ -153,8 +193,7 @@ static void read_replies(struct redis_connection *c)
 		if (c->state == REDIS_CONNECTION_READY)
 			on_reply(c, reply);
 		else
-			redis_connection_on_greeting(c, reply);
-		freeReplyObject(reply);
+			on_greeting(c, reply);
 	}
 }
 
@@ -180,6 +219,7 @@ void redis_connection_on_read(evutil_socket_t fd, short what, void *ctx)
 
 		redis_pool_enter(pool);
 		read_replies(c);
+		redis_pool_try_replacing(pool);
 		redis_pool_leave(pool);
 	}
 }

@@ -96,12 +96,15 @@ struct redis_request *redis_request_new_count(enum redis_script script, unsigned
 	return request;
 }
 
-struct redis_request *redis_request_new_ping(void)
+struct redis_request *redis_request_new_internal(enum redis_internal internal,
+						 const struct slice *words, size_t n)
 {
 	struct redis_request *request = xcalloc(1, sizeof(*request));
 
 	request->magic = REDIS_REQUEST_MAGIC;
+	request->internal = internal;
 	buffer_init(&request->tail);
+	redis_append_command(&request->tail, words, n);
 	return request;
 }
 
@@ -110,6 +113,8 @@ void redis_request_free(struct redis_request *request)
 	MAGIC_CHECK(request, REDIS_REQUEST_MAGIC);
 	request->magic = 0;
 	buffer_free(&request->tail);
+	if (request->reply)
+		freeReplyObject(request->reply);
 	free(request);
 }
 
@@ -167,7 +172,7 @@ void redis_request_append_to(const struct redis_request *request, const char *sh
 			     struct buffer *out)
 {
 	if (!request->finish) {
-		redis_append_command(out, &SLICE("PING"), 1);
+		buffer_append_slice(out, buffer_slice(&request->tail));
 		return;
 	}
 	append_array_head(out, request->words + 2);

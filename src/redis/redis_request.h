@@ -56,12 +56,19 @@ struct redis_request;
 typedef bool (*redis_finish)(struct redis_request *request, enum redis_result code,
 			     const char *error, const redisReply *reply);
 
+/* Commands of our own: nobody hears of their answers. */
+enum redis_internal {
+	REDIS_INTERNAL_PING,
+	REDIS_INTERNAL_WAIT,
+};
+
 #define REDIS_REQUEST_MAGIC 0x51455252u /* "RREQ" */
 
 struct redis_request {
 	uint32_t magic;
 	struct redis_request *next; /* in its queue */
-	redis_finish finish;        /* NULL: a PING of our own */
+	redis_finish finish;        /* NULL: a command of our own, which is: */
+	enum redis_internal internal;
 	union {
 		redis_publish_callback publish;
 		redis_subscribe_callback subscribe;
@@ -84,9 +91,10 @@ struct redis_request {
 	enum redis_script script;
 	bool by_text;       /* sent with EVAL because Redis had forgotten the script */
 	unsigned words;     /* RESP elements in tail */
-	struct buffer tail; /* numkeys, keys and arguments, without the run id */
+	struct buffer tail; /* numkeys, keys and arguments, without the run id; own: all of it */
 	bool has_run;       /* one argument is the run id of the connection it leaves on */
 	size_t run_at;      /* where in tail it belongs */
+	redisReply *reply;  /* owned: the answer while replicas are waited for */
 	uint64_t started_ns;
 	uint64_t deadline_ms;      /* boottime */
 	enum redis_result failure; /* in the queue of failed ones: what to answer */
@@ -98,7 +106,9 @@ struct redis_request *redis_request_new(enum redis_script script, unsigned n_key
 /* For scripts whose reply is one number. */
 struct redis_request *redis_request_new_count(enum redis_script script, unsigned n_keys,
 					      redis_count_callback callback, void *ctx);
-struct redis_request *redis_request_new_ping(void);
+/* A command of our own of n words. */
+struct redis_request *redis_request_new_internal(enum redis_internal internal,
+						 const struct slice *words, size_t n);
 void redis_request_free(struct redis_request *request);
 
 /* All keys first, then all arguments, in the order the script's head states. */
@@ -129,7 +139,7 @@ void redis_request_saw_sequence(const struct redis_request *request, uint64_t se
 struct redis_queue {
 	struct redis_request *first;
 	struct redis_request *last;
-	unsigned count; /* without PINGs */
+	unsigned count; /* without those of our own */
 	size_t bytes;   /* their tails, together */
 };
 

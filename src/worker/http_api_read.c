@@ -104,8 +104,7 @@ uint32_t http_api_history(struct http_api_exchange *exchange,
 	call->since_epoch_length = request->since_epoch.len;
 	if (request->since_epoch.len > 0)
 		memcpy(call->since_epoch, request->since_epoch.data, request->since_epoch.len);
-	redis_history(worker_pool(w, request->channel), http_api_affinity(exchange), &history,
-		      on_history, call);
+	redis_history(worker_pool(w, request->channel), REDIS_ANY, &history, on_history, call);
 	return 0;
 }
 
@@ -188,8 +187,8 @@ uint32_t http_api_presence(struct http_api_exchange *exchange,
 
 	if (code)
 		return code;
-	redis_presence_get(worker_pool(w, request->channel), http_api_affinity(exchange),
-			   request->channel, clock_wall_ms(), on_presence,
+	redis_presence_get(worker_pool(w, request->channel), REDIS_ANY, request->channel,
+			   clock_wall_ms(), on_presence,
 			   http_api_call_new(sizeof(struct http_api_call), exchange));
 	return 0;
 }
@@ -202,8 +201,8 @@ uint32_t http_api_presence_stats(struct http_api_exchange *exchange,
 
 	if (code)
 		return code;
-	redis_presence_stats(worker_pool(w, request->channel), http_api_affinity(exchange),
-			     request->channel, clock_wall_ms(), on_presence_stats,
+	redis_presence_stats(worker_pool(w, request->channel), REDIS_ANY, request->channel,
+			     clock_wall_ms(), on_presence_stats,
 			     http_api_call_new(sizeof(struct http_api_call), exchange));
 	return 0;
 }

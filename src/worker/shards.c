@@ -42,6 +42,10 @@ static void shard_open(struct worker *w, struct redis_shard *shard, unsigned ind
 		.command_timeout_ms = (unsigned)w->settings.redis.command_timeout,
 		.connect_timeout_ms = (unsigned)w->settings.redis.connect_timeout,
 		.reconnect_max_delay_ms = (unsigned)w->settings.redis.reconnect_max_delay,
+		.max_overflow = (unsigned)w->settings.redis.pool_max_overflow,
+		.recycle_ms = (uint64_t)w->settings.redis.pool_recycle,
+		.min_replicas = (unsigned)w->settings.redis.min_replicas,
+		.min_replicas_timeout_ms = (unsigned)w->settings.redis.min_replicas_timeout,
 	};
 
 	shard->worker = w;

@@ -318,8 +318,9 @@ static void receive_start(struct worker *w)
 	free(message); /* its descriptors are ours now */
 }
 
-static uint64_t client_descriptors(void)
+static uint64_t client_descriptors(const struct settings *settings)
 {
+	uint64_t redis = settings_redis_descriptors(settings);
 	struct rlimit limit;
 	uint64_t total, reserve;
 
@@ -327,7 +328,10 @@ static uint64_t client_descriptors(void)
 		return 1024 - DESCRIPTORS_RESERVED;
 	total = limit.rlim_cur;
 	reserve = total / 4 < DESCRIPTORS_RESERVED ? total / 4 : DESCRIPTORS_RESERVED;
-	return total - reserve;
+	/* The reserve is for a few connections to Redis; many shards have more. */
+	if (redis > reserve / 2)
+		reserve += redis - reserve / 2;
+	return reserve < total ? total - reserve : 1;
 }
 
 static void make_arena(struct worker *w)
@@ -362,7 +366,7 @@ static void worker_start(struct worker *w)
 	receive_start(w);
 	worker_now(w);
 	w->started_ms = w->now_ms;
-	w->connection_max = client_descriptors();
+	w->connection_max = client_descriptors(&w->settings);
 	timer_wheel_init(&w->wheel, w->now_ms);
 	w->poller = poller_create(w->base, connection_ready, w);
 	if (!w->poller)

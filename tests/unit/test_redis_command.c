@@ -619,7 +619,7 @@ static void test_server_refuses_for_now(void **state)
 	WAIT_FOR(f->base, !f->available);
 	WAIT_FOR(f->base, strstr(stats_of(f).last_error, "not a master") != NULL);
 	redis_server_do(f->server, "REPLICAOF NO ONE");
-	wait_until_working(f);
+	WAIT_FOR(f->base, stats_of(f).connected == 2);
 
 	/* Nothing of all this has left a trace. */
 	reply = redis_server_command(f->server, "DBSIZE");
