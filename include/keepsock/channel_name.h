@@ -41,9 +41,6 @@ enum channel_verdict {
 enum channel_verdict channel_check(const struct settings *s, struct slice name,
 				   const struct channel_options **options);
 
-/* The same for a node without namespaces and channel_regex. max_length is in bytes. */
-enum channel_verdict channel_name_check(struct slice name, size_t max_length);
-
 /* The error code of PROTOCOL's table for a verdict; 0 for OK. CHANNEL_EMPTY gives 107. */
 uint32_t channel_verdict_error(enum channel_verdict verdict);
 

@@ -69,19 +69,6 @@ enum channel_verdict channel_check(const struct settings *s, struct slice name,
 	return channel_name_is_private(name) ? CHANNEL_PRIVATE : CHANNEL_OK;
 }
 
-enum channel_verdict channel_name_check(struct slice name, size_t max_length)
-{
-	if (name.len == 0)
-		return CHANNEL_EMPTY;
-	if (name.len > max_length)
-		return CHANNEL_TOO_LONG;
-	if (settings_channel_namespace(name).data != NULL)
-		return CHANNEL_UNKNOWN_NAMESPACE;
-	if (!is_printable_ascii(name))
-		return CHANNEL_BAD;
-	return channel_name_is_private(name) ? CHANNEL_PRIVATE : CHANNEL_OK;
-}
-
 uint32_t channel_verdict_error(enum channel_verdict verdict)
 {
 	switch (verdict) {

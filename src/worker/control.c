@@ -294,8 +294,8 @@ static json_t *do_publish(struct worker *w, uint64_t id, json_t *args)
 		.n_channels = 1,
 		.body.data = slice_str(data ? data : ""),
 	};
-	enum channel_verdict verdict =
-		channel_name_check(channel, (size_t)w->settings.client.channel_max_length);
+	const struct channel_options *options;
+	enum channel_verdict verdict = channel_check(&w->settings, channel, &options);
 	struct publish_request *request;
 
 	if (verdict != CHANNEL_OK && verdict != CHANNEL_PRIVATE)

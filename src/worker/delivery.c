@@ -432,17 +432,18 @@ void delivery_catch_up(struct delivery *delivery, struct channel *channel)
 {
 	struct worker *w = delivery->worker;
 	const struct channel_record *record = hub_record(&w->hub, channel);
+	const struct channel_options *options = worker_options_of(w, channel);
 	struct catch_up *catch_up = xcalloc(1, sizeof(*catch_up));
 	char epoch[REDIS_EPOCH_LENGTH + 1];
 	struct redis_subscribe subscribe = {
 		.channel = hub_name(&w->hub, channel),
 		.history = true,
 		.epoch = epoch,
-		.meta_ttl_ms = (uint64_t)w->settings.channel.history_meta_ttl,
+		.meta_ttl_ms = (uint64_t)options->history_meta_ttl,
 		.recover = true,
 		.since_offset = record->offset,
 		.since_epoch = hub_epoch(record),
-		.limit = (uint32_t)w->settings.channel.recovery_max_publication_limit,
+		.limit = (uint32_t)options->recovery_max_publication_limit,
 		.now_ms = clock_wall_ms(),
 	};
 

@@ -121,6 +121,16 @@ static inline const struct channel_options *worker_channel_options(const struct 
 	return settings_channel_options(&w->settings, channel);
 }
 
+/* Of a channel with subscribers: never NULL, even if its namespace is not configured any more. */
+static inline const struct channel_options *worker_options_of(const struct worker *w,
+							      const struct channel *channel)
+{
+	const struct channel_options *options =
+		worker_channel_options(w, hub_name(&w->hub, channel));
+
+	return options ? options : &w->settings.channel;
+}
+
 void worker_now(struct worker *w);
 /* Ends the loop once the last connection is gone. */
 void worker_stop_check(struct worker *w);

@@ -72,7 +72,7 @@ static void check_position(struct worker *w, struct channel *channel)
 	const struct redis_history history = {
 		.channel = name,
 		.epoch = epoch,
-		.meta_ttl_ms = (uint64_t)w->settings.channel.history_meta_ttl,
+		.meta_ttl_ms = (uint64_t)worker_options_of(w, channel)->history_meta_ttl,
 	};
 
 	check->worker = w;
@@ -83,12 +83,21 @@ static void check_position(struct worker *w, struct channel *channel)
 	redis_history(shard->pool, channel->hash, &history, on_position, check);
 }
 
+static bool any_history(const struct settings *s)
+{
+	bool any = s->channel.history_size > 0;
+
+	for (size_t i = 0; i < s->namespace_count; i++)
+		any = any || s->namespaces[i].options.history_size > 0;
+	return any;
+}
+
 void position_check_tick(struct worker *w)
 {
 	uint64_t delay = (uint64_t)w->settings.client.position_check_delay;
 	struct channel *channel = NULL;
 
-	if (w->settings.channel.history_size == 0 || w->now_ms < w->position_check_at)
+	if (w->now_ms < w->position_check_at || !any_history(&w->settings))
 		return;
 	w->position_check_at = w->now_ms + 1000;
 	while ((channel = hub_next(&w->hub, channel))) {

@@ -6,22 +6,7 @@
 #include "worker/tokens.h"
 
 #include "keepsock/log.h"
-#include "keepsock/token.h"
-
-/* The groups token and subscription_token have the same members and different types. */
-#define TOKEN_OPTIONS(group, keys)                                                               \
-	((struct token_options){                                                                 \
-		.hmac = (keys).hmac,                                                             \
-		.hmac_previous = (keys).hmac_previous,                                           \
-		.hmac_previous_valid_until = (uint64_t)(group).hmac_previous_secret_valid_until, \
-		.rsa = (keys).rsa,                                                               \
-		.ecdsa = (keys).ecdsa,                                                           \
-		.audience = (group).audience,                                                    \
-		.audience_regex = (group).audience_regex,                                        \
-		.issuer = (group).issuer,                                                        \
-		.issuer_regex = (group).issuer_regex,                                            \
-		.user_id_claim = (group).user_id_claim,                                          \
-	})
+#include "keepsock/token_settings.h"
 
 static struct token_verifier *create(const struct token_options *options, const char *group)
 {
@@ -37,9 +22,9 @@ static struct token_verifier *create(const struct token_options *options, const 
 
 void tokens_open(struct worker *w)
 {
-	const struct token_options options = TOKEN_OPTIONS(w->settings.token, w->start.token_keys);
+	const struct token_options options = token_options_of(&w->settings, &w->start.token_keys);
 	const struct token_options subscription =
-		TOKEN_OPTIONS(w->settings.subscription_token, w->start.subscription_token_keys);
+		subscription_token_options_of(&w->settings, &w->start.subscription_token_keys);
 
 	w->connection_tokens = create(&options, "token");
 	w->subscription_tokens = w->settings.subscription_token.enabled

@@ -111,6 +111,51 @@ static void check_encoders(const struct client_command *c)
 	buffer_free(&out);
 }
 
+/* Two namespaces, one of them with an expression; nothing is allowed in any. */
+static const struct settings *settings_of_the_node(void)
+{
+	static char chat[] = "chat", room[] = "room", none[] = "", digits[] = "^[0-9]+$";
+	static regex_t regex;
+	static struct settings_namespace namespaces[] = {
+		{.name = chat, .options = {.channel_regex = none}},
+		{.name = room, .options = {.channel_regex = digits, .regex = &regex}},
+	};
+	static struct settings settings = {
+		.client.channel_max_length = 255,
+		.channel.channel_regex = none,
+		.personal_channel.namespace = chat,
+		.namespaces = namespaces,
+		.namespace_count = 2,
+	};
+	static bool ready;
+
+	if (!ready)
+		require(regcomp(&regex, digits, REG_EXTENDED | REG_NOSUB) == 0);
+	ready = true;
+	return &settings;
+}
+
+static void check_channel(struct slice name)
+{
+	const struct settings *settings = settings_of_the_node();
+	const struct channel_options *options;
+	enum channel_verdict verdict = channel_check(settings, name, &options);
+	struct buffer personal;
+
+	require((options != NULL) == (verdict == CHANNEL_OK || verdict == CHANNEL_PRIVATE));
+	require(verdict != CHANNEL_PRIVATE || channel_name_is_private(name));
+	require(!channel_name_users_contain(name, SLICE("42")) || channel_name_has_users(name));
+	/* The name as a user's. */
+	buffer_init(&personal);
+	if (channel_personal_name(&personal, settings, name)) {
+		require(channel_check(settings, buffer_slice(&personal), &options) == CHANNEL_OK);
+		require(channel_name_users_contain(buffer_slice(&personal), name));
+	} else {
+		require(personal.len == 0);
+	}
+	buffer_free(&personal);
+}
+
 static void check_one(struct slice raw)
 {
 	struct buffer scratch, again_scratch;
@@ -127,7 +172,7 @@ static void check_one(struct slice raw)
 		check_subs(&command);
 		if (is_shallow(command.data))
 			check_encoders(&command);
-		channel_name_check(command.channel, 255);
+		check_channel(command.channel);
 	}
 	buffer_free(&scratch);
 	buffer_free(&again_scratch);
