@@ -65,6 +65,12 @@
 	       "Publications accepted from clients and the API and stored in Redis.")              \
 	METRIC(publications_suppressed_total, COUNTER,                                             \
 	       "Publications not stored because of their idempotency key or version.")            \
+	METRIC(user_commands_total, COUNTER,                                                       \
+	       "API commands on users that every worker of every node has carried out.")          \
+	METRIC(user_commands_incomplete_total, COUNTER,                                            \
+	       "API commands on users answered with error 100: not every worker confirmed it.")   \
+	METRIC(surveys_incomplete_total, COUNTER,                                                  \
+	       "Questions to all workers that some did not answer in time.")                      \
 	METRIC(publications_delivered_total, COUNTER,                                              \
 	       "Publications received from Redis for channels with subscribers here.")             \
 	METRIC(pushes_queued_total, COUNTER,                                                       \

@@ -17,12 +17,16 @@
 http_api_method_fn *const http_api_methods[HTTP_API_METHOD_COUNT] = {
 	[HTTP_API_PUBLISH] = http_api_publish,
 	[HTTP_API_BROADCAST] = http_api_broadcast,
+	[HTTP_API_SUBSCRIBE] = http_api_subscribe,
+	[HTTP_API_UNSUBSCRIBE] = http_api_unsubscribe,
+	[HTTP_API_DISCONNECT] = http_api_disconnect,
 	[HTTP_API_HISTORY] = http_api_history,
 	[HTTP_API_HISTORY_REMOVE] = http_api_history_remove,
 	[HTTP_API_PRESENCE] = http_api_presence,
 	[HTTP_API_PRESENCE_STATS] = http_api_presence_stats,
 	[HTTP_API_INFO] = http_api_info,
 	[HTTP_API_RPC] = http_api_rpc,
+	[HTTP_API_REFRESH] = http_api_refresh,
 	[HTTP_API_CHANNELS] = http_api_channels,
 };
 

@@ -113,7 +113,7 @@ http_api_method_fn http_api_history, http_api_history_remove;
 http_api_method_fn http_api_presence, http_api_presence_stats;
 http_api_method_fn http_api_channels, http_api_info, http_api_rpc;
 
-/* By method; NULL: not available (error 108). */
+/* By method; NULL for UNKNOWN only. */
 extern http_api_method_fn *const http_api_methods[HTTP_API_METHOD_COUNT];
 
 #endif

@@ -140,8 +140,6 @@ static uint32_t start_command(struct http_api_exchange *exchange)
 
 	if (command->method == HTTP_API_UNKNOWN)
 		return CLIENT_ERROR_METHOD_NOT_FOUND;
-	if (!http_api_methods[command->method])
-		return CLIENT_ERROR_NOT_AVAILABLE;
 	if (command->bad)
 		return CLIENT_ERROR_BAD_REQUEST;
 	if (exchange->form != HTTP_API_SINGLE && exchange->base.worker->now_ms > exchange->deadline)

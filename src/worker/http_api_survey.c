@@ -127,7 +127,7 @@ uint32_t http_api_channels(struct http_api_exchange *exchange,
 			 request->pattern.len);
 	if (!args)
 		abort();
-	survey_ask(exchange->base.worker->survey, "channels", args, on_channels,
+	survey_ask(exchange->base.worker->survey, "channels", args, SURVEY_WHO_HEARS, on_channels,
 		   http_api_call_new(sizeof(struct http_api_call), exchange));
 	json_decref(args);
 	return 0;
@@ -253,7 +253,7 @@ static void on_info(void *ctx, json_t *answers, bool complete, const char *error
 uint32_t http_api_info(struct http_api_exchange *exchange, const struct http_api_request *request)
 {
 	(void)request;
-	survey_ask(exchange->base.worker->survey, "info", NULL, on_info,
+	survey_ask(exchange->base.worker->survey, "info", NULL, SURVEY_WHO_HEARS, on_info,
 		   http_api_call_new(sizeof(struct http_api_call), exchange));
 	return 0;
 }

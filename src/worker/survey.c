@@ -4,7 +4,8 @@
  * survey_answers.c says. Run by the worker.
  *
  *	question  on keepsock.control:  {"survey":ID,"op":OP,"args":{…},"reply":NAME}
- *	answer    on the reply name:    {"answer":ID,"node":NODE,"slot":SLOT,"result":{…}}
+ *	answer    on the reply name:    {"answer":ID,"node":NODE,"slot":SLOT,
+ *	                                 "worker":NAME,"result":{…}}
  *
  * An answer may overtake Redis's word on how many heard the question. What came
  * from Redis is checked before it is used: a bad message is logged and dropped.
@@ -21,6 +22,7 @@
 #include "keepsock/log.h"
 #include "keepsock/magic.h"
 #include "keepsock/random.h"
+#include "keepsock/redis_continuity.h"
 #include "keepsock/redis_keys.h"
 #include "keepsock/redis_scripts.h"
 #include "worker/redis_subscription.h"
@@ -29,14 +31,13 @@
 
 #define ASK_MAGIC         0x4b534153u /* "SASK" */
 #define ASKS_MAX          256u
-#define QUESTION_MAX      (64u * 1024u)
 #define ANSWER_MAX        (8u * 1024u * 1024u)
 #define REPLY_NAME_MAX    80u
 #define REPLY_NAME_PREFIX "keepsock.reply."
 
 static const struct timeval deadline = {1, 0};
 
-/* One survey of ours; lives until it is answered and Redis has told how many heard it. */
+/* One survey of ours; lives until it is answered and Redis owes it nothing more. */
 struct ask {
 	uint32_t magic;
 	struct survey *survey; /* NULL: that is gone */
@@ -47,8 +48,12 @@ struct ask {
 	survey_callback callback;
 	void *ctx;
 	json_t *answers; /* owned */
-	uint64_t due;
-	bool counted; /* `due` is known, or Redis failed to tell */
+	enum survey_reach reach;
+	unsigned owed;   /* calls of Redis that have not come back */
+	bool counted;    /* `due` is known */
+	uint64_t due;    /* answers of those who heard the question */
+	json_t *missing; /* names of living workers that have yet to answer, NULL: not known; owned
+			  */
 	const char *error;
 };
 
@@ -85,21 +90,38 @@ static void ask_free(struct ask *ask)
 	free(ask);
 }
 
+static bool is_complete(const struct ask *ask)
+{
+	if (!ask->counted || json_array_size(ask->answers) < ask->due)
+		return false;
+	return ask->reach == SURVEY_WHO_HEARS ||
+	       (ask->missing && json_object_size(ask->missing) == 0);
+}
+
+static void log_incomplete(const struct ask *ask)
+{
+	const char *name = json_object_iter_key(json_object_iter(ask->missing));
+
+	log_warning("survey_incomplete op=%s answers=%zu due=%" PRIu64 " silent=%s", ask->op,
+		    json_array_size(ask->answers), ask->due, log_value_str(name ? name : ""));
+	metric_add(METRIC_surveys_incomplete_total, 1);
+}
+
 /* Tells the asker; frees the ask if Redis owes it nothing more. */
 static void finish(struct ask *ask, const char *error)
 {
-	size_t came = json_array_size(ask->answers);
-	bool complete = ask->counted && came >= ask->due;
+	bool complete = !error && is_complete(ask);
 
 	if (!error && !complete)
-		log_warning("survey_incomplete op=%s answers=%zu missing=%" PRIu64, ask->op, came,
-			    ask->counted ? ask->due - came : 0);
+		log_incomplete(ask);
 	event_free(ask->timer);
 	ask->timer = NULL;
-	ask->callback(ask->ctx, ask->answers, complete && !error, error);
+	ask->callback(ask->ctx, ask->answers, complete, error);
 	json_decref(ask->answers);
 	ask->answers = NULL;
-	if (ask->counted)
+	json_decref(ask->missing);
+	ask->missing = NULL;
+	if (ask->owed == 0)
 		ask_free(ask);
 }
 
@@ -109,7 +131,7 @@ void survey_free(struct survey *survey)
 		return;
 	while (survey->asks) {
 		struct ask *ask = survey->asks;
-		bool owed = !ask->counted;
+		bool owed = ask->owed > 0;
 
 		if (ask->timer)
 			finish(ask, "the worker stops");
@@ -138,23 +160,59 @@ static void on_deadline(evutil_socket_t fd, short what, void *arg)
 	finish(ask, error);
 }
 
+/* True: somebody still waits for this ask. */
+static bool redis_came_back(struct ask *ask)
+{
+	MAGIC_CHECK(ask, ASK_MAGIC);
+	ask->owed--;
+	if (!ask->timer) {
+		if (ask->owed == 0)
+			ask_free(ask);
+		return false;
+	}
+	loop_watch_begin(ask->survey->worker, LOOP_REDIS_REPLY);
+	return true;
+}
+
 static void on_question_sent(void *ctx, const struct redis_count_result *result)
 {
 	struct ask *ask = ctx;
 
-	MAGIC_CHECK(ask, ASK_MAGIC);
-	ask->counted = true;
-	if (!ask->timer) {
-		ask_free(ask);
+	if (!redis_came_back(ask))
 		return;
-	}
-	loop_watch_begin(ask->survey->worker, LOOP_REDIS_REPLY);
+	ask->counted = true;
 	ask->due = result->count;
 	if (result->outcome.code != REDIS_RESULT_OK)
 		finish(ask, result->outcome.error);
 	else if (ask->due == 0)
 		finish(ask, "nobody hears the control channel");
-	else if (json_array_size(ask->answers) >= ask->due)
+	else if (is_complete(ask))
+		finish(ask, NULL);
+}
+
+/* Who is registered after the question was sent has to have answered it. */
+static void on_workers(void *ctx, const struct redis_workers_result *result)
+{
+	struct ask *ask = ctx;
+	const json_t *answer;
+	size_t i;
+
+	if (!redis_came_back(ask))
+		return;
+	if (result->outcome.code != REDIS_RESULT_OK) {
+		finish(ask, result->outcome.error);
+		return;
+	}
+	ask->missing = json_object();
+	for (i = 0; i < result->n_workers; i++) {
+		struct slice name = result->workers[i].name;
+
+		if (json_object_setn_new(ask->missing, name.data, name.len, json_true()) < 0)
+			log_warning("worker_name_bad name=%s", log_value(name));
+	}
+	json_array_foreach(ask->answers, i, answer)(void)
+		json_object_del(ask->missing, json_string_value(json_object_get(answer, "worker")));
+	if (is_complete(ask))
 		finish(ask, NULL);
 }
 
@@ -173,15 +231,26 @@ static void append_question(struct buffer *out, const struct ask *ask, struct js
 	free(text);
 }
 
-static void send_question(struct ask *ask, struct json_t *args)
+/* One connection for both, so that the list of workers is newer than the question. */
+static const char *send_question(struct ask *ask, struct json_t *args)
 {
+	struct redis_pool *pool = worker_control_pool(ask->survey->worker);
 	struct buffer question = {0};
+	bool fits;
 
 	append_question(&question, ask, args);
-	redis_control_publish(worker_control_pool(ask->survey->worker), ask->id,
-			      SLICE(REDIS_CONTROL_CHANNEL), buffer_slice(&question),
-			      on_question_sent, ask);
+	fits = question.len <= SURVEY_QUESTION_MAX;
+	if (fits) {
+		redis_control_publish(pool, ask->id, SLICE(REDIS_CONTROL_CHANNEL),
+				      buffer_slice(&question), on_question_sent, ask);
+		ask->owed++;
+		if (ask->reach == SURVEY_EVERY_WORKER) {
+			redis_workers_read(pool, ask->id, on_workers, ask);
+			ask->owed++;
+		}
+	}
 	buffer_free(&question);
+	return fits ? NULL : "the question is too long";
 }
 
 static const char *refusal(const struct survey *survey)
@@ -193,7 +262,7 @@ static const char *refusal(const struct survey *survey)
 	return NULL;
 }
 
-void survey_ask(struct survey *survey, const char *op, struct json_t *args,
+void survey_ask(struct survey *survey, const char *op, struct json_t *args, enum survey_reach reach,
 		survey_callback callback, void *ctx)
 {
 	static const struct timeval at_once = {0, 0};
@@ -205,6 +274,7 @@ void survey_ask(struct survey *survey, const char *op, struct json_t *args,
 		.next = survey->asks,
 		.id = ++survey->next_id,
 		.op = op,
+		.reach = reach,
 		.callback = callback,
 		.ctx = ctx,
 		.answers = json_array(),
@@ -215,9 +285,8 @@ void survey_ask(struct survey *survey, const char *op, struct json_t *args,
 		abort();
 	survey->asks = ask;
 	survey->count++;
-	ask->counted = ask->error != NULL;
 	if (!ask->error)
-		send_question(ask, args);
+		ask->error = send_question(ask, args);
 	if (event_add(ask->timer, ask->error ? &at_once : &deadline) < 0)
 		abort();
 }
@@ -255,8 +324,9 @@ static void on_question(struct survey *survey, const json_t *message)
 	buffer_printf(&answer,
 		      "{\"answer\":%" JSON_INTEGER_FORMAT ",\"node\":", json_integer_value(id));
 	json_append_string(&answer, slice_str(w->start.node));
-	buffer_printf(&answer, ",\"slot\":%" PRIu32 ",", w->start.slot);
-	buffer_append_str(&answer, "\"result\":");
+	buffer_printf(&answer, ",\"slot\":%" PRIu32 ",\"worker\":", w->start.slot);
+	json_append_string(&answer, slice_str(w->worker_name));
+	buffer_append_str(&answer, ",\"result\":");
 	/* A newer node's question: said at once, so that nobody waits for it. */
 	if (!survey_answer(w, op, json_object_get(message, "args"), &answer))
 		buffer_append_str(&answer, "null");
@@ -272,7 +342,8 @@ static void on_answer(struct survey *survey, json_t *message)
 	struct ask *ask = survey->asks;
 
 	if (!json_is_integer(id) || !json_is_string(json_object_get(message, "node")) ||
-	    !json_is_integer(json_object_get(message, "slot"))) {
+	    !json_is_integer(json_object_get(message, "slot")) ||
+	    !json_is_string(json_object_get(message, "worker"))) {
 		log_warning("survey_answer_bad");
 		return;
 	}
@@ -283,7 +354,10 @@ static void on_answer(struct survey *survey, json_t *message)
 		return;
 	if (json_array_append(ask->answers, message) < 0)
 		abort();
-	if (ask->counted && json_array_size(ask->answers) >= ask->due)
+	if (ask->missing)
+		(void)json_object_del(ask->missing,
+				      json_string_value(json_object_get(message, "worker")));
+	if (is_complete(ask))
 		finish(ask, NULL);
 }
 
@@ -292,12 +366,12 @@ void survey_on_control(struct survey *survey, struct slice name, struct slice pa
 	bool question = slice_is(name, REDIS_CONTROL_CHANNEL);
 	json_t *message;
 
-	if (payload.len > (question ? QUESTION_MAX : ANSWER_MAX)) {
+	if (payload.len > (question ? SURVEY_QUESTION_MAX : ANSWER_MAX)) {
 		log_warning("survey_message_too_long name=%s length=%zu", log_value(name),
 			    payload.len);
 		return;
 	}
-	message = json_loadb(payload.data, payload.len, 0, NULL);
+	message = json_loadb(payload.data, payload.len, JSON_ALLOW_NUL, NULL);
 	if (!json_is_object(message))
 		log_warning("survey_message_bad name=%s", log_value(name));
 	else if (question)

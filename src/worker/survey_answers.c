@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: ISC */
 /*
- * This worker's answers to surveys, see survey_answers.h. Run by the worker. It
- * only reads; an answer is bounded however many channels there are.
+ * This worker's answers to surveys, see survey_answers.h. Run by the worker.
+ * Views only read, and are bounded however many channels there are; what acts is
+ * in survey_commands.c.
  */
 #include "worker/survey_answers.h"
 
@@ -10,8 +11,10 @@
 
 #include "keepsock/alloc.h"
 #include "keepsock/json.h"
+#include "keepsock/log.h"
 #include "worker/distinct.h"
 #include "worker/glob.h"
+#include "worker/survey_commands.h"
 
 #include "config.h"
 
@@ -167,6 +170,23 @@ static const struct operation {
 	{"info", answer_info},
 };
 
+/* False: there is no such command, or it says nothing that could be done. */
+static bool answer_command(struct worker *w, const char *op, const json_t *args, struct buffer *out)
+{
+	survey_command_fn *run = survey_command_find(op);
+	unsigned connections = 0;
+
+	if (!run)
+		return false;
+	if (!run(w, args, &connections)) {
+		log_warning("survey_command_bad op=%s", log_value_str(op));
+		return false;
+	}
+	log_info("survey_command op=%s connections=%u", op, connections);
+	buffer_printf(out, "{\"connections\":%u}", connections);
+	return true;
+}
+
 bool survey_answer(struct worker *w, const char *op, const json_t *args, struct buffer *out)
 {
 	for (size_t i = 0; i < sizeof(operations) / sizeof(operations[0]); i++) {
@@ -175,5 +195,5 @@ bool survey_answer(struct worker *w, const char *op, const json_t *args, struct 
 			return true;
 		}
 	}
-	return false;
+	return answer_command(w, op, args, out);
 }
