@@ -100,7 +100,7 @@ test('refuses a message beyond the limit with 1009', async () => {
   assert.equal((await closed)[0], 1009);
 });
 
-test('does not accept compression it does not do', async () => {
+test('does not agree to compression unless it is configured', async () => {
   const socket = await open({ perMessageDeflate: true });
   assert.equal(socket.extensions, '');
   assert.equal(await echo(socket, 'plain'), 'plain');

@@ -64,6 +64,7 @@ static void begin_fan_out(struct world *world, struct channel *channel)
 	struct fanout_record *record = &world->arena->header->fanout;
 	arena_ref first = arena_chunk_alloc(world->arena, 100);
 	arena_ref second = arena_chunk_alloc(world->arena, 100);
+	arena_ref deflated = arena_chunk_alloc(world->arena, 100);
 
 	arena_chunk_at(world->arena, first)->next = second;
 	arena_chunk_at(world->arena, first)->used = 112;
@@ -72,6 +73,10 @@ static void begin_fan_out(struct world *world, struct channel *channel)
 	record->channel = channel->ref;
 	record->frame = first;
 	record->frame_length = 162;
+	arena_chunk_at(world->arena, deflated)->used = 80;
+	record->deflated = deflated;
+	record->deflated_length = 80;
+	record->deflated_window = 8;
 	record->end = END;
 	atomic_store(&record->cursor, (uint64_t)(END - 1) << 32);
 	scene.frame = first;
@@ -264,6 +269,13 @@ static uint64_t *first_message(struct arena *view)
 	PLANT(subscriber_forgotten, "tombstones, has",                                             \
 	      entries(view, big(view))[5] = (struct subscriber){0})                                \
 	PLANT(frame_without_batch, "no batch, but a frame", view->header->fanout.batch = 0)        \
+	PLANT(deflated_without_batch, "no batch, but a frame",                                     \
+	      view->header->fanout.batch = view->header->fanout.frame = 0)                         \
+	PLANT(deflated_cut, "bytes instead of", view->header->fanout.deflated_length--)            \
+	PLANT(deflated_shared, "two owners",                                                       \
+	      view->header->fanout.deflated = view->header->fanout.frame)                          \
+	PLANT(deflated_window, "a window of 7 bits", view->header->fanout.deflated_window = 7)     \
+	PLANT(kind_of_messages, "a kind of messages", view->header->fanout.kind = 2)               \
 	PLANT(batch_of_the_past, "not the last one begun", view->header->fanout.last_batch++)      \
 	PLANT(frame_chunk_too_full, "holds more than it can",                                      \
 	      arena_chunk_at(view, scene.frame)->used = 113)                                       \
