@@ -30,6 +30,7 @@
 #define ARENA_REDO_MAX       32u
 #define ARENA_SHARDS_MAX     64u
 #define ARENA_RUN_MAX        72u
+#define ARENA_GENERATION_MAX 8u
 
 typedef uint32_t arena_ref;
 
@@ -124,7 +125,8 @@ struct fanout_record {
 struct shard_record {
 	uint64_t passport; /* ref of the subscription connection's passport, 0 = none */
 	uint64_t max_seen; /* the highest shard sequence received or acknowledged in that run */
-	char run[ARENA_RUN_MAX]; /* id Redis gave itself when it was started, "" = none yet */
+	char run[ARENA_RUN_MAX]; /* names the run of Redis settled last, "" = none yet */
+	char generation[ARENA_GENERATION_MAX]; /* of the epochs known since then */
 };
 
 struct arena_header {

@@ -85,6 +85,14 @@
 	       "Subscription connections to Redis that are up.")                                   \
 	METRIC(redis_subscription_reconnects_total, COUNTER,                                       \
 	       "Times a subscription connection to Redis was made anew.")                          \
+	METRIC(redis_probe_age_milliseconds, GAUGE_WORST,                                          \
+	       "Age of the delivery probe heard last, the worst of all shards and workers.")       \
+	METRIC(redis_probes_lost_total, COUNTER,                                                   \
+	       "Times a subscription connection delivered nothing although Redis answered.")       \
+	METRIC(redis_continuity_renewed_total, COUNTER,                                            \
+	       "Times a worker learned that Redis had lost something: positions became void.")     \
+	METRIC(workers_purged_total, COUNTER,                                                      \
+	       "Dead workers that this node took out of Redis, counted for each shard.")           \
 	METRIC(redis_commands_total, COUNTER,                                                      \
 	       "Commands sent to Redis.")                                                          \
 	METRIC(redis_command_errors_total, COUNTER,                                                \

@@ -398,7 +398,8 @@ static void check_shard(struct check *check, unsigned index)
 	const struct shard_record *shards = check->arena->header->shards;
 	uint64_t redis = shards[index].passport;
 
-	if (!memchr(shards[index].run, '\0', sizeof(shards[index].run)))
+	if (!memchr(shards[index].run, '\0', sizeof(shards[index].run)) ||
+	    !memchr(shards[index].generation, '\0', sizeof(shards[index].generation)))
 		violation(check, "shard %u: its run has no end", index);
 	if (!redis)
 		return;

@@ -31,7 +31,7 @@ struct connection {
 	arena_ref passport;
 	int fd;                  /* owned; -1 = closed */
 	uint32_t sub_expires_at; /* wall s: no subscription expires before, 0 = none does */
-	uint64_t remembered; /* bit i: shard i remembers a command of this client */
+	uint64_t remembered;     /* bit i: shard i remembers a command of this client */
 	union {
 		uint64_t http_length;    /* bytes of the request under way */
 		uint64_t message_length; /* payload of the message whose command is under way */

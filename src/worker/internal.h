@@ -100,6 +100,11 @@ struct worker {
 	bool stopping;
 	bool ready_sent;
 	uint64_t stop_deadline;
+	enum {
+		FAREWELL_NONE,
+		FAREWELL_SENT,
+		FAREWELL_DONE
+	} farewell; /* taking ourselves out of Redis */
 	int exit_status;
 };
 

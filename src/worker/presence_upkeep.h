@@ -10,6 +10,8 @@
 
 /* Every tick: an interval's worth of ticks covers every connection once. */
 void presence_upkeep_tick(struct worker *w);
+/* Redis has lost this worker's members: all of a shard are written again, some each tick. */
+void presence_upkeep_all(struct redis_shard *shard);
 /* The client is no member of the channel any more. */
 void presence_leave(struct worker *w, const struct passport_id *client, struct slice channel);
 

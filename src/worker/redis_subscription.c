@@ -11,10 +11,12 @@
 #include "keepsock/alloc.h"
 #include "keepsock/crash_points.h"
 #include "keepsock/log.h"
+#include "keepsock/redis_continuity.h"
 #include "keepsock/redis_keys.h"
 #include "redis/redis_info.h"
 #include "worker/continuity.h"
 #include "worker/fanout.h"
+#include "worker/heartbeat.h"
 #include "worker/loop_watch.h"
 #include "worker/redis_subscription_private.h"
 #include "worker/shards.h"
@@ -346,8 +348,10 @@ static bool on_message(struct redis_subscription *s, const redisReply *reply)
 	}
 	s->messages++;
 	s->last_sequence = envelope.sequence;
+	if (envelope.sequence > s->shard->record->max_seen)
+		arena_store(&s->shard->record->max_seen, envelope.sequence);
 	if (slice_is(name, REDIS_PROBE_CHANNEL))
-		s->shard->probe_heard_ms = s->worker->now_ms;
+		heartbeat_on_probe(s->shard);
 	else if (envelope.kind == REDIS_MESSAGE_CONTROL)
 		survey_on_control(s->worker->survey, name, envelope.body.data);
 	else if (redis_key_parse_channel(name, &channel))
@@ -383,6 +387,7 @@ static void on_control_confirmed(struct redis_subscription *s)
 	event_del(s->retry);
 	while ((channel = channel_next(s, channel)))
 		redis_subscription_review(s, channel);
+	heartbeat_start(s->shard);
 	if (shards_subscribed(w))
 		control_ready(w);
 }
@@ -460,7 +465,10 @@ static void on_info(struct redis_subscription *s, const redisReply *reply)
 	}
 	commit_consumed(s, parsed_offset(s));
 	redis_subscription_set_state(s, SUBSCRIPTION_SETTLING);
-	continuity_settle(s->shard);
+	/* Other workers may have to be waited for. */
+	redis_subscription_wait_ms(s->retry, (uint64_t)s->worker->settings.redis.command_timeout +
+						     REDIS_CONTINUITY_WAIT_MS);
+	continuity_ask(s->shard);
 }
 
 /* What had to wait: sign-in, confirmations, errors, a message after a reset. May end the

@@ -51,6 +51,7 @@ static void shard_open(struct worker *w, struct redis_shard *shard, unsigned ind
 	shard->worker = w;
 	shard->index = index;
 	shard->record = &w->arena->header->shards[index];
+	continuity_open(shard);
 	shard->pool = redis_pool_create(w->base, &endpoint, &options, on_pool_state, shard);
 	shard->subscription = redis_subscription_create(shard);
 }
@@ -69,8 +70,10 @@ void shards_close(struct worker *w)
 		redis_pool_destroy(w->shards[i].pool);
 		w->shards[i].pool = NULL;
 	}
-	for (unsigned i = 0; i < w->shard_count; i++)
+	for (unsigned i = 0; i < w->shard_count; i++) {
 		redis_subscription_free(w->shards[i].subscription);
+		continuity_close(&w->shards[i]);
+	}
 	free(w->shards);
 	w->shards = NULL;
 	w->shard_count = 0;

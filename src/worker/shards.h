@@ -9,14 +9,28 @@
 
 #include "worker/internal.h"
 
+struct redis_purge_run;
+
 struct redis_shard {
 	struct worker *worker;
 	unsigned index;
 	struct shard_record *record;             /* in the arena */
 	struct redis_pool *pool;                 /* owned */
 	struct redis_subscription *subscription; /* owned */
-	uint64_t probe_heard_ms;                 /* boottime; 0 = never */
-	struct redis_pool_stats seen;            /* counted in the metrics already */
+	struct event *ask_again;                 /* owned; for the judgement of continuity */
+	bool asked;                              /* ... it is due */
+	bool beating;                            /* the answer to a heartbeat is due */
+	bool probe_lost;                         /* not heard since the connection was made anew */
+	bool predecessors_asked;
+	uint64_t beat_at_ms;       /* boottime of the next heartbeat */
+	uint64_t probe_heard_ms;   /* boottime; 0 = never */
+	uint64_t unheard_since_ms; /* boottime of the first heartbeat answered since, 0 = none */
+	unsigned beats_unheard;    /* ... and how many were */
+	struct redis_purge_run *purges; /* under way */
+	/* Presence is written again: the passport it goes on with, where it ends. */
+	bool presence_walk;
+	arena_ref presence_cursor;
+	struct redis_pool_stats seen; /* counted in the metrics already */
 };
 
 /* Starts connecting to all of them. */

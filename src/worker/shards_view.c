@@ -7,6 +7,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "worker/heartbeat.h"
 #include "worker/redis_subscription.h"
 #include "worker/shards.h"
 
@@ -23,6 +24,8 @@ static const char *shard_problem(const struct redis_shard *shard)
 	redis_pool_stats(shard->pool, &stats);
 	if (stats.connected < stats.size)
 		return "redis command connections are down";
+	if (heartbeat_probe_overdue(shard))
+		return "the delivery probe is not heard";
 	return NULL;
 }
 
@@ -45,7 +48,7 @@ const char *shards_not_ready_reason(const struct worker *w)
 
 void shards_update_metrics(struct worker *w)
 {
-	uint64_t connected = 0, subscribed = 0;
+	uint64_t connected = 0, subscribed = 0, probe_age = 0;
 
 	for (unsigned i = 0; i < w->shard_count; i++) {
 		struct redis_shard *shard = &w->shards[i];
@@ -58,35 +61,72 @@ void shards_update_metrics(struct worker *w)
 		metric_add(METRIC_redis_command_timeouts_total, now.timeouts - seen->timeouts);
 		connected += now.connected;
 		subscribed += redis_subscription_available(shard->subscription);
+		if (heartbeat_probe_age(shard) > probe_age)
+			probe_age = heartbeat_probe_age(shard);
 		*seen = now;
 	}
 	metric_set(METRIC_redis_command_connections, connected);
+	metric_set(METRIC_redis_probe_age_milliseconds, probe_age);
 	metric_set(METRIC_redis_subscription_connected, subscribed);
+}
+
+static void set_number(json_t *row, const char *name, uint64_t value)
+{
+	json_object_set_new(row, name, json_integer((json_int_t)value));
+}
+
+static void set_text(json_t *row, const char *name, const char *text)
+{
+	json_object_set_new(row, name, json_string(text));
+}
+
+static void describe_subscription(json_t *row, const struct redis_shard *shard)
+{
+	struct redis_subscription_view view;
+
+	redis_subscription_view(shard->subscription, &view);
+	set_text(row, "subscription", view.state);
+	set_number(row, "messages", view.messages);
+	set_number(row, "last_sequence", view.last_sequence);
+	set_number(row, "resubscribes", view.reconnects);
+	set_number(row, "audits_failed", view.audits_failed);
+	set_text(row, "subscription_error", view.last_error);
+}
+
+static void describe_pool(json_t *row, const struct redis_shard *shard)
+{
+	struct redis_pool_stats stats;
+
+	redis_pool_stats(shard->pool, &stats);
+	set_number(row, "pool", stats.size);
+	set_number(row, "connected", stats.connected);
+	set_number(row, "waiting", stats.waiting);
+	set_number(row, "sent", stats.sent);
+	set_number(row, "errors", stats.errors);
+	set_number(row, "timeouts", stats.timeouts);
+	set_number(row, "reconnects", stats.reconnects);
+	set_number(row, "mean_latency_us",
+		   stats.answered ? stats.latency_us_sum / stats.answered : 0);
+	set_text(row, "pool_error", stats.last_error);
 }
 
 static json_t *shard_row(const struct redis_shard *shard)
 {
 	const struct ipc_redis *redis = &shard->worker->start.shards[shard->index];
 	const char *problem = shard_problem(shard);
-	struct redis_pool_stats stats;
-	struct redis_subscription_view view;
+	json_t *row = json_object();
 
-	redis_pool_stats(shard->pool, &stats);
-	redis_subscription_view(shard->subscription, &view);
-	return json_pack(
-		"{s:i, s:s, s:i, s:s, s:s, s:s, s:I, s:I, s:I, s:I, s:I, s:i, s:i, s:i, "
-		"s:I, s:I, s:I, s:I, s:I, s:s, s:s}",
-		"shard", (int)shard->index, "host", redis->host, "port", (int)redis->port, "state",
-		problem ? problem : "ok", "subscription", view.state, "run", shard->record->run,
-		"messages", (json_int_t)view.messages, "last_sequence",
-		(json_int_t)view.last_sequence, "max_seen", (json_int_t)shard->record->max_seen,
-		"resubscribes", (json_int_t)view.reconnects, "audits_failed",
-		(json_int_t)view.audits_failed, "pool", (int)stats.size, "connected",
-		(int)stats.connected, "waiting", (int)stats.waiting, "sent", (json_int_t)stats.sent,
-		"errors", (json_int_t)stats.errors, "timeouts", (json_int_t)stats.timeouts,
-		"reconnects", (json_int_t)stats.reconnects, "mean_latency_us",
-		(json_int_t)(stats.answered ? stats.latency_us_sum / stats.answered : 0),
-		"pool_error", stats.last_error, "subscription_error", view.last_error);
+	set_number(row, "shard", shard->index);
+	set_text(row, "host", redis->host);
+	set_number(row, "port", redis->port);
+	set_text(row, "state", problem ? problem : "ok");
+	set_text(row, "run", shard->record->run);
+	set_text(row, "generation", shard->record->generation);
+	set_number(row, "max_seen", shard->record->max_seen);
+	set_number(row, "probe_age_ms", heartbeat_probe_age(shard));
+	describe_subscription(row, shard);
+	describe_pool(row, shard);
+	return row;
 }
 
 struct json_t *shards_show(const struct worker *w)

@@ -32,11 +32,13 @@
 #include "worker/client_expiry.h"
 #include "worker/compression.h"
 #include "worker/fanout.h"
+#include "worker/heartbeat.h"
 #include "worker/internal.h"
 #include "worker/loop_watch.h"
 #include "worker/poller.h"
 #include "worker/position_check.h"
 #include "worker/presence_upkeep.h"
+#include "worker/purge.h"
 #include "worker/shards.h"
 #include "worker/subscribing.h"
 #include "worker/survey.h"
@@ -52,10 +54,28 @@ void worker_now(struct worker *w)
 	w->now_ms = clock_boottime_ms();
 }
 
+static void on_farewell(void *ctx, const char *error, uint64_t workers, uint64_t members)
+{
+	struct worker *w = ctx;
+
+	(void)error; /* the others will notice */
+	(void)workers;
+	(void)members;
+	w->farewell = FAREWELL_DONE;
+	worker_stop_check(w);
+}
+
 void worker_stop_check(struct worker *w)
 {
-	if (w->stopping && (w->connection_count == 0 || w->now_ms >= w->stop_deadline))
+	if (!w->stopping)
+		return;
+	if (w->now_ms >= w->stop_deadline || w->farewell == FAREWELL_DONE) {
 		event_base_loopexit(w->base, NULL);
+	} else if (w->connection_count == 0 && w->farewell == FAREWELL_NONE) {
+		/* Nobody has to find out that this worker is gone. */
+		w->farewell = FAREWELL_SENT;
+		purge_self(w, on_farewell, w);
+	}
 }
 
 /* --- last words --- */
@@ -222,6 +242,7 @@ static void on_tick(evutil_socket_t fd, short what, void *arg)
 			(struct connection *)(void *)((char *)entry -
 						      offsetof(struct connection, timer)));
 	subscribing_tick(w);
+	heartbeat_tick(w);
 	presence_upkeep_tick(w);
 	position_check_tick(w);
 	connection_relieve_arena(w);

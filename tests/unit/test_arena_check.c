@@ -299,6 +299,8 @@ static uint64_t *first_message(struct arena *view)
 	      view->header->shards[2].passport = scene.redis)                                      \
 	PLANT(run_without_end, "its run has no end",                                               \
 	      memset(view->header->shards[5].run, 'a', ARENA_RUN_MAX))                             \
+	PLANT(generation_without_end, "its run has no end",                                        \
+	      memset(view->header->shards[6].generation, 'a', ARENA_GENERATION_MAX))               \
 	PLANT(syscall_on_nobody, "a syscall on no connection",                                     \
 	      atomic_store(&view->header->work.syscall,                                            \
 			   WORK_WORD(WORK_SYSCALL_READ, scene.frame)))                             \
