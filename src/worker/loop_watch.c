@@ -22,7 +22,7 @@ static const char *const activity_names[LOOP_ACTIVITY_COUNT + 1] = {
 #undef ACTIVITY
 		/* The time went elsewhere: the process was stopped, or the machine had no time for
 		   it. */
-			[LOOP_IDLE] = "outside",
+		[LOOP_IDLE] = "outside",
 };
 
 static uint64_t cpu_ns(void)
@@ -47,6 +47,16 @@ static void end_activity(struct loop_watch *watch, uint64_t now_ns)
 		watch->longest_subject = watch->subject;
 	}
 	watch->activity = LOOP_IDLE;
+}
+
+void loop_watch_start(struct worker *w, uint64_t interval_ms)
+{
+	uint64_t now_ms = clock_boottime_ns() / 1000000u;
+
+	w->watch.activity = w->watch.longest = LOOP_IDLE;
+	w->watch.tick_due_ms = now_ms + interval_ms;
+	w->watch.window_end_ms = now_ms + 1000;
+	w->watch.cpu_ns = cpu_ns();
 }
 
 void loop_watch_begin(struct worker *w, enum loop_activity activity)
@@ -140,9 +150,7 @@ static void warn(struct worker *w, uint64_t lag_ms, uint64_t cpu)
 void loop_watch_tick(struct worker *w, uint64_t interval_ms)
 {
 	struct loop_watch *watch = &w->watch;
-	uint64_t lag_ms = watch->tick_due_ms && w->now_ms > watch->tick_due_ms
-				  ? w->now_ms - watch->tick_due_ms
-				  : 0;
+	uint64_t lag_ms = w->now_ms > watch->tick_due_ms ? w->now_ms - watch->tick_due_ms : 0;
 	uint64_t cpu = cpu_ns();
 
 	if (lag_ms >= (uint64_t)w->settings.node.loop_lag_warning)

@@ -47,13 +47,15 @@ struct loop_watch {
 	uint64_t window_end_ms;
 };
 
+/* Before the loop: the first tick is due after `interval_ms`. */
+void loop_watch_start(struct worker *w, uint64_t interval_ms);
 /* At the start of a callback: sets w->now_ms; what ran before it ends here. */
 void loop_watch_begin(struct worker *w, enum loop_activity activity);
 /* Whom the activity under way serves: a WORK_WORD() as in the work slot. */
 void loop_watch_subject(struct worker *w, uint64_t word);
 /* At the end of a loop turn. */
 void loop_watch_idle(struct worker *w);
-/* In each tick, which was due after `interval_ms`: the metric and the warning. */
+/* In each tick: the metric and the warning. The next one is due after `interval_ms`. */
 void loop_watch_tick(struct worker *w, uint64_t interval_ms);
 
 /*

@@ -397,6 +397,7 @@ static void worker_start(struct worker *w)
 	w->turn = evtimer_new(w->base, on_turn, w);
 	w->tick = event_new(w->base, -1, EV_PERSIST, on_tick, w);
 	event_add(w->tick, &tick);
+	loop_watch_start(w, TIMER_WHEEL_TICK_MS);
 	connect_redis(w);
 	control_open(w);
 	node_event_add(NODE_EVENT_WORKER_STARTED, "pid %d, replaced %llu times before",

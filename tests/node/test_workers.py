@@ -3,6 +3,7 @@
 
 import os
 import signal
+import time
 
 from client import Client
 from keepsock import Keepsock, Redis, wait_until
@@ -279,3 +280,20 @@ def test_redis_with_a_password(start_node, make_client):
         assert "redis-secret" not in node.log()
     finally:
         server.stop()
+
+
+def test_a_late_loop_says_what_held_it_up(start_node):
+    node = start_node(node={"workers": 1, "loop_lag_warning": "100ms"})
+    assert node.metrics()["keepsock_loop_lag_warnings_total"] == 0
+    worker, = node.workers().values()
+    os.kill(worker, signal.SIGSTOP)
+    try:
+        # How long it stands still, not what is waited for.
+        time.sleep(0.5)
+    finally:
+        os.kill(worker, signal.SIGCONT)
+    wait_until(lambda: "loop_lag ms=" in node.log(), "the warning")
+    line = next(line for line in node.log().splitlines() if "loop_lag ms=" in line)
+    # It was not the worker's own doing.
+    assert " cause=outside " in line, line
+    assert node.metrics()["keepsock_loop_lag_warnings_total"] >= 1
