@@ -142,7 +142,7 @@ void redis_publish(struct redis_pool *pool, uint64_t affinity, const struct redi
 		return;
 	}
 	add_keys(request, publish);
-	redis_run_add(request);
+	redis_request_add_checked_run(request);
 	redis_request_add(request, publish->client);
 	redis_request_add_u64(request, publish->number);
 	redis_request_add(request, slice_from(&kind, 1));
@@ -183,7 +183,7 @@ void redis_control_publish(struct redis_pool *pool, uint64_t affinity, struct sl
 	redis_envelope_append_body(&text, &body);
 	redis_request_add(request, SLICE(REDIS_KEY_RUN));
 	redis_request_add(request, SLICE(REDIS_KEY_SEQUENCE));
-	redis_run_add(request);
+	redis_request_add_checked_run(request);
 	redis_request_add(request, pubsub_name);
 	redis_request_add(request, buffer_slice(&text));
 	buffer_free(&text);

@@ -151,9 +151,10 @@ void redis_request_add_run(struct redis_request *request)
 	request->words++;
 }
 
-void redis_run_add(struct redis_request *request)
+void redis_request_add_checked_run(struct redis_request *request)
 {
-	redis_request_add(request, SLICE(""));
+	redis_request_add_run(request);
+	request->run_checked = true;
 }
 
 static void append_tail(const struct redis_request *request, const char *run, struct buffer *out)

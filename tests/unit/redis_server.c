@@ -63,7 +63,8 @@ static void write_config(const struct redis_server *server)
 	assert_non_null(file);
 	fprintf(file,
 		"bind 127.0.0.1\nport %u\ndir %s\nlogfile \"\"\nsave \"\"\n"
-		"appendonly yes\nappendfsync everysec\n",
+		/* no: unlike with everysec, what was answered is always written. */
+		"appendonly yes\nappendfsync no\nrepl-diskless-sync-delay 0\n",
 		server->port, server->directory);
 	if (server->password)
 		fprintf(file, "requirepass %s\n", server->password);
@@ -76,7 +77,7 @@ static _Noreturn void run_redis(const struct redis_server *server, int output, p
 	char *path = xasprintf("%s/redis.conf", server->directory);
 
 	/* Nobody reads on after the ready line: a full pipe must not stop Redis. */
-	if (prctl(PR_SET_PDEATHSIG, SIGKILL) != 0 || getppid() != parent ||
+	if (prctl(PR_SET_PDEATHSIG, SIGKILL) != 0 || getppid() != parent || setpgid(0, 0) != 0 ||
 	    fcntl(output, F_SETFL, O_NONBLOCK) != 0 || dup2(output, STDOUT_FILENO) < 0 ||
 	    dup2(output, STDERR_FILENO) < 0)
 		_exit(126);
@@ -141,6 +142,7 @@ struct redis_server *redis_server_start(const char *password)
 	const char *parent = getenv("TMPDIR");
 	bool started = false;
 
+	assert_int_equal(prctl(PR_SET_CHILD_SUBREAPER, 1), 0);
 	server->output = -1;
 	server->password = password ? xstrdup(password) : NULL;
 	server->directory = xasprintf("%s/keepsock-redis.XXXXXX", parent ? parent : P_tmpdir);
@@ -158,8 +160,11 @@ void redis_server_kill(struct redis_server *server)
 {
 	if (server->pid == 0)
 		return;
-	assert_int_equal(kill(server->pid, SIGKILL), 0);
-	assert_int_equal(waitpid(server->pid, NULL, 0), server->pid);
+	/* With the children that save and rewrite for it: they come to us when it dies. */
+	assert_int_equal(kill(-server->pid, SIGKILL), 0);
+	while (waitpid(-server->pid, NULL, 0) > 0)
+		;
+	assert_int_equal(errno, ECHILD);
 	close(server->output);
 	server->pid = 0;
 	server->output = -1;
@@ -189,18 +194,92 @@ void redis_server_resume(struct redis_server *server)
 	assert_true(WIFCONTINUED(status));
 }
 
-static void remove_directory(const char *directory)
+static void run_program(char *const words[])
 {
 	pid_t pid = fork();
 	int status;
 
 	assert_true(pid >= 0);
 	if (pid == 0) {
-		execlp("rm", "rm", "-rf", directory, (char *)NULL);
+		execvp(words[0], words);
 		_exit(127);
 	}
 	assert_int_equal(waitpid(pid, &status, 0), pid);
 	assert_true(WIFEXITED(status) && WEXITSTATUS(status) == 0);
+}
+
+static void remove_directory(char *directory)
+{
+	char *const words[] = {(char[]){"rm"}, (char[]){"-rf"}, directory, NULL};
+
+	run_program(words);
+}
+
+static void copy_directory(char *from, char *to)
+{
+	char *const words[] = {(char[]){"cp"}, (char[]){"-a"}, from, to, NULL};
+
+	remove_directory(to);
+	run_program(words);
+}
+
+void redis_server_keep_data(const struct redis_server *server, const char *name)
+{
+	char *from = xasprintf("%s/appendonlydir", server->directory);
+	char *to = xasprintf("%s/kept-%s", server->directory, name);
+
+	copy_directory(from, to);
+	free(from);
+	free(to);
+}
+
+void redis_server_put_data(const struct redis_server *server, const char *name)
+{
+	char *to = xasprintf("%s/appendonlydir", server->directory);
+	char *from = name ? xasprintf("%s/kept-%s", server->directory, name) : NULL;
+
+	assert_int_equal(server->pid, 0);
+	if (from)
+		copy_directory(from, to);
+	else
+		remove_directory(to);
+	free(from);
+	free(to);
+}
+
+static bool info_says(const struct redis_server *server, const char *text)
+{
+	redisReply *reply = redis_server_command(server, "INFO replication");
+	bool says = strstr(reply->str, text) != NULL;
+
+	freeReplyObject(reply);
+	return says;
+}
+
+/* How much of the master's data it has. */
+static long long replication_offset(const struct redis_server *server, const char *field)
+{
+	redisReply *reply = redis_server_command(server, "INFO replication");
+	const char *at = strstr(reply->str, field);
+	long long offset = at ? strtoll(at + strlen(field), NULL, 10) : -1;
+
+	freeReplyObject(reply);
+	return offset;
+}
+
+void redis_server_follow(const struct redis_server *server, const struct redis_server *master)
+{
+	uint64_t deadline = clock_boottime_ms() + READY_LIMIT_MS;
+
+	if (!master) {
+		redis_server_do(server, "REPLICAOF NO ONE");
+		return;
+	}
+	redis_server_do(server, "REPLICAOF 127.0.0.1 %u", (unsigned)master->port);
+	while (!info_says(server, "master_link_status:up") ||
+	       replication_offset(server, "slave_repl_offset:") <
+		       replication_offset(master, "master_repl_offset:"))
+		assert_true(clock_boottime_ms() < deadline);
 }
 
 void redis_server_free(struct redis_server *server)

@@ -28,6 +28,18 @@ void redis_server_kill(struct redis_server *server);
 /* Starts it again on its port, with the data it had. */
 void redis_server_restart(struct redis_server *server);
 
+/* Keeps a copy of the data as it is now, besides any kept before. */
+void redis_server_keep_data(const struct redis_server *server, const char *name);
+
+/* A killed server finds that copy when it is restarted; name NULL: no data at all. */
+void redis_server_put_data(const struct redis_server *server, const char *name);
+
+/*
+ * Makes it a replica of another one, in sync when this returns, or (NULL) a
+ * master of its own.
+ */
+void redis_server_follow(const struct redis_server *server, const struct redis_server *master);
+
 /* SIGSTOP and SIGCONT; returns when it has stopped or goes on. */
 void redis_server_pause(struct redis_server *server);
 void redis_server_resume(struct redis_server *server);

@@ -11,7 +11,8 @@
 --       4 timeout ms, 0: nobody is silent   5 interval of the probe ms, 0: no probe
 --       6 a fresh generation   7 how long its keys outlive it, ms
 --       8 pub/sub name of the probe   9 body of the probe
--- Reply {sequence, generation, registered, probed, {silent workers}}
+-- Reply {sequence, generation, registered, probed, {silent workers}}. {-2}: the server
+--       is not what the connection was told.
 
 --include run.lua
 
@@ -21,6 +22,11 @@ local now = time[1] * 1000 + math.floor(time[2] / 1000)
 local SILENT_MAX = 64
 
 --include settle.lua
+--include actual_run.lua
+
+if actual_run() ~= run then
+	return {-2}
+end
 
 local hash = redis.call('HMGET', KEYS[1], 'chain', 'beat', 'grace', 'probe')
 local chain, beat, grace, probe = hash[1], tonumber(hash[2] or now), tonumber(hash[3]), tonumber(hash[4] or 0)
