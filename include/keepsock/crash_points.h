@@ -31,6 +31,7 @@
 	CRASH(COMMAND_SENT, "command-sent", "command given to Redis, reply not read")     \
 	CRASH(COMMAND_REPLY, "command-reply", "Redis replied, nothing committed")         \
 	CRASH(REDIS_READ, "redis-read", "subscription bytes read, not committed")         \
+	CRASH(CONNECT_RECORDS, "connect-records", "its subscriptions, but no reply")      \
 	CRASH(CLOSE, "close", "close decided, socket still open")
 
 enum crash_point {

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: ISC */
 /*
- * What each client command does, but for subscribing (client_subscribe.c). A
- * handler either fills the open draft with its reply, or starts a Redis call and
- * waits, or names the code to disconnect with. Run by the worker.
+ * What each client command does, but for those with a file of their own (connect,
+ * subscribe, unsubscribe, refresh). A handler either fills the open draft with its reply, or starts
+ * a Redis call and waits, or names the code to disconnect with. Run by the worker.
  */
 #include <stdlib.h>
 #include <string.h>
@@ -14,17 +14,13 @@
 #include "keepsock/log.h"
 #include "keepsock/random.h"
 #include "keepsock/redis_scripts.h"
+#include "worker/client_connect.h"
 #include "worker/client_expiry.h"
 #include "worker/client_subscribe.h"
 #include "worker/internal.h"
 #include "worker/loop_watch.h"
 #include "worker/publish.h"
 #include "worker/shards.h"
-
-#include "config.h"
-
-#define CLIENT_NAME_MAX    16u
-#define CLIENT_VERSION_MAX 64u
 
 /* A command that waits for Redis. */
 struct command_pending {
@@ -108,61 +104,6 @@ static bool is_granted(struct connection *c, const struct client_command *comman
 	return channel_right_granted(&w->settings, options, right,
 				     passport_user(w->arena, connection_passport(c)),
 				     subscription_to(c, command->channel) != NULL);
-}
-
-/* --- connect --- */
-
-static struct slice cut(struct slice text, size_t max)
-{
-	return slice_from(text.data, text.len < max ? text.len : max);
-}
-
-static void start_pings(struct worker *w, struct passport *now)
-{
-	uint64_t interval = (uint64_t)w->settings.client.ping_interval;
-
-	/* Spread, so that clients who came together are not pinged together. */
-	now->ping_at = w->now_ms + interval / 2 + random_below((uint32_t)(interval / 2 + 1));
-}
-
-static enum command_outcome command_connect(struct connection *c,
-					    const struct client_command *command,
-					    uint16_t *close_code)
-{
-	struct worker *w = c->worker;
-	struct passport *now = &w->draft.now;
-	struct client_reply reply = {.id = command->id, .method = CLIENT_METHOD_CONNECT};
-	char id[37];
-	arena_ref identity;
-
-	if (now->state != PASSPORT_STATE_UNAUTHENTICATED)
-		return COMMAND_REFUSED;
-	if (command->token.len > 0) {
-		/* No key is configured that could have signed it. */
-		*close_code = CLIENT_DISCONNECT_INVALID_TOKEN;
-		return COMMAND_REFUSED;
-	}
-	if (!w->settings.client.insecure && !w->settings.client.allow_anonymous)
-		return COMMAND_REFUSED;
-	identity = passport_identity_make(w->arena, SLICE(""), cut(command->name, CLIENT_NAME_MAX),
-					  cut(command->version, CLIENT_VERSION_MAX), SLICE(""));
-	if (!identity) {
-		w->draft.failed = true;
-		return COMMAND_DONE;
-	}
-	passport_draft_own(&w->draft, identity);
-	now->identity = identity;
-	now->state = PASSPORT_STATE_CONNECTED;
-	now->deadline = 0;
-	start_pings(w, now);
-	reply.connect.client = connection_id(now, id);
-	reply.connect.version = SLICE("keepsock " PACKAGE_VERSION);
-	if (!(now->flags & PASSPORT_FRAME_PINGS)) {
-		reply.connect.ping = (uint32_t)(w->settings.client.ping_interval / 1000);
-		reply.connect.pong = true;
-	}
-	client_session_append_reply(c, &reply);
-	return COMMAND_DONE;
 }
 
 /* --- publish --- */
@@ -409,7 +350,7 @@ enum command_outcome client_command_execute(struct connection *c,
 	struct worker *w = c->worker;
 
 	if (command->method == CLIENT_METHOD_CONNECT)
-		return command_connect(c, command, close_code);
+		return client_connect(c, command, close_code);
 	if (w->draft.now.state != PASSPORT_STATE_CONNECTED)
 		return COMMAND_REFUSED;
 	switch (command->method) {

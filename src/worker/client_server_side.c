@@ -9,6 +9,7 @@
 #include <string.h>
 
 #include "keepsock/channel_name.h"
+#include "worker/client_connect.h"
 #include "worker/client_expiry.h"
 #include "worker/client_subscribe.h"
 #include "worker/internal.h"
@@ -16,7 +17,7 @@
 
 #define REASON_MAX 123u /* bytes of a close frame's reason, RFC 6455 §5.5 */
 
-static bool is_meant(struct connection *c, const struct user_target *target)
+bool client_is_meant(struct connection *c, const struct user_target *target)
 {
 	char id[37];
 
@@ -38,7 +39,7 @@ static unsigned each_connection(struct worker *w, const struct user_target *targ
 		struct connection *c = next;
 
 		next = c->user_next;
-		if (is_meant(c, target) && act(c, arg))
+		if (client_is_meant(c, target) && act(c, arg))
 			count++;
 	}
 	return count;
@@ -98,6 +99,7 @@ static bool unsubscribe(struct connection *c, const void *arg)
 unsigned client_user_unsubscribe(struct worker *w, const struct user_target *target,
 				 struct slice channel)
 {
+	client_connect_changed(w, target);
 	return each_connection(w, target, unsubscribe, &channel);
 }
 
@@ -136,7 +138,8 @@ unsigned client_user_disconnect(struct worker *w, const struct user_target *targ
 		text[reason.len] = '\0';
 		how.reason = text;
 	}
-	return each_connection(w, target, disconnect, &how);
+	return each_connection(w, target, disconnect, &how) +
+	       client_connect_each(w, target, disconnect, &how);
 }
 
 /* --- refresh --- */
@@ -179,6 +182,7 @@ unsigned client_user_refresh(struct worker *w, const struct user_target *target,
 
 	if (info.len > CLIENT_INFO_MAX)
 		return 0;
+	/* Who is connecting has brought what is newer. */
 	return each_connection(w, target, refresh, &how);
 }
 
@@ -290,5 +294,6 @@ unsigned client_user_subscribe(struct worker *w, const struct user_target *targe
 	    subscription->info.len > CLIENT_INFO_MAX ||
 	    (subscription->expires_at && subscription->expires_at <= wall_seconds()))
 		return 0;
+	client_connect_changed(w, target);
 	return each_connection(w, target, subscribe, &how);
 }

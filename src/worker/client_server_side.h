@@ -16,6 +16,7 @@
 #include "keepsock/token.h"
 
 struct buffer;
+struct connection;
 struct worker;
 
 /* Longest chan_info, and info of a connection; longer ones are refused. */
@@ -39,6 +40,9 @@ struct server_subscription {
 	struct slice since_epoch;
 	uint64_t since_offset;
 };
+
+/* Its client id and session are those of the target. */
+bool client_is_meant(struct connection *c, const struct user_target *target);
 
 /* As JSON text, for Redis and for messages between workers. */
 void server_subscription_encode(struct buffer *out, const struct server_subscription *subscription);

@@ -122,6 +122,9 @@ static bool serve_command(struct connection *c, struct slice raw)
 	}
 	if (command.method != CLIENT_METHOD_PONG)
 		metric_add(METRIC_commands_total, 1);
+	/* What a connect that was interrupted between its commits left behind. */
+	if (connection_passport(c)->state == PASSPORT_STATE_UNAUTHENTICATED)
+		client_unsubscribe_all(c);
 	announce(c);
 	connection_draft(c);
 	switch (client_command_execute(c, &command, &close_code)) {

@@ -33,6 +33,7 @@ struct redis_subscription;
 struct survey;
 struct token_verifier;
 struct redis_publication;
+struct connecting;
 struct subscribing;
 
 struct listener {
@@ -91,6 +92,7 @@ struct worker {
 	struct channel *removed_channel;
 	bool removed_presence;
 	struct subscribing *subscribing; /* subscriptions in preparation */
+	struct connecting *connecting;   /* connect commands that wait for Redis */
 
 	uint64_t position_check_at; /* boottime ms of the next walk over the channels */
 	double presence_credit;

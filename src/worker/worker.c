@@ -29,6 +29,7 @@
 #include "keepsock/process_title.h"
 #include "keepsock/random.h"
 #include "keepsock/sealed_text.h"
+#include "worker/client_connect.h"
 #include "worker/client_expiry.h"
 #include "worker/compression.h"
 #include "worker/fanout.h"
@@ -243,6 +244,7 @@ static void on_tick(evutil_socket_t fd, short what, void *arg)
 						      offsetof(struct connection, timer)));
 	subscribing_tick(w);
 	heartbeat_tick(w);
+	client_connect_tick(w);
 	presence_upkeep_tick(w);
 	position_check_tick(w);
 	connection_relieve_arena(w);

@@ -19,7 +19,8 @@ class Disconnected(Exception):
 class Client:
     def __init__(self, port, connect=True, answer_pings=True, headers=None, receive_buffer=None,
                  path="/connection/websocket", deflate=False, window_bits=15):
-        """With deflate=True permessage-deflate is used in both directions, for all it sends."""
+        """connect: the command's parameters, True = none, False = no connect command at all.
+        With deflate=True permessage-deflate is used in both directions, for all it sends."""
         self.websocket = WebSocket(port, path, headers, receive_buffer, deflate, window_bits)
         self.answer_pings = answer_pings
         self.raw = collections.deque()
@@ -27,8 +28,8 @@ class Client:
         self.pushes = collections.deque()
         self.last_id = 0
         self.id = None
-        if connect:
-            self.connected = self.result("connect")
+        if connect or isinstance(connect, dict):
+            self.connected = self.result("connect", **({} if connect is True else connect))
             self.id = self.connected["client"]
 
     def __enter__(self):

@@ -10,8 +10,9 @@ import sys
 
 import pytest
 
+import tokens
 from client import Client
-from keepsock import Keepsock, Redis, keepsockd
+from keepsock import Keepsock, Redis, merge, keepsockd
 
 HANG_AFTER = 300
 CHANNEL_NUMBERS = itertools.count(1)
@@ -82,6 +83,33 @@ def make_node():
 def start_node(make_node):
     """The same, started and ready."""
     return lambda **overrides: make_node(**overrides).start()
+
+
+def give_secret(node):
+    """Tokens of tokens.user() are good on this node."""
+    secret = node.directory / "hmac"
+    secret.write_text(tokens.SECRET + "\n")
+    secret.chmod(0o600)
+    return node
+
+
+AUTH = {"client": {"insecure": False}, "token": {"hmac_secret_file": "hmac"}}
+
+
+@pytest.fixture
+def start_auth_node(make_node):
+    """A started node on which only tokens signed with tokens.SECRET are good."""
+    return lambda **overrides: give_secret(make_node(**merge(AUTH, overrides))).start()
+
+
+@pytest.fixture(scope="module")
+def auth_node():
+    """One such node with default overrides, shared by the tests of a file."""
+    shared = give_secret(Keepsock(**AUTH))
+    try:
+        yield shared.start()
+    finally:
+        _end([shared])
 
 
 @pytest.fixture(scope="module")

@@ -235,7 +235,7 @@ class ClientActor(Actor):
         self.upgrade("/connection/websocket?cf_ws_frame_ping_pong=true")
         # The server must keep what comes before its 101.
         if self.rng.random() < 0.5:
-            self.send_command("connect")
+            self.send_connect()
 
     def on_data(self, connection, data):
         if connection is not self.connection:
@@ -245,9 +245,20 @@ class ClientActor(Actor):
         while self.transcript.pings:
             self.connection.plan(PONG, b"", frame(PONG, self.transcript.pings.pop()))
         if self.transcript.upgraded and not self.commands:
-            self.send_command("connect")
+            self.send_connect()
         if self.transcript.close_code and not self.closed:
             self.send_close()
+
+    def send_connect(self):
+        """Sometimes with channels for the server to subscribe it to."""
+        wishes = {}
+        if self.rng.random() < 0.3:
+            for channel in self.rng.sample(CHANNELS, self.rng.randrange(1, len(CHANNELS) + 1)):
+                wishes[channel] = {}
+                if channel in self.known:
+                    epoch, offset = self.known[channel]
+                    wishes[channel] = {"recover": True, "epoch": epoch, "offset": offset}
+        self.send_command("connect", subs=wishes)
 
     def on_message(self, message):
         channel = message.get("push", {}).get("channel")

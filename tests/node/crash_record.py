@@ -197,6 +197,9 @@ class Transcript:
             self.complaints.append(("order", f"reply {reply['id']} to {command}"))
         elif "error" in reply:
             self.errors[number + 1] = reply["error"]["code"]
+        elif "connect" in reply:
+            for channel, result in reply["connect"].get("subs", {}).items():
+                self._take_subscription(channel, result)
         elif "subscribe" in reply:
             self._take_subscription(command["subscribe"]["channel"], reply["subscribe"])
         elif "unsubscribe" in reply:

@@ -94,11 +94,11 @@ def _config_value(value):
     return f"( {items} )" if value and isinstance(value[0], dict) else f"[ {items} ]"
 
 
-def _merge(base, overrides):
+def merge(base, overrides):
     merged = dict(base)
     for name, value in overrides.items():
         both = isinstance(value, dict) and isinstance(merged.get(name), dict)
-        merged[name] = _merge(merged[name], value) if both else value
+        merged[name] = merge(merged[name], value) if both else value
     return merged
 
 
@@ -142,7 +142,7 @@ class Keepsock:
         self.key_path = self.directory / "api-key"
         self.key_path.write_text(API_KEY + "\n")
         self.key_path.chmod(0o600)
-        self.settings = _merge({
+        self.settings = merge({
             "node": {"name": "a", "run_dir": "run", "state_dir": "state", "workers": 2},
             "listeners": [{"address": "127.0.0.1", "port": free_port()}],
             "client": {"insecure": True},

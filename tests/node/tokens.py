@@ -22,6 +22,19 @@ ALGORITHMS = {"RSA": "RS256", "P-256": "ES256", "P-384": "ES384", "P-521": "ES51
 NUMBER_BYTES = {"ES256": 32, "ES384": 48, "ES512": 66}
 
 
+SECRET = "secret-of-the-nodes-under-test"
+
+
+def user(name, secret=SECRET, **claims):
+    """A connection token of that user."""
+    return hmac({"sub": name, **claims}, secret)
+
+
+def subscription(name, channel, secret=SECRET, **claims):
+    """A subscription token of that user for that channel."""
+    return hmac({"sub": name, "channel": channel, **claims}, secret)
+
+
 def later(seconds):
     """Seconds since 1970, that many from now."""
     return int(time.time()) + seconds
