@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: ISC
 
 // Package clients tests keepsock with gorilla/websocket, an RFC 6455 implementation that shares no
-// code with it. This file starts and judges the node.
+// code with it, and with the official SDK centrifuge-go. This file starts and judges the node.
 package clients
 
 import (
@@ -36,6 +36,26 @@ channel = { allow_subscribe_for_client = true; allow_publish_for_client = true;
 admin = { socket = "admin.sock"; };
 `
 
+const tokenKey = "key-of-the-go-tests"
+
+// What the SDK's tests need: tokens instead of insecure clients, and a server API.
+const sdkConfig = `
+node = { name = "a"; run_dir = "run"; state_dir = "state"; workers = 2; };
+listeners = ( { address = "127.0.0.1"; port = %d; } );
+token = { hmac_secret_file = "token-key"; };
+http_api = { insecure = true; };
+websocket = { compression = true; compression_min_size = 16; };
+channel = { allow_subscribe_for_client = true; allow_publish_for_subscriber = true;
+	allow_presence_for_subscriber = true; allow_history_for_subscriber = true;
+	presence = true; join_leave = true;
+	history_size = 100; history_ttl = "5m"; };
+namespaces = (
+	{ name = "closed"; },
+	{ name = "cache"; allow_subscribe_for_client = true; history_size = 1; history_ttl = "5m";
+	  force_recovery = true; force_recovery_mode = "cache"; auto_cache_recover = true; } );
+admin = { socket = "admin.sock"; };
+`
+
 // freePort finds a port outside the range of outgoing connections: nodes set SO_REUSEPORT and would
 // share one without noticing.
 func freePort() int {
@@ -53,6 +73,12 @@ func freePort() int {
 // startServer runs a node until the end of the test and returns its host:port.
 func startServer(t *testing.T) string {
 	t.Helper()
+	return startServerWith(t, config)
+}
+
+// startServerWith does so with a configuration of the caller's, whose one verb is the port.
+func startServerWith(t *testing.T, config string) string {
+	t.Helper()
 	binary := os.Getenv("KEEPSOCKD")
 	if binary == "" {
 		binary = "../../../var/build/test/keepsockd"
@@ -60,6 +86,9 @@ func startServer(t *testing.T) string {
 	directory, port := t.TempDir(), freePort()
 	path := filepath.Join(directory, "keepsock.conf")
 	if err := os.WriteFile(path, []byte(fmt.Sprintf(config, port)), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(filepath.Join(directory, "token-key"), []byte(tokenKey), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	log, err := os.Create(filepath.Join(directory, "keepsockd.log"))
