@@ -50,9 +50,10 @@ local registered = 1 - redis.call('HSET', KEYS[3], worker, string.format('%.0f',
 local silent = {}
 local workers = redis.call('HGETALL', KEYS[3])
 for i = 1, #workers, 2 do
-	local at = tonumber(string.match(workers[i + 1], '^%d+'))
+	local at, rest = string.match(workers[i + 1], '^(%d+)( %d+)$')
+	at = tonumber(at or 0)
 	if at > now then
-		redis.call('HSET', KEYS[3], workers[i], string.format('%.0f', now) .. string.match(workers[i + 1], ' .*'))
+		redis.call('HSET', KEYS[3], workers[i], string.format('%.0f', now) .. rest)
 	elseif timeout > 0 and now - math.max(at, grace) > timeout and #silent < SILENT_MAX then
 		silent[#silent + 1] = workers[i]
 	end

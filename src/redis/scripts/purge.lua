@@ -29,7 +29,7 @@ local function is_dead()
 		return false
 	end
 	local grace = tonumber(redis.call('HGET', KEYS[1], 'grace') or now)
-	return now - math.max(tonumber(string.match(entry, '^%d+')), grace) > tonumber(ARGV[4])
+	return now - math.max(tonumber(string.match(entry, '^%d+') or 0), grace) > tonumber(ARGV[4])
 end
 
 local begun, removed = 0, 0
