@@ -92,16 +92,19 @@ function configText(settings) {
 }
 
 export class Server {
-  // overrides: { group: { setting: value } } over what the tests need.
-  static async start(overrides = {}) {
+  // overrides: { group: { setting: value } } over what the tests need, or { list: [...] };
+  // files: { name: text } to lie beside the configuration, readable by the node alone.
+  static async start(overrides = {}, files = {}) {
     const server = new Server();
     server.directory = await mkdtemp(path.join(tmpdir(), 'keepsock-'));
     server.port = await freePort();
     const settings = { listeners: [{ address: '127.0.0.1', port: server.port }] };
     for (const group of new Set([...Object.keys(DEFAULTS), ...Object.keys(overrides)]))
-      settings[group] = { ...DEFAULTS[group], ...overrides[group] };
+      settings[group] = Array.isArray(overrides[group]) ? overrides[group]
+        : { ...DEFAULTS[group], ...overrides[group] };
     await writeFile(path.join(server.directory, 'keepsock.conf'), configText(settings));
-    await writeFile(path.join(server.directory, 'api-key'), API_KEY, { mode: 0o600 });
+    for (const [name, text] of Object.entries({ 'api-key': API_KEY, ...files }))
+      await writeFile(path.join(server.directory, name), text, { mode: 0o600 });
     await server.launch();
     return server;
   }
