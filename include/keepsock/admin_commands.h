@@ -43,6 +43,8 @@ enum admin_privilege {
 		"Show one channel: each worker that has subscribers of it, and their number in all.") \
 	COMMAND("show redis", "", VIEW, show_redis,                                                \
 		"Show each worker's connections to Redis.")                                        \
+	COMMAND("show sentinel", "", VIEW, show_sentinel,                                          \
+		"Show what each Sentinel says about the master of its shard, and who is used.")    \
 	COMMAND("show config", "", VIEW, show_config,                                              \
 		"List the settings in force, without passwords.")                                  \
 	COMMAND("show metrics", "", VIEW, show_metrics,                                            \

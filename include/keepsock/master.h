@@ -18,6 +18,8 @@
 
 struct admin;
 struct embedded_redis;
+struct sentinel_shard;
+struct sentinel_watch;
 struct event;
 struct event_base;
 struct ipc_message;
@@ -32,6 +34,7 @@ enum master_phase {
 };
 
 #define MASTER_SIGNALS 3
+#define MASTER_MAGIC   UINT32_C(0x4d535452) /* "MSTR" */
 
 struct master {
 	uint32_t magic;
@@ -47,7 +50,8 @@ struct master {
 	struct node_page *page;
 	int page_fd;
 	struct listeners listeners;
-	struct embedded_redis *embedded; /* NULL with an external server */
+	struct embedded_redis *embedded;        /* NULL with an external server */
+	struct sentinel_shard *sentinel_shards; /* shard_count; NULL with the embedded Redis */
 	uint32_t shard_count;
 	struct ipc_redis shards[REDIS_SHARDS_MAX]; /* as the workers know them */
 	char *api_key;                             /* "" = none */
@@ -80,6 +84,19 @@ int master_run(struct master_options *options);
 
 /* Begins the graceful end; again: without grace. */
 void master_stop(struct master *master, const char *reason);
+
+/* Nothing more to wait for. */
+void master_end_loop(struct master *master);
+
+/* Starts or looks for Redis, and the workers, at once or when it is there; 0, or -1 with error. */
+int master_redis_start(struct master *master, struct buffer *error);
+
+/* The workers are gone: ends the embedded Redis, then the loop. */
+void master_redis_stop(struct master *master);
+void master_redis_free(struct master *master);
+
+/* NULL when no Sentinels are asked about this shard. */
+const struct sentinel_watch *master_redis_watch(const struct master *master, uint32_t shard);
 
 /* A worker became ready or died. */
 void master_on_worker_change(struct master *master);

@@ -101,6 +101,8 @@
 	       "Commands that Redis did not answer in time.")                                      \
 	METRIC(redis_command_connections, GAUGE,                                                   \
 	       "Command connections to Redis that are up.")                                        \
+	METRIC(redis_master_changes_total, COUNTER,                                                \
+	       "Changes of a Redis master that Sentinels told of.")                                \
 	METRIC(arena_bytes_used, GAUGE,                                                            \
 	       "Bytes of the workers' arenas that are in use.")                                    \
 	METRIC(arena_bytes_cap, GAUGE,                                                             \

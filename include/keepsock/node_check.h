@@ -40,6 +40,9 @@ int node_find_external_redis(const struct settings *settings,
 			     struct ipc_redis shards[REDIS_SHARDS_MAX], uint32_t *count,
 			     struct buffer *error);
 
+/* The Sentinels' password, "" = none; heap (wipe it). NULL with error. */
+char *node_read_sentinel_password(const struct settings *settings, struct buffer *error);
+
 /* Tells of everything that works but should worry the operator. */
 void node_warnings(const struct settings *settings, unsigned long open_file_limit,
 		   void (*fn)(void *ctx, const char *text), void *ctx);

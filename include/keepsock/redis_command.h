@@ -74,8 +74,8 @@ struct redis_pool_options {
 	uint64_t recycle_ms;
 	/*
 	 * A publish succeeds only when this many replicas have confirmed it (WAIT); else it gets
-	 * TIMEOUT after min_replicas_timeout_ms (default 1000, at most half of
-	 * command_timeout_ms). Publishes have a connection of their own then. 0: none.
+	 * TIMEOUT after min_replicas_timeout_ms (default 1000), or command_timeout_ms if that is
+	 * less. Publishes have a connection of their own then. 0: none.
 	 */
 	unsigned min_replicas;
 	unsigned min_replicas_timeout_ms;

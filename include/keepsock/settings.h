@@ -163,7 +163,10 @@ const char *settings_redis_url_parse(const char *url, struct settings_redis_url 
 /* Wipes the password too. */
 void settings_redis_url_free(struct settings_redis_url *url);
 
-/* redis.shards, or 1. */
+/* One of redis.shards, or redis.server. */
+const char *settings_redis_shard_url(const struct settings *s, uint32_t shard);
+
+/* How many redis.shards there are, or 1. */
 uint32_t settings_redis_shard_count(const struct settings *s);
 
 /* Open files that the connections of one worker to Redis take at most. */

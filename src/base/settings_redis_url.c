@@ -274,6 +274,11 @@ void settings_redis_url_free(struct settings_redis_url *url)
 
 /* ---- shards ---- */
 
+const char *settings_redis_shard_url(const struct settings *s, uint32_t shard)
+{
+	return s->redis.shards.count > 0 ? s->redis.shards.items[shard] : s->redis.server;
+}
+
 uint32_t settings_redis_shard_count(const struct settings *s)
 {
 	return s->redis.shards.count > 0 ? (uint32_t)s->redis.shards.count : 1;

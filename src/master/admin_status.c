@@ -18,6 +18,7 @@
 #include "keepsock/log.h"
 #include "keepsock/master.h"
 #include "keepsock/node_page.h"
+#include "keepsock/sentinel.h"
 #include "keepsock/settings.h"
 #include "keepsock/worker_slot.h"
 
@@ -54,6 +55,26 @@ static json_t *redis_summary(const struct master *master)
 	if (!master->embedded)
 		return json_string("external");
 	return json_sprintf("embedded, %s", embedded_redis_state(master->embedded));
+}
+
+/* Of all shards; one that nobody has found yet is unknown. */
+static json_t *redis_endpoints(const struct master *master)
+{
+	struct buffer text = {0};
+	json_t *json;
+
+	for (uint32_t i = 0; i < master->shard_count; i++) {
+		const struct ipc_redis *redis = &master->shards[i];
+
+		buffer_append_str(&text, i > 0 ? ", " : "");
+		if (ipc_redis_known(redis))
+			buffer_printf(&text, "%s:%u", redis->host, redis->port);
+		else
+			buffer_append_str(&text, "unknown");
+	}
+	json = json_string(buffer_cstr(&text));
+	buffer_free(&text);
+	return json;
 }
 
 static json_t *listener_list(const struct settings *settings)
@@ -99,13 +120,44 @@ void admin_on_status(struct admin_request *request)
 	set_metric(object, "connections", master, METRIC_connections_open);
 	set_metric(object, "subscriptions", master, METRIC_subscriptions);
 	set(object, "redis", redis_summary(master));
-	set(object, "redis_endpoint",
-	    json_sprintf("%s:%u", master->shard_count ? master->shards[0].host : "",
-			 master->shards[0].port));
+	set(object, "redis_endpoint", redis_endpoints(master));
 	set_metric(object, "redis_subscriptions_up", master, METRIC_redis_subscription_connected);
 	set(object, "log_level", json_string(log_level_name(log_get_level())));
 	set(object, "open_file_limit", json_integer((json_int_t)master->open_file_limit));
 	admin_answer_object(request, object);
+}
+
+static json_t *place(const struct sentinel_answer *answer)
+{
+	return answer->host[0] ? json_sprintf("%s:%u", answer->host, answer->port)
+			       : json_string("");
+}
+
+static json_t *sentinel_row(const struct sentinel_watch *watch, uint32_t shard,
+			    const struct sentinel_view *view)
+{
+	return json_pack("{s:i, s:s, s:o, s:b, s:b, s:o, s:I, s:o, s:s, s:s}", "shard", (int)shard,
+			 "name", sentinel_watch_name(watch), "sentinel",
+			 json_sprintf("%s:%u", view->host, view->port), "answers", (int)view->asked,
+			 "announces", (int)view->heard, "master", place(view->answer), "epoch",
+			 (json_int_t)view->answer->epoch, "used",
+			 place(sentinel_watch_master(watch)), "error", view->error, "master_error",
+			 sentinel_watch_error(watch));
+}
+
+void admin_on_show_sentinel(struct admin_request *request)
+{
+	const struct master *master = admin_request_master(request);
+	json_t *rows = json_array();
+
+	for (uint32_t shard = 0; shard < master->shard_count; shard++) {
+		const struct sentinel_watch *watch = master_redis_watch(master, shard);
+		struct sentinel_view view;
+
+		for (size_t i = 0; watch && sentinel_watch_view(watch, i, &view); i++)
+			(void)json_array_append_new(rows, sentinel_row(watch, shard, &view));
+	}
+	admin_answer_rows(request, rows, NULL);
 }
 
 static void append_setting(void *ctx, const char *name, const char *type, const char *value,

@@ -38,7 +38,6 @@
 #include "keepsock/text_file.h"
 #include "keepsock/worker_slot.h"
 
-#define MASTER_MAGIC UINT32_C(0x4d535452) /* "MSTR" */
 /* Beyond the time that clients get to answer their close frame. */
 #define STOP_DEADLINE_MS 5000
 
@@ -88,7 +87,7 @@ static void notify_status(struct master *master, const char *first_line)
 
 /* ---- stopping ---- */
 
-static void end_loop(struct master *master)
+void master_end_loop(struct master *master)
 {
 	if (event_base_loopexit(master->base, NULL) < 0)
 		log_fatal("loop_exit_failed");
@@ -99,10 +98,7 @@ static void stop_redis_when_workers_are_down(struct master *master)
 	if (count_workers(master, WORKER_DOWN) < master->worker_count)
 		return;
 	evtimer_del(master->stop_timer);
-	if (master->embedded)
-		embedded_redis_stop(master->embedded);
-	else
-		end_loop(master);
+	master_redis_stop(master);
 }
 
 static void stop_workers(struct master *master, bool force)
@@ -152,79 +148,6 @@ void master_on_worker_change(struct master *master)
 		break;
 	case MASTER_RUNNING: notify_status(master, ""); break;
 	case MASTER_STOPPING: stop_redis_when_workers_are_down(master); break;
-	}
-}
-
-static void start_workers(struct master *master)
-{
-	for (uint32_t i = 0; i < master->worker_count; i++)
-		worker_slot_start(&master->workers[i]);
-}
-
-static void tell_workers_of_redis(struct master *master, uint32_t shard)
-{
-	struct buffer text = {0};
-
-	if (ipc_redis_encode(&text, shard, &master->shards[shard]) < 0)
-		log_error("redis_encode_failed shard=%u", shard);
-	for (uint32_t i = 0; text.len && i < master->worker_count; i++) {
-		if (master->workers[i].ipc_fd >= 0)
-			(void)worker_slot_send(&master->workers[i], IPC_REDIS, 0, text.data,
-					       text.len);
-	}
-	if (text.data)
-		secret_wipe(text.data, text.cap);
-	buffer_free(&text);
-}
-
-static void on_redis_ready(struct master *master)
-{
-	const struct ipc_redis *endpoint = embedded_redis_endpoint(master->embedded);
-	bool first = master->shard_count == 0;
-
-	if (!first && ipc_redis_equal(&master->shards[0], endpoint))
-		return;
-	ipc_redis_free(&master->shards[0]);
-	master->shards[0] = ipc_redis_copy(endpoint);
-	master->shard_count = 1;
-	if (first)
-		start_workers(master);
-	else
-		tell_workers_of_redis(master, 0);
-}
-
-/* Line by line, so that each can be read in the log. */
-static void log_lines(const char *event, const char *text)
-{
-	while (*text) {
-		size_t length = strcspn(text, "\n");
-
-		if (length > 0)
-			log_error("%s says=%s", event, log_value(slice_from(text, length)));
-		text += length;
-		text += *text == '\n';
-	}
-}
-
-static void on_redis_event(void *ctx, enum embedded_redis_event event, const char *detail)
-{
-	struct master *master = ctx;
-
-	MAGIC_CHECK(master, MASTER_MAGIC);
-	switch (event) {
-	case EMBEDDED_REDIS_READY:
-		if (master->phase != MASTER_STOPPING)
-			on_redis_ready(master);
-		break;
-	case EMBEDDED_REDIS_LOST:
-		log_error("embedded_redis_died reason=%s", log_value_str(detail));
-		break;
-	case EMBEDDED_REDIS_FAILED:
-		log_lines("embedded_redis_failed", detail);
-		master->exit_status = EXIT_FAILURE;
-		master_stop(master, "the embedded Redis did not start");
-		break;
-	case EMBEDDED_REDIS_ENDED: end_loop(master); break;
 	}
 }
 
@@ -347,24 +270,6 @@ static int make_loop(struct master *master, struct buffer *error)
 	return 0;
 }
 
-/* With the embedded Redis the workers start when it answers. */
-static int start_redis_and_workers(struct master *master, struct buffer *error)
-{
-	const struct settings *settings = &master->settings;
-
-	if (!node_uses_embedded_redis(settings)) {
-		if (node_find_external_redis(settings, master->shards, &master->shard_count,
-					     error) < 0)
-			return -1;
-		start_workers(master);
-		return 0;
-	}
-	master->embedded = embedded_redis_start(master->base, settings->redis.embedded_binary,
-						settings->node.state_dir, settings->node.run_dir,
-						on_redis_event, master, error);
-	return master->embedded ? 0 : -1;
-}
-
 static void log_warning_text(void *ctx, const char *text)
 {
 	(void)ctx;
@@ -390,7 +295,7 @@ static int start(struct master *master, struct slice config_text, struct buffer 
 	master->admin = admin_open(master, error);
 	if (!master->admin)
 		return -1;
-	return start_redis_and_workers(master, error);
+	return master_redis_start(master, error);
 }
 
 /* ---- the end: everything in reverse ---- */
@@ -421,7 +326,7 @@ static void release(struct master *master)
 	admin_close(master->admin);
 	for (uint32_t i = 0; master->stop_timer && i < master->worker_count; i++)
 		worker_slot_free(&master->workers[i]);
-	embedded_redis_free(master->embedded);
+	master_redis_free(master);
 	listeners_close(&master->listeners);
 	free_events(master);
 	if (master->page) {
@@ -440,8 +345,6 @@ static void release(struct master *master)
 	free(master->api_key);
 	ipc_keys_free(&master->token_keys);
 	ipc_keys_free(&master->subscription_token_keys);
-	for (uint32_t i = 0; i < master->shard_count; i++)
-		ipc_redis_free(&master->shards[i]);
 	settings_free(&master->settings);
 	free(master->workers);
 	free(master->message);

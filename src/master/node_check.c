@@ -124,6 +124,13 @@ int node_read_token_keys(const struct settings *settings, struct ipc_keys *token
 	return -1;
 }
 
+char *node_read_sentinel_password(const struct settings *settings, struct buffer *error)
+{
+	if (settings->redis.sentinel_password_file[0] == '\0')
+		return xstrdup("");
+	return text_file_read_secret(settings->redis.sentinel_password_file, error);
+}
+
 static int find_redis(const struct settings *settings, const char *text, struct ipc_redis *redis,
 		      struct buffer *error)
 {
@@ -154,19 +161,14 @@ int node_find_external_redis(const struct settings *settings,
 			     struct ipc_redis shards[REDIS_SHARDS_MAX], uint32_t *count,
 			     struct buffer *error)
 {
-	const struct settings_list *urls = &settings->redis.shards;
-	int result = 0;
+	uint32_t wanted = settings_redis_shard_count(settings);
 
-	*count = 0;
-	if (urls->count == 0) {
-		result = find_redis(settings, settings->redis.server, &shards[0], error);
-		*count = result == 0 ? 1 : 0;
+	for (*count = 0; *count < wanted; (*count)++) {
+		if (find_redis(settings, settings_redis_shard_url(settings, *count),
+			       &shards[*count], error) < 0)
+			return -1;
 	}
-	for (size_t i = 0; i < urls->count && result == 0; i++) {
-		result = find_redis(settings, urls->items[i], &shards[i], error);
-		*count += result == 0 ? 1 : 0;
-	}
-	return result;
+	return 0;
 }
 
 /* Workers share the connections about evenly; a quarter more covers what "about" hides. */
@@ -201,6 +203,7 @@ void node_warnings(const struct settings *settings, unsigned long open_file_limi
 int node_check_files(const struct settings *settings, struct buffer *error)
 {
 	char *key = node_read_api_key(settings, error);
+	char *password;
 	struct ipc_keys token, subscription;
 	struct ipc_redis shards[REDIS_SHARDS_MAX];
 	uint32_t shard_count;
@@ -216,6 +219,11 @@ int node_check_files(const struct settings *settings, struct buffer *error)
 	ipc_keys_free(&subscription);
 	if (node_uses_embedded_redis(settings))
 		return 0;
+	password = node_read_sentinel_password(settings, error);
+	if (!password)
+		return -1;
+	secret_wipe(password, strlen(password));
+	free(password);
 	result = node_find_external_redis(settings, shards, &shard_count, error);
 	while (shard_count > 0)
 		ipc_redis_free(&shards[--shard_count]);

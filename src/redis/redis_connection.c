@@ -258,11 +258,11 @@ static bool expire_requests(struct redis_connection *c, struct redis_queue *queu
 }
 
 void redis_connection_send_internal(struct redis_connection *c, enum redis_internal internal,
-				    const struct slice *words, size_t n)
+				    unsigned extra_ms, const struct slice *words, size_t n)
 {
 	struct redis_request *request = redis_request_new_internal(internal, words, n);
 
-	request->deadline_ms = clock_boottime_ms() + c->pool->options.command_timeout_ms;
+	request->deadline_ms = clock_boottime_ms() + c->pool->options.command_timeout_ms + extra_ms;
 	redis_queue_push(&c->queue, request);
 	redis_connection_append(c, request);
 }
@@ -278,7 +278,7 @@ static void on_ready_phase_end(struct redis_connection *c, uint64_t now)
 	if (redis_pool_on_ready_phase_end(c->pool, c, now))
 		return;
 	if (!c->queue.first)
-		redis_connection_send_internal(c, REDIS_INTERNAL_PING, &SLICE("PING"), 1);
+		redis_connection_send_internal(c, REDIS_INTERNAL_PING, 0, &SLICE("PING"), 1);
 }
 
 static void on_phase_end(struct redis_connection *c, uint64_t now)

@@ -28,9 +28,9 @@ void redis_connection_write(struct redis_connection *c);
 /* Frees it and forgets it; NULL is fine. */
 void redis_connection_free_event(struct event **event);
 
-/* Sends a command of our own. */
+/* Sends a command of our own, whose answer may take command_timeout_ms and extra_ms. */
 void redis_connection_send_internal(struct redis_connection *c, enum redis_internal internal,
-				    const struct slice *words, size_t n);
+				    unsigned extra_ms, const struct slice *words, size_t n);
 
 /* -- redis_replicate.c: for connections with replicates -- */
 

@@ -162,9 +162,6 @@ static void set_defaults(struct redis_pool_options *options)
 		options->waiting_bytes_limit = 16 * 1024 * 1024;
 	if (options->min_replicas_timeout_ms == 0)
 		options->min_replicas_timeout_ms = 1000;
-	/* Before the command itself is overdue; 0 would mean for ever. */
-	if (options->min_replicas_timeout_ms > options->command_timeout_ms / 2)
-		options->min_replicas_timeout_ms = options->command_timeout_ms / 2 + 1;
 }
 
 static void make_connections(struct redis_pool *pool)

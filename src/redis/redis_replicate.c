@@ -28,7 +28,9 @@ static void send_wait(struct redis_connection *c)
 		(size_t)snprintf(replicas, sizeof(replicas), "%u", c->pool->options.min_replicas);
 	wait[2].len = (size_t)snprintf(timeout, sizeof(timeout), "%u",
 				       c->pool->options.min_replicas_timeout_ms);
-	redis_connection_send_internal(c, REDIS_INTERNAL_WAIT, wait, 3);
+	/* Redis looks at its clock now and then only: the connection is not lost for that. */
+	redis_connection_send_internal(c, REDIS_INTERNAL_WAIT,
+				       c->pool->options.min_replicas_timeout_ms, wait, 3);
 	c->wait_under_way = true;
 }
 

@@ -286,7 +286,9 @@ class Keepsock:
 class Redis:
     """A redis-server of the test's own, for nodes that use an external one."""
 
-    def __init__(self, password=None):
+    def __init__(self, password=None, options=()):
+        """options: more of redis-server's, as words of its command line."""
+        self.options = options
         self.directory = tempfile.mkdtemp(prefix="keepsock-redis-")
         self.port = free_port()
         self.password = password
@@ -297,12 +299,15 @@ class Redis:
         login = f":{self.password}@" if self.password else ""
         return f"redis://{login}127.0.0.1:{self.port}"
 
-    def start(self):
+    def command_line(self):
         command = ["redis-server", "--port", str(self.port), "--bind", "127.0.0.1", "--save", "",
                    "--dir", self.directory, "--daemonize", "no"]
         if self.password:
             command += ["--requirepass", self.password]
-        self.process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
+        return [*command, *self.options]
+
+    def start(self):
+        self.process = subprocess.Popen(self.command_line(), stdout=subprocess.DEVNULL)
         wait_until(lambda: self._try_ping(), "redis-server answers")
         return self
 
@@ -328,21 +333,32 @@ class Redis:
         shutil.rmtree(self.directory, ignore_errors=True)
 
     def command(self, *words):
-        """Sends one command; returns a simple, integer or bulk reply."""
+        """Sends one command; returns its reply, an array as a list."""
         with socket.create_connection(("127.0.0.1", self.port), timeout=DEADLINE) as connection:
             reader = connection.makefile("rb")
             if self.password:
                 connection.sendall(self._encode("AUTH", self.password))
                 assert reader.readline() == b"+OK\r\n"
             connection.sendall(self._encode(*words))
-            line = reader.readline().rstrip()
-            if line[:1] == b"$":
-                size = int(line[1:])
-                return None if size < 0 else reader.read(size).decode()
-            if line[:1] == b":":
-                return int(line[1:])
-            assert line[:1] == b"+", line
-            return line[1:].decode()
+            return self._read_reply(reader)
+
+    def facts(self, *words):
+        """The reply of a command that answers with names and values, as a dictionary."""
+        reply = self.command(*words)
+        return dict(zip(reply[::2], reply[1::2]))
+
+    @classmethod
+    def _read_reply(cls, reader):
+        line = reader.readline().rstrip()
+        if line[:1] == b"*":
+            return [cls._read_reply(reader) for _ in range(int(line[1:]))]
+        if line[:1] == b"$":
+            size = int(line[1:])
+            return None if size < 0 else reader.read(size + 2)[:-2].decode()
+        if line[:1] == b":":
+            return int(line[1:])
+        assert line[:1] == b"+", line
+        return line[1:].decode()
 
     @staticmethod
     def _encode(*words):

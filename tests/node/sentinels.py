@@ -1,0 +1,65 @@
+# SPDX-License-Identifier: ISC
+"""Real Sentinels around a master and a replica, all of the test's own."""
+
+import pathlib
+
+from keepsock import Redis, wait_until
+
+NAME = "keepsock"
+
+
+class Sentinel(Redis):
+    """One Sentinel; master_login: (user or None, password) with which it signs in to the servers."""
+
+    def __init__(self, master, quorum, password=None, master_login=None):
+        super().__init__(password)
+        lines = [f"port {self.port}", "bind 127.0.0.1", f"dir {self.directory}",
+                 f"sentinel monitor {NAME} 127.0.0.1 {master.port} {quorum}",
+                 f"sentinel down-after-milliseconds {NAME} 1000",
+                 f"sentinel failover-timeout {NAME} 3000"]
+        if password:
+            lines += [f"requirepass {password}", f"sentinel sentinel-pass {password}"]
+        if master_login:
+            user, secret = master_login
+            lines += [f"sentinel auth-user {NAME} {user}"] if user else []
+            lines += [f"sentinel auth-pass {NAME} {secret}"]
+        self.config = pathlib.Path(self.directory) / "sentinel.conf"
+        self.config.write_text("\n".join(lines) + "\n")
+
+    def command_line(self):
+        return ["redis-server", str(self.config), "--sentinel"]
+
+
+class Group:
+    """A master, a replica of it and three Sentinels; password: of the servers, and the replica."""
+
+    def __init__(self, password=None, sentinel_password=None):
+        login = ["--masterauth", password] if password else []
+        options = ["--repl-diskless-sync-delay", "0", *login]
+        self.master = Redis(password, options).start()
+        self.replica = Redis(password, [*options, "--replicaof", "127.0.0.1",
+                                        str(self.master.port)]).start()
+        self.sentinels = [Sentinel(self.master, 2, sentinel_password,
+                                   (None, password) if password else None) for _ in range(3)]
+
+    def start(self):
+        for sentinel in self.sentinels:
+            sentinel.start()
+        for sentinel in self.sentinels:
+            wait_until(lambda s=sentinel: self._is_complete(s), "they know each other")
+        return self
+
+    @staticmethod
+    def _is_complete(sentinel):
+        facts = sentinel.facts("SENTINEL", "MASTER", NAME)
+        return (facts["num-slaves"], facts["num-other-sentinels"]) == ("1", "2") and \
+            facts["flags"] == "master"
+
+    def stop(self):
+        for server in [*self.sentinels, self.replica, self.master]:
+            server.stop()
+
+    def url(self, *others, login=""):
+        """others: more Sentinels, as host:port, named before the real ones."""
+        places = [*others, *(f"127.0.0.1:{sentinel.port}" for sentinel in self.sentinels)]
+        return f"sentinel://{login}{','.join(places)}/{NAME}"
