@@ -71,6 +71,12 @@
 	       "API commands on users answered with error 100: not every worker confirmed it.")   \
 	METRIC(surveys_incomplete_total, COUNTER,                                                  \
 	       "Questions to all workers that some did not answer in time.")                      \
+	METRIC(sessions_registered, GAUGE,                                                         \
+	       "Sessions of this node's clients in the registry, as of the last write.")           \
+	METRIC(session_writes_failed_total, COUNTER,                                               \
+	       "Writes to the session registry that failed; it is written again as a whole.")      \
+	METRIC(sessions_left_behind_total, COUNTER,                                                \
+	       "Sessions that stay registered until their worker ends: too many left at once.")    \
 	METRIC(publications_delivered_total, COUNTER,                                              \
 	       "Publications received from Redis for channels with subscribers here.")             \
 	METRIC(pushes_queued_total, COUNTER,                                                       \

@@ -25,6 +25,7 @@
 #include "keepsock/token.h"
 #include "worker/client_expiry.h"
 #include "worker/client_subscribe.h"
+#include "worker/sessions.h"
 #include "worker/shards.h"
 #include "worker/wanted_subscriptions.h"
 
@@ -270,6 +271,7 @@ static void append_connected(struct connection *c, const struct connecting *conn
 	passport_draft_own(&w->draft, identity);
 	now->identity = identity;
 	now->state = PASSPORT_STATE_CONNECTED;
+	sessions_changed(c);
 	now->deadline = 0;
 	now->expires_at = connecting->expires_at;
 	now->token_subs = connecting->token_subs;

@@ -16,6 +16,7 @@
 #include "worker/compression.h"
 #include "worker/fanout.h"
 #include "worker/internal.h"
+#include "worker/sessions.h"
 #include "worker/shards.h"
 #include "worker/subscribing.h"
 
@@ -327,6 +328,7 @@ void client_session_end(struct connection *c)
 		c->pending = NULL;
 	}
 	subscribing_abandon(c);
+	sessions_gone(c);
 	users_remove(&c->worker->users, c);
 	client_unsubscribe_all(c);
 	forget_commands(c);

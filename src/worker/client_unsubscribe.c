@@ -7,6 +7,7 @@
 #include "worker/fanout.h"
 #include "worker/internal.h"
 #include "worker/presence_upkeep.h"
+#include "worker/sessions.h"
 #include "worker/subscribing.h"
 
 /* In the open draft; the caller commits and then settles. */
@@ -32,6 +33,7 @@ void client_unsubscribe_settle(struct connection *c)
 	w->removed_channel = NULL;
 	hub_subscription_counted(&w->hub, -1);
 	metric_subtract(METRIC_subscriptions, 1);
+	sessions_changed(c);
 	if (w->removed_presence)
 		presence_leave(w, &connection_passport(c)->id, hub_name(&w->hub, channel));
 	subscribing_settle_channel(w, channel);

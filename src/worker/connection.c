@@ -8,6 +8,7 @@
 
 #include <arpa/inet.h>
 #include <errno.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
@@ -67,6 +68,22 @@ struct connection *connection_find(struct worker *w, const struct passport_id *i
 		}
 	}
 	return NULL;
+}
+
+const char *connection_peer(const struct passport *passport, char out[CONNECTION_PEER_TEXT])
+{
+	static const uint8_t mapped[12] = {[10] = 0xff, [11] = 0xff};
+	char address[INET6_ADDRSTRLEN] = "";
+	unsigned port = passport->peer_port;
+
+	if (memcmp(passport->peer.bytes, mapped, sizeof(mapped)) == 0) {
+		inet_ntop(AF_INET, passport->peer.bytes + 12, address, sizeof(address));
+		snprintf(out, CONNECTION_PEER_TEXT, "%s:%u", address, port);
+	} else {
+		inet_ntop(AF_INET6, passport->peer.bytes, address, sizeof(address));
+		snprintf(out, CONNECTION_PEER_TEXT, "[%s]:%u", address, port);
+	}
+	return out;
 }
 
 static bool arena_above(const struct worker *w, unsigned percent)

@@ -47,6 +47,8 @@ struct connection {
 	bool http_keep_alive;
 	bool http_head_only; /* a HEAD request: no body in the response */
 	bool last_command;   /* the command under way is its message's last */
+	bool session_due;    /* its entry in the registry is to be written */
+	bool session_known;  /* it has one there, or will have */
 };
 
 /* A socket from accept(): passport, deposit, timers. Takes the fd over in any case. */
@@ -57,6 +59,9 @@ void connection_accept(struct worker *w, int fd, const struct sockaddr_storage *
 void connection_ready(void *worker, arena_ref passport, short what);
 
 struct connection *connection_at(struct worker *w, arena_ref passport);
+/* The peer's address and port as text, in `out`. */
+#define CONNECTION_PEER_TEXT 64
+const char *connection_peer(const struct passport *passport, char out[CONNECTION_PEER_TEXT]);
 /* Counts it as a client connection; false: a limit is reached, the answer is 503. */
 bool connection_admit(struct connection *c);
 /* The open connection with this client id, NULL if there is none here. */

@@ -4,7 +4,6 @@
  * answers to the admin commands, as JSON rows. Run by the worker. It shows
  * passports and never changes one but through the same calls clients use.
  */
-#include <arpa/inet.h>
 #include <errno.h>
 #include <jansson.h>
 #include <stdlib.h>
@@ -65,17 +64,9 @@ static json_t *text_of(struct slice text)
 
 static json_t *address_of(const struct passport *passport)
 {
-	char address[INET6_ADDRSTRLEN] = "", text[INET6_ADDRSTRLEN + 16];
-	static const uint8_t mapped[12] = {[10] = 0xff, [11] = 0xff};
+	char text[CONNECTION_PEER_TEXT];
 
-	if (memcmp(passport->peer.bytes, mapped, sizeof(mapped)) == 0) {
-		inet_ntop(AF_INET, passport->peer.bytes + 12, address, sizeof(address));
-		snprintf(text, sizeof(text), "%s:%u", address, (unsigned)passport->peer_port);
-	} else {
-		inet_ntop(AF_INET6, passport->peer.bytes, address, sizeof(address));
-		snprintf(text, sizeof(text), "[%s]:%u", address, (unsigned)passport->peer_port);
-	}
-	return json_string(text);
+	return json_string(connection_peer(passport, text));
 }
 
 static json_t *id_of(const struct passport *passport)

@@ -15,6 +15,7 @@
 #include "worker/presence_upkeep.h"
 #include "worker/purge.h"
 #include "worker/redis_subscription.h"
+#include "worker/sessions.h"
 
 #define INTERVAL_MAX_MS 1000u
 /* A connection is deaf only if so many heartbeats were answered meanwhile: a worker that was
@@ -86,6 +87,9 @@ void heartbeat_register_again(struct redis_shard *shard)
 	log_warning("worker_forgotten shard=%u action=register_again", shard->index);
 	node_event_add(NODE_EVENT_PURGED_OURSELVES, "shard %u", shard->index);
 	presence_upkeep_all(shard);
+	/* The registry is on the first one. */
+	if (shard->index == 0)
+		sessions_register_all(shard->worker);
 }
 
 static void on_heartbeat(void *ctx, const struct redis_heartbeat_result *result)

@@ -28,6 +28,7 @@
 struct deflate;
 struct fanout;
 struct redis_shard;
+struct sessions;
 struct poller;
 struct redis_subscription;
 struct survey;
@@ -64,6 +65,7 @@ struct worker {
 	struct redis_shard *shards; /* owned */
 	unsigned shard_count;
 	struct survey *survey;
+	struct sessions *sessions;
 	struct token_verifier *connection_tokens;   /* owned */
 	struct token_verifier *subscription_tokens; /* owned, unless it is the same */
 

@@ -17,6 +17,7 @@
 #include "worker/presence_upkeep.h"
 #include "worker/redis_subscription.h"
 #include "worker/shards.h"
+#include "worker/sessions.h"
 
 static void read_state(struct subscribing *s);
 
@@ -512,4 +513,5 @@ void subscribing_committed(struct subscribing *s)
 	hub_subscription_counted(&s->worker->hub, 1);
 	metric_add(METRIC_subscriptions, 1);
 	client_expiry_note(s->connection, s->expires_at);
+	sessions_changed(s->connection);
 }

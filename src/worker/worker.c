@@ -40,6 +40,7 @@
 #include "worker/position_check.h"
 #include "worker/presence_upkeep.h"
 #include "worker/purge.h"
+#include "worker/sessions.h"
 #include "worker/shards.h"
 #include "worker/subscribing.h"
 #include "worker/survey.h"
@@ -247,6 +248,7 @@ static void on_tick(evutil_socket_t fd, short what, void *arg)
 	client_connect_tick(w);
 	presence_upkeep_tick(w);
 	position_check_tick(w);
+	sessions_tick(w);
 	connection_relieve_arena(w);
 	update_metrics(w);
 	worker_stop_check(w);
@@ -380,6 +382,7 @@ static void connect_redis(struct worker *w)
 	w->fanout = fanout_create(w);
 	shards_open(w);
 	w->survey = survey_create(w);
+	w->sessions = sessions_create(w);
 }
 
 static void worker_start(struct worker *w)
@@ -431,6 +434,8 @@ static void close_everything(struct worker *w)
 static void worker_free(struct worker *w)
 {
 	close_everything(w);
+	sessions_free(w->sessions);
+	w->sessions = NULL;
 	survey_free(w->survey);
 	shards_close(w);
 	fanout_free(w->fanout);
