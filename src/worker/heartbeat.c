@@ -25,8 +25,12 @@
 static uint64_t interval(const struct worker *w)
 {
 	uint64_t probe = (uint64_t)w->settings.redis.probe_interval;
+	uint64_t often = (uint64_t)w->settings.cluster.node_timeout / 4;
 
-	return probe < INTERVAL_MAX_MS ? probe : INTERVAL_MAX_MS;
+	/* Half a timeout without any heartbeat says that Redis was away, and gives grace. */
+	if (often > INTERVAL_MAX_MS)
+		often = INTERVAL_MAX_MS;
+	return probe < often ? probe : often;
 }
 
 /* --- the probe --- */
