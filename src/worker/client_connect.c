@@ -14,6 +14,7 @@
  */
 #include "worker/client_connect.h"
 
+#include <jansson.h>
 #include <stdlib.h>
 
 #include "keepsock/alloc.h"
@@ -27,6 +28,7 @@
 #include "worker/client_subscribe.h"
 #include "worker/sessions.h"
 #include "worker/shards.h"
+#include "worker/survey.h"
 #include "worker/wanted_subscriptions.h"
 
 #include "config.h"
@@ -297,20 +299,48 @@ static bool commit_records(struct connection *c, struct connecting *connecting)
 	return true;
 }
 
-/* A user's other connections, where only one is allowed. */
-static void end_others(struct connection *c)
+struct announcement {
+	struct worker *worker;
+	struct passport_id id;
+};
+
+static void on_announced(void *ctx, json_t *answers, bool complete, const char *error)
+{
+	struct announcement *announcement = ctx;
+	struct connection *c = connection_find(announcement->worker, &announcement->id);
+
+	(void)answers;
+	(void)complete; /* logged there */
+	/* Redis was away: the next one to be announced ends this one all the same. */
+	if (error && c)
+		c->announced = true;
+	free(announcement);
+}
+
+/* Where a user may have only one: whoever hears of this connection ends the older ones. */
+static void announce(struct connection *c)
 {
 	struct worker *w = c->worker;
 	const struct passport *passport = connection_passport(c);
 	struct slice user = passport_user(w->arena, passport);
+	struct announcement *announcement;
 	char text[37];
-	struct slice own = connection_id(passport, text);
-	const struct user_target target = {.user = user};
+	struct slice id = connection_id(passport, text);
+	json_t *args;
 
-	if (w->settings.personal_channel.enabled &&
-	    w->settings.personal_channel.single_connection && user.len > 0)
-		client_user_disconnect(w, &target, &own, 1, CLIENT_DISCONNECT_FORCE_DISCONNECT,
-				       SLICE(""));
+	if (!w->settings.personal_channel.enabled ||
+	    !w->settings.personal_channel.single_connection || user.len == 0)
+		return;
+	args = json_pack("{s:o, s:o}", "user", json_stringn(user.data, user.len), "client",
+			 json_stringn(id.data, id.len));
+	if (!args)
+		abort();
+	announcement = xcalloc(1, sizeof(*announcement));
+	announcement->worker = w;
+	announcement->id = passport->id;
+	survey_ask(w->survey, "user_keep_newest", args, SURVEY_WHO_HEARS, on_announced,
+		   announcement);
+	json_decref(args);
 }
 
 static void connected(struct connecting *connecting)
@@ -332,7 +362,7 @@ static void connected(struct connecting *connecting)
 	connecting_free(connecting);
 	if (c->fd < 0 || connection_passport(c)->state != PASSPORT_STATE_CONNECTED)
 		return;
-	end_others(c);
+	announce(c);
 	client_session_continue(c);
 }
 

@@ -142,6 +142,28 @@ unsigned client_user_disconnect(struct worker *w, const struct user_target *targ
 	       client_connect_each(w, target, disconnect, &how);
 }
 
+static bool keep_newest(struct connection *c, const void *arg)
+{
+	const struct slice *newest = arg;
+	char text[37];
+
+	if (slice_equal(*newest, connection_id(connection_passport(c), text))) {
+		c->announced = true;
+		return false;
+	}
+	if (!c->announced)
+		return false;
+	connection_disconnect(c, CLIENT_DISCONNECT_FORCE_DISCONNECT, NULL);
+	return true;
+}
+
+unsigned client_user_keep_newest(struct worker *w, struct slice user, struct slice client)
+{
+	const struct user_target target = {.user = user};
+
+	return each_connection(w, &target, keep_newest, &client);
+}
+
 /* --- refresh --- */
 
 struct refresh {

@@ -65,6 +65,12 @@ unsigned client_user_disconnect(struct worker *w, const struct user_target *targ
 				const struct slice *whitelist, size_t whitelist_count,
 				uint16_t code, struct slice reason);
 /*
+ * Where a user may have one connection: this one was announced to all workers.
+ * Disconnects (3503) those announced before; one whose announcement is still on
+ * its way here is newer, since all hear them in one order.
+ */
+unsigned client_user_keep_newest(struct worker *w, struct slice user, struct slice client);
+/*
  * Expired, or expire_at in the past: disconnects with 3005. Otherwise the
  * connections expire at expire_at (wall seconds, 0 = never) and carry info (raw
  * JSON, empty = as before).

@@ -44,6 +44,7 @@ struct connection {
 	bool over_limit; /* came beyond what the worker can hold: is told so, and closed */
 	bool admitted;   /* counted as a client connection */
 	bool in_turn;
+	bool announced; /* all workers heard of it, where a user may have one connection */
 	bool http_keep_alive;
 	bool http_head_only; /* a HEAD request: no body in the response */
 	bool last_command;   /* the command under way is its message's last */

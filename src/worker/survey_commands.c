@@ -92,16 +92,25 @@ static bool on_refresh(struct worker *w, const json_t *args, unsigned *connectio
 	return true;
 }
 
+static bool on_keep_newest(struct worker *w, const json_t *args, unsigned *connections)
+{
+	struct user_target target;
+
+	if (!target_of(args, &target) || target.client.len == 0)
+		return false;
+	*connections = client_user_keep_newest(w, target.user, target.client);
+	return true;
+}
+
 survey_command_fn *survey_command_find(const char *op)
 {
 	static const struct {
 		const char *name;
 		survey_command_fn *run;
 	} commands[] = {
-		{"user_subscribe", on_subscribe},
-		{"user_unsubscribe", on_unsubscribe},
-		{"user_disconnect", on_disconnect},
-		{"user_refresh", on_refresh},
+		{"user_subscribe", on_subscribe},     {"user_unsubscribe", on_unsubscribe},
+		{"user_disconnect", on_disconnect},   {"user_refresh", on_refresh},
+		{"user_keep_newest", on_keep_newest},
 	};
 
 	for (size_t i = 0; i < sizeof(commands) / sizeof(commands[0]); i++)

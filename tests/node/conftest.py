@@ -103,13 +103,22 @@ def start_auth_node(make_node):
 
 
 @pytest.fixture(scope="module")
-def auth_node():
-    """One such node with default overrides, shared by the tests of a file."""
-    shared = give_secret(Keepsock(**AUTH))
-    try:
-        yield shared.start()
-    finally:
-        _end([shared])
+def auth_node_with():
+    """The same, to be shared by the tests of a file."""
+    nodes = []
+
+    def make(**overrides):
+        nodes.append(give_secret(Keepsock(**merge(AUTH, overrides))))
+        return nodes[-1].start()
+
+    yield make
+    _end(nodes)
+
+
+@pytest.fixture(scope="module")
+def auth_node(auth_node_with):
+    """One such node with default overrides."""
+    return auth_node_with()
 
 
 @pytest.fixture(scope="module")
