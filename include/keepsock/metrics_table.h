@@ -107,6 +107,12 @@
 	       "Commands that Redis did not answer in time.")                                      \
 	METRIC(redis_command_connections, GAUGE,                                                   \
 	       "Command connections to Redis that are up.")                                        \
+	METRIC(redis_overflow_connections, GAUGE,                                                  \
+	       "Command connections to Redis beyond pool_size, because all were busy.")            \
+	METRIC(redis_connections_recycled_total, COUNTER,                                          \
+	       "Command connections to Redis that were replaced for their age.")                   \
+	METRIC(redis_unreplicated_total, COUNTER,                                                  \
+	       "Publications in Redis that too few replicas confirmed in time.")                   \
 	METRIC(redis_master_changes_total, COUNTER,                                                \
 	       "Changes of a Redis master that Sentinels told of.")                                \
 	METRIC(arena_bytes_used, GAUGE,                                                            \

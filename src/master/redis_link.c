@@ -265,7 +265,10 @@ static void read_replies(struct redis_link *link)
 		void *reply = NULL;
 
 		if (redisReaderGetReply(link->reader, &reply) != REDIS_OK) {
-			lose(link, link->reader->errstr);
+			char reason[160]; /* the reader, and so its text, goes first */
+
+			snprintf(reason, sizeof(reason), "protocol: %s", link->reader->errstr);
+			lose(link, reason);
 			return;
 		}
 		if (!reply)

@@ -48,7 +48,7 @@ const char *shards_not_ready_reason(const struct worker *w)
 
 void shards_update_metrics(struct worker *w)
 {
-	uint64_t connected = 0, subscribed = 0, probe_age = 0;
+	uint64_t connected = 0, overflow = 0, subscribed = 0, probe_age = 0;
 
 	for (unsigned i = 0; i < w->shard_count; i++) {
 		struct redis_shard *shard = &w->shards[i];
@@ -59,13 +59,17 @@ void shards_update_metrics(struct worker *w)
 		metric_add(METRIC_redis_command_errors_total,
 			   now.errors + now.unavailable - seen->errors - seen->unavailable);
 		metric_add(METRIC_redis_command_timeouts_total, now.timeouts - seen->timeouts);
+		metric_add(METRIC_redis_connections_recycled_total, now.recycled - seen->recycled);
+		metric_add(METRIC_redis_unreplicated_total, now.unreplicated - seen->unreplicated);
 		connected += now.connected;
+		overflow += now.overflow;
 		subscribed += redis_subscription_available(shard->subscription);
 		if (heartbeat_probe_age(shard) > probe_age)
 			probe_age = heartbeat_probe_age(shard);
 		*seen = now;
 	}
 	metric_set(METRIC_redis_command_connections, connected);
+	metric_set(METRIC_redis_overflow_connections, overflow);
 	metric_set(METRIC_redis_probe_age_milliseconds, probe_age);
 	metric_set(METRIC_redis_subscription_connected, subscribed);
 }
@@ -100,11 +104,14 @@ static void describe_pool(json_t *row, const struct redis_shard *shard)
 	redis_pool_stats(shard->pool, &stats);
 	set_number(row, "pool", stats.size);
 	set_number(row, "connected", stats.connected);
+	set_number(row, "overflow", stats.overflow);
 	set_number(row, "waiting", stats.waiting);
 	set_number(row, "sent", stats.sent);
 	set_number(row, "errors", stats.errors);
 	set_number(row, "timeouts", stats.timeouts);
 	set_number(row, "reconnects", stats.reconnects);
+	set_number(row, "recycled", stats.recycled);
+	set_number(row, "unreplicated", stats.unreplicated);
 	set_number(row, "mean_latency_us",
 		   stats.answered ? stats.latency_us_sum / stats.answered : 0);
 	set_text(row, "pool_error", stats.last_error);
