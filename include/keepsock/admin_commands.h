@@ -57,6 +57,9 @@ enum admin_privilege {
 		"Codes: 3000-3499 and 4000-4499 let it reconnect, 3500-3999 and 4500-4999 don't.") \
 	COMMAND("publish", "CHANNEL JSON...", OPERATE, publish,                                    \
 		"Publish JSON to a channel.")                                                      \
+	COMMAND("purge", "NODE", ADMIN, purge,                                                     \
+		"Take a node that is dead for sure out of Redis at once: its presence, sessions "  \
+		"and registration. One that lives after all registers again.")                     \
 	COMMAND("log level", "LEVEL", ADMIN, log_level,                                            \
 		"Log from now on at error, warning, info or debug.")
 

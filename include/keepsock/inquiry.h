@@ -16,6 +16,7 @@
  *	show redis          -                     the connections to it
  *	disconnect          client, code, reason  one: closed (0 or 1)
  *	publish             channel, data         one: offset, epoch; data is JSON as text
+ *	purge               node                  one: workers, members
  *	debug crash-after   point, count          one, empty (test builds)
  */
 #ifndef KEEPSOCK_INQUIRY_H

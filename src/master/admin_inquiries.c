@@ -393,6 +393,35 @@ void admin_on_publish(struct admin_request *request)
 				  slot, on_published);
 }
 
+/* ---- purge ---- */
+
+static void on_purged(struct admin_request *request, const struct inquiry_answer *answers,
+		      size_t count)
+{
+	json_t *row = count ? json_array_get(answers[0].rows, 0) : NULL;
+
+	if (row)
+		admin_answer_object(request, json_incref(row));
+	else if (count && answers[0].error)
+		admin_answer_error(request, "%s", answers[0].error);
+	else
+		admin_answer_error(request,
+				   "worker %u did not answer in time: the purge may still go on",
+				   count ? answers[0].slot : 0);
+}
+
+void admin_on_purge(struct admin_request *request)
+{
+	const struct admin_call *call = admin_request_call(request);
+	uint32_t slot = find_ready(admin_request_master(request));
+
+	if (slot == INQUIRY_ALL_WORKERS)
+		admin_answer_error(request, "no worker is ready");
+	else
+		admin_ask_workers(request, "purge", json_pack("{s:s}", "node", call->arguments[0]),
+				  slot, on_purged);
+}
+
 /* ---- test builds ---- */
 
 #ifdef KEEPSOCK_CRASH_POINTS

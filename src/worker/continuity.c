@@ -13,6 +13,7 @@
 #include "keepsock/node_events.h"
 #include "keepsock/redis_continuity.h"
 #include "worker/heartbeat.h"
+#include "worker/loop_watch.h"
 #include "worker/redis_subscription.h"
 
 #define ASK_AGAIN_MS 100u
@@ -109,7 +110,7 @@ static void on_judgement(void *ctx, const struct redis_continuity_result *result
 {
 	struct redis_shard *shard = ctx;
 
-	worker_now(shard->worker);
+	loop_watch_begin(shard->worker, LOOP_REDIS_REPLY);
 	shard->asked = false;
 	if (result->outcome.code == REDIS_RESULT_OK && result->state != REDIS_CONTINUITY_PENDING) {
 		on_settled(shard, result);
@@ -146,7 +147,7 @@ static void on_ask_again(evutil_socket_t fd, short what, void *arg)
 
 	(void)fd;
 	(void)what;
-	worker_now(shard->worker);
+	loop_watch_begin(shard->worker, LOOP_REDIS_REPLY);
 	continuity_ask(shard);
 }
 

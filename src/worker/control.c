@@ -20,6 +20,7 @@
 #include "worker/internal.h"
 #include "worker/loop_watch.h"
 #include "worker/publish.h"
+#include "worker/purge.h"
 #include "worker/shards.h"
 
 /* An answer lists at most this many rows; a cut one says so in the log. */
@@ -300,6 +301,37 @@ static json_t *do_publish(struct worker *w, uint64_t id, json_t *args)
 	return NULL;
 }
 
+struct purge_request {
+	struct worker *worker;
+	uint64_t id;
+};
+
+static void on_purged(void *ctx, const char *error, uint64_t workers, uint64_t members)
+{
+	struct purge_request *request = ctx;
+
+	reply(request->worker, request->id,
+	      error ? refusal(error)
+		    : one_row(json_pack("{s:I, s:I}", "workers", (json_int_t)workers, "members",
+					(json_int_t)members)));
+	free(request);
+}
+
+/* NULL: the answer comes later. */
+static json_t *do_purge(struct worker *w, uint64_t id, json_t *args)
+{
+	const char *node = json_string_value(json_object_get(args, "node"));
+	struct purge_request *request;
+
+	if (!node || !node[0])
+		return refusal("which node?");
+	request = xcalloc(1, sizeof(*request));
+	request->worker = w;
+	request->id = id;
+	purge_node(w, slice_str(node), on_purged, request);
+	return NULL;
+}
+
 #ifdef KEEPSOCK_CRASH_POINTS
 static json_t *do_crash_after(json_t *args)
 {
@@ -330,6 +362,8 @@ static json_t *answer_command(struct worker *w, uint64_t id, const char *command
 		return do_disconnect(w, args);
 	if (strcmp(command, "publish") == 0)
 		return do_publish(w, id, args);
+	if (strcmp(command, "purge") == 0)
+		return do_purge(w, id, args);
 #ifdef KEEPSOCK_CRASH_POINTS
 	if (strcmp(command, "debug crash-after") == 0)
 		return do_crash_after(args);

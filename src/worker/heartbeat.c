@@ -12,6 +12,7 @@
 #include "keepsock/node_events.h"
 #include "keepsock/redis_continuity.h"
 #include "worker/continuity.h"
+#include "worker/loop_watch.h"
 #include "worker/presence_upkeep.h"
 #include "worker/purge.h"
 #include "worker/redis_subscription.h"
@@ -100,7 +101,7 @@ static void on_heartbeat(void *ctx, const struct redis_heartbeat_result *result)
 {
 	struct redis_shard *shard = ctx;
 
-	worker_now(shard->worker);
+	loop_watch_begin(shard->worker, LOOP_REDIS_REPLY);
 	shard->beating = false;
 	if (!redis_subscription_available(shard->subscription))
 		return;

@@ -14,6 +14,7 @@
 #include "keepsock/node_events.h"
 #include "keepsock/redis_continuity.h"
 #include "keepsock/redis_keys.h"
+#include "worker/loop_watch.h"
 
 /* Several purges that somebody waits for as one. */
 struct purge_job {
@@ -125,7 +126,7 @@ static void on_purged(void *ctx, const struct redis_purge_result *result)
 {
 	struct redis_purge_run *run = ctx;
 
-	worker_now(run->shard->worker);
+	loop_watch_begin(run->shard->worker, LOOP_REDIS_REPLY);
 	if (result->outcome.code != REDIS_RESULT_OK) {
 		/* Whoever hears of it next goes on. */
 		run_end(run, "redis did not answer");
@@ -186,7 +187,7 @@ static void on_predecessors(void *ctx, const struct redis_workers_result *result
 {
 	struct redis_shard *shard = ctx;
 
-	worker_now(shard->worker);
+	loop_watch_begin(shard->worker, LOOP_REDIS_REPLY);
 	/* Otherwise the next heartbeat asks again. */
 	shard->predecessors_asked = result->outcome.code == REDIS_RESULT_OK;
 	for (size_t i = 0; i < result->n_workers; i++) {
@@ -216,7 +217,7 @@ static void on_workers_of_node(void *ctx, const struct redis_workers_result *res
 	struct purge_job *job = question->job;
 	struct redis_shard *shard = question->shard;
 
-	worker_now(shard->worker);
+	loop_watch_begin(shard->worker, LOOP_REDIS_REPLY);
 	free(question);
 	for (size_t i = 0; i < result->n_workers; i++) {
 		struct slice node;

@@ -48,6 +48,8 @@
 
 /* Accepted at most in one callback, so that a flood starves nobody. */
 #define ACCEPTS_PER_TURN 64
+/* Beyond the time to stop, for taking itself out of Redis. */
+#define FAREWELL_MS 1000u
 /* Descriptors a worker needs besides its clients. */
 #define DESCRIPTORS_RESERVED 256u
 
@@ -71,9 +73,10 @@ void worker_stop_check(struct worker *w)
 {
 	if (!w->stopping)
 		return;
-	if (w->now_ms >= w->stop_deadline || w->farewell == FAREWELL_DONE) {
+	if (w->farewell == FAREWELL_DONE || w->now_ms >= w->stop_deadline + FAREWELL_MS) {
 		event_base_loopexit(w->base, NULL);
-	} else if (w->connection_count == 0 && w->farewell == FAREWELL_NONE) {
+	} else if (w->farewell == FAREWELL_NONE &&
+		   (w->connection_count == 0 || w->now_ms >= w->stop_deadline)) {
 		/* Nobody has to find out that this worker is gone. */
 		w->farewell = FAREWELL_SENT;
 		purge_self(w, on_farewell, w);

@@ -40,6 +40,8 @@ class RedisProxy:
         self.lock = threading.RLock()
         self.selector = selectors.DefaultSelector()
         self.selector.register(self.listener, selectors.EVENT_READ)
+        self.refusing = False
+        self.deafening = None
         self.running = True
         self.thread = threading.Thread(target=self._run, daemon=True)
         self.thread.start()
@@ -53,16 +55,42 @@ class RedisProxy:
     def _serve(self, key):
         if key.fileobj is self.listener:
             node_side, _ = self.listener.accept()
+            if self.refusing:
+                node_side.close()
+                return
             redis_side = socket.create_connection(("127.0.0.1", self.target))
             link = Link(node_side, redis_side)
             self.links.append(link)
             for end in link.ends:
                 self.selector.register(end, selectors.EVENT_READ, link)
-        elif not key.data.move(key.fileobj):
-            for end in key.data.ends:
-                self.selector.unregister(end)
-                end.close()
-            self.links.remove(key.data)
+        elif key.data in self.links and not key.data.move(key.fileobj):
+            self._drop(key.data)
+        elif self.deafening and key.data in self.links and self.deafening in key.data.asked:
+            key.data.held.setdefault(key.data.redis_side, b"")
+
+    def _drop(self, link):
+        for end in link.ends:
+            self.selector.unregister(end)
+            end.close()
+        self.links.remove(link)
+
+    def refuse(self, refusing):
+        """Whether connections are cut as soon as they are there; those that are, are cut now."""
+        with self.lock:
+            self.refusing = refusing
+            for link in list(self.links) if refusing else []:
+                self._drop(link)
+
+    def deafen(self, text):
+        """Nothing more comes back on connections over which these bytes went; None: all is well,
+        and connections that were deaf are cut."""
+        with self.lock:
+            self.deafening = text
+            for link in list(self.links):
+                if text and text in link.asked:
+                    link.held.setdefault(link.redis_side, b"")
+                elif not text and link.held:
+                    self._drop(link)
 
     def close(self):
         self.running = False

@@ -43,7 +43,7 @@ def test_help_names_every_command(node):
     text = node.ctl("help").stdout
     for word in ("status", "show workers", "show connections", "show connection", "show channels",
                  "show channel", "show redis", "show config", "show events", "disconnect", "publish",
-                 "log level"):
+                 "purge", "log level"):
         assert word in text, word
 
 
