@@ -714,7 +714,8 @@ def test_emptied_redis_is_announced(start_node, make_client, redis):
         node.publish("c", number)
         assert client.publication("c")["offset"] == number + 1
     redis.command("FLUSHALL")
-    node.publish("c", "anew")
+    # Error 100 until the workers have agreed that everything is lost.
+    wait_until(lambda: "result" in node.api("publish", channel="c", data="anew"), "it is settled")
     assert_insufficient_state(client)
     node.publish("c", "after")
     assert client.publication("c")["data"] == "after"
