@@ -263,6 +263,10 @@ def test_flushed_data_is_noticed(start_node, durable, make_client):
 
 # The delivery probe
 
+# What goes over subscription connections only.
+SUBSCRIBE = b"$9\r\nSUBSCRIBE\r\n"
+
+
 @pytest.fixture
 def proxied(start_node, durable):
     proxy = RedisProxy(durable.port)
@@ -279,14 +283,14 @@ def test_a_deaf_subscription_connection_is_made_anew(proxied, durable, start_nod
     other = start_node(node={"name": "b", "workers": 1}, redis={"server": durable.url})
     client = make_client(node)
     client.result("subscribe", channel="c")
-    deaf = proxy.link_that_asked(b"keepsock.control")
+    deaf = proxy.link_that_asked(SUBSCRIBE)
     proxy.hold_answers(deaf)
     other.publish("c", "unheard")
     assert node.publish("c", "published all the same")["offset"] == 2
     assert [client.publication("c")["data"] for _ in range(2)] == \
         ["unheard", "published all the same"]
     assert node.metrics()["keepsock_redis_probes_lost_total"] == 1
-    assert proxy.link_that_asked(b"keepsock.control") is not deaf
+    assert proxy.link_that_asked(SUBSCRIBE) is not deaf
     wait_until(node.are_all_ready, "ready again")
     assert {"probe lost", "probe back"} <= set(events(node))
 
@@ -294,7 +298,7 @@ def test_a_deaf_subscription_connection_is_made_anew(proxied, durable, start_nod
 def test_readiness_tells_that_nothing_is_delivered(proxied):
     """Every new connection is deaf as well."""
     node, proxy = proxied
-    proxy.deafen(b"keepsock.probe")
+    proxy.deafen(SUBSCRIBE)
     wait_until(lambda: "probe" in (reason(node) or ""), "the reason is the probe")
     wait_until(lambda: node.metrics()["keepsock_redis_probe_age_milliseconds"] > 1000, "its age")
     (row,) = node.ctl_json("show", "redis")["rows"]
