@@ -14,6 +14,15 @@
 
 #define TEXT "text/plain; charset=utf-8"
 
+/* Map and shared-poll channels: known to callers, not to keepsock. */
+static uint32_t not_available(struct http_api_exchange *exchange,
+			      const struct http_api_request *request)
+{
+	(void)exchange;
+	(void)request;
+	return CLIENT_ERROR_NOT_AVAILABLE;
+}
+
 http_api_method_fn *const http_api_methods[HTTP_API_METHOD_COUNT] = {
 	[HTTP_API_PUBLISH] = http_api_publish,
 	[HTTP_API_BROADCAST] = http_api_broadcast,
@@ -28,6 +37,13 @@ http_api_method_fn *const http_api_methods[HTTP_API_METHOD_COUNT] = {
 	[HTTP_API_RPC] = http_api_rpc,
 	[HTTP_API_REFRESH] = http_api_refresh,
 	[HTTP_API_CHANNELS] = http_api_channels,
+	[HTTP_API_MAP_PUBLISH] = not_available,
+	[HTTP_API_MAP_REMOVE] = not_available,
+	[HTTP_API_MAP_READ_STATE] = not_available,
+	[HTTP_API_MAP_READ_STREAM] = not_available,
+	[HTTP_API_MAP_STATS] = not_available,
+	[HTTP_API_MAP_CLEAR] = not_available,
+	[HTTP_API_SHARED_POLL_PUBLISH] = not_available,
 };
 
 uint32_t http_api_channel_error(const struct worker *w, struct slice name,

@@ -20,20 +20,28 @@
  * X(symbol, name): the part of the path behind /api/. In the order of precedence:
  * of several methods in one command of a batch the first counts.
  */
-#define HTTP_API_METHODS(X)                 \
-	X(PUBLISH, "publish")               \
-	X(BROADCAST, "broadcast")           \
-	X(SUBSCRIBE, "subscribe")           \
-	X(UNSUBSCRIBE, "unsubscribe")       \
-	X(DISCONNECT, "disconnect")         \
-	X(HISTORY, "history")               \
-	X(HISTORY_REMOVE, "history_remove") \
-	X(PRESENCE, "presence")             \
-	X(PRESENCE_STATS, "presence_stats") \
-	X(INFO, "info")                     \
-	X(RPC, "rpc")                       \
-	X(REFRESH, "refresh")               \
-	X(CHANNELS, "channels")
+#define HTTP_API_METHODS(X)                        \
+	X(PUBLISH, "publish")                      \
+	X(BROADCAST, "broadcast")                  \
+	X(SUBSCRIBE, "subscribe")                  \
+	X(UNSUBSCRIBE, "unsubscribe")              \
+	X(DISCONNECT, "disconnect")                \
+	X(HISTORY, "history")                      \
+	X(HISTORY_REMOVE, "history_remove")        \
+	X(PRESENCE, "presence")                    \
+	X(PRESENCE_STATS, "presence_stats")        \
+	X(INFO, "info")                            \
+	X(RPC, "rpc")                              \
+	X(REFRESH, "refresh")                      \
+	X(CHANNELS, "channels")                    \
+	/* Not available: channels are streams. */ \
+	X(MAP_PUBLISH, "map_publish")              \
+	X(MAP_REMOVE, "map_remove")                \
+	X(MAP_READ_STATE, "map_read_state")        \
+	X(MAP_READ_STREAM, "map_read_stream")      \
+	X(MAP_STATS, "map_stats")                  \
+	X(MAP_CLEAR, "map_clear")                  \
+	X(SHARED_POLL_PUBLISH, "shared_poll_publish")
 
 enum http_api_method {
 	HTTP_API_UNKNOWN,

@@ -66,6 +66,20 @@ def test_other_methods_are_405(node):
         assert response.status == 405 and response.header("Allow") == "POST", response
 
 
+@pytest.mark.parametrize("method", ["map_publish", "map_remove", "map_read_state",
+                                    "map_read_stream", "map_stats", "map_clear",
+                                    "shared_poll_publish"])
+def test_methods_of_other_channel_types_are_108(node, method, channel):
+    assert error_code(node.api(method, channel=channel, key="k", data=1)) == 108
+
+
+def test_rpc_has_nobody_to_go_to(node):
+    def rpc(body):
+        return error_code(node.api_raw("rpc", body).json())
+    assert rpc(b'{"method":"anything","params":{}}') == 104
+    assert rpc(b"{}") == 107
+
+
 def test_unknown_method_is_404(node):
     assert node.api_raw("no_such_method", b"{}").status == 404
 
