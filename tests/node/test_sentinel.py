@@ -175,3 +175,34 @@ def test_a_wrong_password_is_told(group, make_node):
     wait_until(lambda: _status(node, "/health") == 200, "it is alive")
     wait_until(lambda: "AUTH" in rows(node)[0]["master_error"], "why the master is not used")
     assert _status(node, "/ready") == 503
+
+
+def test_a_shard_behind_sentinels_beside_one_that_is_not(group, start_node, make_client, redis):
+    """The failover of one shard is not noticed on the other."""
+    node = start_node(redis=redis_of(group, shards=[group.url(), redis.url]))
+    by_server = {}
+    for number in range(100):
+        name = f"channel-{number}"
+        node.publish(name, "where")
+        server = group.master if group.master.command("EXISTS", f"keepsock.stream.{name}") else redis
+        by_server.setdefault(server, name)
+    moving, staying = by_server[group.master], by_server[redis]
+    client = make_client(node)
+    for name in (moving, staying):
+        client.result("subscribe", channel=name)
+    wait_until(lambda: group.replica.command("EXISTS", f"keepsock.stream.{moving}"), "replicated")
+    group.master.kill()
+    wait_until(lambda: http(node.port, "GET", "/ready").status == 503, "not ready")
+    node.publish(staying, "undisturbed")
+    assert client.publication(staying)["data"] == "undisturbed"
+    wait_until(node.are_all_ready, "ready on the other server", deadline=60)
+    assert {(row["shard"], row["used"]) for row in rows(node)} == {(0, place(group.replica))}
+    assert publish_code(node, moving) == 0
+    assert client.publication(moving)["data"] == "x"
+
+
+def test_a_secret_file_that_is_missing_is_an_error_of_the_configuration(make_node):
+    node = make_node(redis={"server": "sentinel://127.0.0.1/m", "sentinel_password_file": "absent"})
+    node.launch()
+    assert node.wait() == 1
+    assert "absent" in node.log()
