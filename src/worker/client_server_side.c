@@ -6,9 +6,13 @@
  */
 #include "worker/client_server_side.h"
 
+#include <stdlib.h>
 #include <string.h>
 
+#include "keepsock/alloc.h"
 #include "keepsock/channel_name.h"
+#include "keepsock/log.h"
+#include "keepsock/random.h"
 #include "worker/client_connect.h"
 #include "worker/client_expiry.h"
 #include "worker/client_subscribe.h"
@@ -16,6 +20,9 @@
 #include "worker/subscribing.h"
 
 #define REASON_MAX 123u /* bytes of a close frame's reason, RFC 6455 §5.5 */
+/* Subscriptions that Redis kept from being made are tried again this often, and so many at most. */
+#define ATTEMPT_PAUSE_MS 1000u
+#define ATTEMPTS_MAX     65536u
 
 bool client_is_meant(struct connection *c, const struct user_target *target)
 {
@@ -47,6 +54,24 @@ static unsigned each_connection(struct worker *w, const struct user_target *targ
 
 /* --- unsubscribe --- */
 
+/* What is being made for one connection, so that it can be tried again. */
+struct server_side_attempt {
+	struct server_side_attempt *next;
+	uint64_t again_at;                 /* boottime ms */
+	struct buffer user, json, channel; /* owned */
+	char client[UUID_TEXT_LEN];
+};
+
+static void attempt_free(struct server_side_attempt *attempt)
+{
+	if (!attempt)
+		return;
+	buffer_free(&attempt->user);
+	buffer_free(&attempt->json);
+	buffer_free(&attempt->channel);
+	free(attempt);
+}
+
 static void on_ready(struct subscribing *s, bool ok);
 
 static bool unsubscribe_all(struct connection *c)
@@ -71,9 +96,34 @@ static void forget_preparation(struct connection *c, struct slice channel_name)
 		struct subscribing *next = s->next_own;
 
 		if (s->ready == on_ready &&
-		    (channel_name.len == 0 || slice_equal(subscribing_channel(s), channel_name)))
+		    (channel_name.len == 0 || slice_equal(subscribing_channel(s), channel_name))) {
+			attempt_free(s->owner);
 			subscribing_end(s);
+		}
 		s = next;
+	}
+}
+
+/* Those that are to be tried again. */
+static void forget_attempts(struct worker *w, const struct user_target *target,
+			    struct slice channel_name)
+{
+	struct server_side_attempt **link = &w->attempts;
+
+	while (*link) {
+		struct server_side_attempt *attempt = *link;
+		struct slice client = slice_from(attempt->client, sizeof(attempt->client));
+
+		if (!slice_equal(buffer_slice(&attempt->user), target->user) ||
+		    (target->client.len > 0 && !slice_equal(target->client, client)) ||
+		    (channel_name.len > 0 &&
+		     !slice_equal(buffer_slice(&attempt->channel), channel_name))) {
+			link = &attempt->next;
+			continue;
+		}
+		*link = attempt->next;
+		w->attempt_count--;
+		attempt_free(attempt);
 	}
 }
 
@@ -100,6 +150,7 @@ unsigned client_user_unsubscribe(struct worker *w, const struct user_target *tar
 				 struct slice channel)
 {
 	client_connect_changed(w, target);
+	forget_attempts(w, target, channel);
 	return each_connection(w, target, unsubscribe, &channel);
 }
 
@@ -210,6 +261,81 @@ unsigned client_user_refresh(struct worker *w, const struct user_target *target,
 
 /* --- subscribe --- */
 
+static struct server_side_attempt *attempt_new(const struct connection *c,
+					       const struct server_subscription *subscription)
+{
+	struct worker *w = c->worker;
+	const struct passport *passport = connection_passport(c);
+	struct server_side_attempt *attempt = xcalloc(1, sizeof(*attempt));
+	char id[37];
+
+	connection_id(passport, id);
+	memcpy(attempt->client, id, sizeof(attempt->client));
+	buffer_append_slice(&attempt->user, passport_user(w->arena, passport));
+	buffer_append_slice(&attempt->channel, subscription->channel);
+	server_subscription_encode(&attempt->json, subscription);
+	return attempt;
+}
+
+static void attempt_later(struct worker *w, struct server_side_attempt *attempt)
+{
+	if (w->attempt_count >= ATTEMPTS_MAX) {
+		log_warning("server_side_subscription_dropped channel=%s",
+			    log_value(buffer_slice(&attempt->channel)));
+		attempt_free(attempt);
+		return;
+	}
+	attempt->again_at = w->now_ms + ATTEMPT_PAUSE_MS;
+	attempt->next = w->attempts;
+	w->attempts = attempt;
+	w->attempt_count++;
+}
+
+static unsigned make(struct worker *w, const struct user_target *target,
+		     const struct server_subscription *subscription);
+
+void client_server_side_tick(struct worker *w)
+{
+	struct server_side_attempt *attempt = w->attempts;
+
+	/* Failures come back to the list with a later time. */
+	w->attempts = NULL;
+	w->attempt_count = 0;
+	while (attempt) {
+		struct server_side_attempt *next = attempt->next;
+		struct server_subscription subscription;
+		struct buffer text = {0};
+		const struct user_target target = {
+			.user = buffer_slice(&attempt->user),
+			.client = slice_from(attempt->client, sizeof(attempt->client)),
+		};
+
+		if (attempt->again_at > w->now_ms) {
+			attempt->next = w->attempts;
+			w->attempts = attempt;
+			w->attempt_count++;
+		} else {
+			/* A connection that is gone is concerned no more. */
+			if (server_subscription_decode(buffer_slice(&attempt->json), &text,
+						       &subscription))
+				make(w, &target, &subscription);
+			attempt_free(attempt);
+		}
+		buffer_free(&text);
+		attempt = next;
+	}
+}
+
+void client_server_side_free(struct worker *w)
+{
+	while (w->attempts) {
+		struct server_side_attempt *next = w->attempts->next;
+
+		attempt_free(w->attempts);
+		w->attempts = next;
+	}
+}
+
 /* What was missed follows the push as publications: it has no place in it. */
 static void append_recovered(struct connection *c, const struct subscribing *s)
 {
@@ -234,8 +360,10 @@ static void on_ready(struct subscribing *s, bool ok)
 		.subscribe = s->result,
 	};
 
-	/* Who could not be subscribed is when it connects again: the user's subscriptions are kept.
-	 */
+	if (!ok && c->fd >= 0 && connection_passport(c)->state == PASSPORT_STATE_CONNECTED)
+		attempt_later(w, s->owner);
+	else
+		attempt_free(s->owner);
 	if (!ok || connection_passport(c)->state != PASSPORT_STATE_CONNECTED ||
 	    hub_subscription_find(&w->hub, connection_passport(c), s->channel)) {
 		subscribing_end(s);
@@ -294,6 +422,7 @@ static bool subscribe(struct connection *c, const void *arg)
 		.deadline = client_deadline(w),
 		.ready = on_ready,
 	};
+	struct server_side_attempt *attempt;
 
 	if ((channel && hub_subscription_find(&w->hub, passport, channel)) ||
 	    has_enough(c, subscription->channel))
@@ -302,11 +431,14 @@ static bool subscribe(struct connection *c, const void *arg)
 						  &subscription->override, NULL);
 	client_request_recovery(&request, subscription->has_since, subscription->since_epoch,
 				subscription->since_offset);
-	return subscribing_start(c, &request) != NULL;
+	request.owner = attempt = attempt_new(c, subscription);
+	if (!subscribing_start(c, &request))
+		attempt_later(w, attempt);
+	return true;
 }
 
-unsigned client_user_subscribe(struct worker *w, const struct user_target *target,
-			       const struct server_subscription *subscription)
+static unsigned make(struct worker *w, const struct user_target *target,
+		     const struct server_subscription *subscription)
 {
 	struct subscribe how = {.subscription = subscription};
 	enum channel_verdict verdict =
@@ -316,6 +448,12 @@ unsigned client_user_subscribe(struct worker *w, const struct user_target *targe
 	    subscription->info.len > CLIENT_INFO_MAX ||
 	    (subscription->expires_at && subscription->expires_at <= wall_seconds()))
 		return 0;
-	client_connect_changed(w, target);
 	return each_connection(w, target, subscribe, &how);
+}
+
+unsigned client_user_subscribe(struct worker *w, const struct user_target *target,
+			       const struct server_subscription *subscription)
+{
+	client_connect_changed(w, target);
+	return make(w, target, subscription);
 }

@@ -52,8 +52,9 @@ bool server_subscription_decode(struct slice json, struct buffer *text,
 
 /*
  * Each returns how many connections it concerned. Subscribing is only begun
- * then: its push follows when Redis has answered; a connection that is
- * subscribed already, or to as many channels as allowed, stays as it is.
+ * then: its push follows when Redis has answered, and while Redis is away it is
+ * tried again. A connection that is subscribed already, or to as many channels
+ * as allowed, stays as it is.
  */
 unsigned client_user_subscribe(struct worker *w, const struct user_target *target,
 			       const struct server_subscription *subscription);
@@ -77,5 +78,9 @@ unsigned client_user_keep_newest(struct worker *w, struct slice user, struct sli
  */
 unsigned client_user_refresh(struct worker *w, const struct user_target *target, bool expired,
 			     uint64_t expire_at, struct slice info);
+
+/* Every tick: subscriptions that are to be tried again. */
+void client_server_side_tick(struct worker *w);
+void client_server_side_free(struct worker *w);
 
 #endif

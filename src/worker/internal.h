@@ -35,6 +35,7 @@ struct survey;
 struct token_verifier;
 struct redis_publication;
 struct connecting;
+struct server_side_attempt;
 struct subscribing;
 
 struct listener {
@@ -93,8 +94,10 @@ struct worker {
 	/* A removal that client_unsubscribe_settle() has yet to follow up. */
 	struct channel *removed_channel;
 	bool removed_presence;
-	struct subscribing *subscribing; /* subscriptions in preparation */
-	struct connecting *connecting;   /* connect commands that wait for Redis */
+	struct subscribing *subscribing;      /* subscriptions in preparation */
+	struct connecting *connecting;        /* connect commands that wait for Redis */
+	struct server_side_attempt *attempts; /* owned; subscriptions to be tried again */
+	uint32_t attempt_count;
 
 	uint64_t position_check_at; /* boottime ms of the next walk over the channels */
 	double presence_credit;

@@ -31,6 +31,7 @@
 #include "keepsock/sealed_text.h"
 #include "worker/client_connect.h"
 #include "worker/client_expiry.h"
+#include "worker/client_server_side.h"
 #include "worker/compression.h"
 #include "worker/fanout.h"
 #include "worker/heartbeat.h"
@@ -249,6 +250,7 @@ static void on_tick(evutil_socket_t fd, short what, void *arg)
 	subscribing_tick(w);
 	heartbeat_tick(w);
 	client_connect_tick(w);
+	client_server_side_tick(w);
 	presence_upkeep_tick(w);
 	position_check_tick(w);
 	sessions_tick(w);
@@ -442,6 +444,7 @@ static void worker_free(struct worker *w)
 	survey_free(w->survey);
 	shards_close(w);
 	fanout_free(w->fanout);
+	client_server_side_free(w);
 	tokens_close(w);
 	users_free(&w->users);
 	hub_free(&w->hub);
