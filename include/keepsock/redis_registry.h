@@ -71,7 +71,9 @@ struct redis_user_subscriptions_result {
 typedef void (*redis_user_subscriptions_callback)(
 	void *ctx, const struct redis_user_subscriptions_result *result);
 
+/* For a user who connects: all of them, which live for ttl_ms from now. */
 void redis_user_subscription_get(struct redis_pool *pool, uint64_t affinity, struct slice user,
-				 redis_user_subscriptions_callback callback, void *ctx);
+				 uint64_t ttl_ms, redis_user_subscriptions_callback callback,
+				 void *ctx);
 
 #endif

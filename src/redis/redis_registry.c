@@ -172,12 +172,14 @@ static bool finish_user_subscriptions(struct redis_request *request, enum redis_
 }
 
 void redis_user_subscription_get(struct redis_pool *pool, uint64_t affinity, struct slice user,
-				 redis_user_subscriptions_callback callback, void *ctx)
+				 uint64_t ttl_ms, redis_user_subscriptions_callback callback,
+				 void *ctx)
 {
 	struct redis_request *request = redis_request_new(REDIS_SCRIPT_user_subscriptions, 1,
 							  finish_user_subscriptions, ctx);
 
 	request->callback.user_subscriptions = callback;
 	redis_request_add_key(request, user, redis_key_user_subscriptions);
+	redis_request_add_u64(request, ttl_ms);
 	redis_pool_submit(pool, affinity, request);
 }

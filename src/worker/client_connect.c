@@ -536,7 +536,9 @@ static void ask(struct connecting *connecting)
 	redis_user_subscription_get(
 		worker_control_pool(w),
 		connection_affinity(connection_passport(connecting->base.connection)),
-		buffer_slice(&connecting->user), on_user_subscriptions, connecting);
+		buffer_slice(&connecting->user),
+		(uint64_t)w->settings.client.server_subscription_ttl, on_user_subscriptions,
+		connecting);
 }
 
 /* --- the command --- */

@@ -95,6 +95,8 @@ static bool take_since(struct slice json, struct buffer *text, struct server_sub
 {
 	struct slice value;
 
+	if (json_kind_of(json) != JSON_KIND_OBJECT)
+		return false;
 	out->has_since = true;
 	if (json_object_find(json, "offset", &value) && !json_get_u64(value, &out->since_offset))
 		return false;

@@ -158,7 +158,8 @@ static void get(struct fixture *f, const char *user)
 {
 	unsigned before = f->answer.count;
 
-	redis_user_subscription_get(f->pool, 1, slice_str(user), on_subscriptions, &f->answer);
+	redis_user_subscription_get(f->pool, 1, slice_str(user), 2 * HOUR_MS, on_subscriptions,
+				    &f->answer);
 	finish(f, before);
 }
 
@@ -176,6 +177,8 @@ static void test_user_subscriptions(void **state)
 	assert_int_equal(f->answer.number, 1);
 	get(f, "ann");
 	assert_string_equal(buffer_cstr(&f->answer.text), "<news {\"data\":1}>");
+	assert_in_range(integer_of(f, "PTTL keepsock.user_subscriptions.ann"), HOUR_MS + 1,
+			2 * HOUR_MS);
 	set(f, "ann", "b c", "{}");
 	set(f, "ann", "d", "{}");
 	assert_int_equal(f->answer.number, 3);
