@@ -2,8 +2,8 @@
 /*
  * The arena: one memfd per worker slot that holds everything a successor needs
  * (DESIGN §3): the work slot, the fan-out record, fixed-size records
- * (passports, channels) and chunks. Run by the worker; mapped read-only by the
- * crash checker.
+ * (passports, channels) and chunks. Run by the worker, adopted by its successor;
+ * mapped read-only by the crash checker.
  *
  * The file contains no pointer: records name each other by `ref`, the byte
  * offset divided by 64 (0 = none). Free lists live in the free space itself and
@@ -22,7 +22,7 @@
 #include <stdint.h>
 
 #define ARENA_MAGIC          0x414b434f534b4b50ull /* "PKKSOCKA" */
-#define ARENA_LAYOUT_VERSION 2u
+#define ARENA_LAYOUT_VERSION 3u
 #define ARENA_PAGE_SIZE      65536u
 #define ARENA_REF_SIZE       64u
 #define ARENA_GROW_PAGES     16u /* 1 MiB at a time */
@@ -31,6 +31,7 @@
 #define ARENA_SHARDS_MAX     64u
 #define ARENA_RUN_MAX        72u
 #define ARENA_GENERATION_MAX 8u
+#define ARENA_NAME_MAX       64u /* bytes of a worker's name, its end included */
 
 typedef uint32_t arena_ref;
 
@@ -129,6 +130,16 @@ struct shard_record {
 	char generation[ARENA_GENERATION_MAX]; /* of the epochs known since then */
 };
 
+/*
+ * For whose sake workers of this slot died (DESIGN §3 rule 8): what `serving`
+ * said at the last death that was put down to somebody, and how often in a row.
+ */
+struct blame_record {
+	uint64_t serving; /* as in the work slot, 0 = nobody */
+	uint64_t item;
+	uint64_t deaths;
+};
+
 struct arena_header {
 	uint64_t magic;
 	uint32_t layout_version;
@@ -136,6 +147,9 @@ struct arena_header {
 	_Atomic uint64_t owner; /* state << 32 | pid; the takeover's ownership word */
 	_Atomic uint64_t fault; /* signal that killed the owner, written by its handler */
 	uint64_t generation;    /* the last one given to a passport */
+	/* Under which Redis knows this slot's worker: a successor goes by it too. "" = none yet. */
+	char worker_name[ARENA_NAME_MAX];
+	struct blame_record last_blamed;
 	struct shard_record shards[ARENA_SHARDS_MAX];
 	struct work_slot work;
 	struct fanout_record fanout;
@@ -154,6 +168,7 @@ struct arena {
 	uint32_t first_page;         /* behind header and scratch */
 	uint32_t backed_end; /* pages below are backed by memory (or were, see arena_page) */
 	uint32_t pages_used;
+	uint32_t pages_lost; /* had a class that is none of ours when the arena was adopted */
 	uint32_t class_pages[ARENA_CLASSES]; /* pages of each class */
 	struct arena_page *pages;            /* owned, page_count of them */
 	uint32_t partial[ARENA_CLASSES];     /* first page with free space of a class, 0 = none */
@@ -173,6 +188,22 @@ struct arena *arena_create(uint64_t cap, const char **error);
  * magic, version and size.
  */
 struct arena *arena_attach(int fd, const char **error);
+/*
+ * Takes over what a dead owner left: maps it shared, checks magic, version and
+ * size, makes this process its owner, completes the commit that was under way
+ * and frees pages of a class that is none of ours. The fd is duplicated. Nothing
+ * can be allocated before arena_rebuild(); hub_adopt() calls that. The caller
+ * knows that the old owner is gone. NULL with *error set: the arena is of no use,
+ * or of a layout that this program does not know, and nothing was changed.
+ */
+struct arena *arena_adopt(int fd, const char **error);
+/*
+ * Makes free lists, page lists and counts anew: whatever `in_use` denies is
+ * free, and pages without anything in use belong to nobody. It is asked once
+ * about each record and chunk of each page. For the owner only.
+ */
+void arena_rebuild(struct arena *arena, bool (*in_use)(const void *context, arena_ref ref),
+		   const void *context);
 void arena_destroy(struct arena *arena);
 
 size_t arena_class_size(enum arena_class class);
@@ -215,6 +246,9 @@ void arena_record_free(struct arena *arena, arena_ref ref);
  * long as the page keeps its class.
  */
 void *arena_companion(struct arena *arena, arena_ref ref, size_t size);
+
+/* True where a record or chunk of that class can begin: nothing is said about what it holds. */
+bool arena_ref_valid(const struct arena *arena, arena_ref ref, enum arena_class class);
 
 /* The next record of a class after `previous` (0 = start), whether in use or not; 0 at the end. */
 arena_ref arena_record_next(const struct arena *arena, enum arena_class class, arena_ref previous);

@@ -75,7 +75,7 @@ struct passport_id {
 	FIELD(uint64_t, command_number, NUMBER, "commands and requests consumed")                 \
 	FIELD(uint32_t, command_index, NUMBER, "commands consumed of the first waiting message")  \
 	FIELD(uint16_t, close_code, NUMBER, "WebSocket close code we sent or will send")          \
-	FIELD(uint8_t, codec, NUMBER, "message codec, 0 = JSON")                                  \
+	FIELD(uint8_t, codec, NUMBER, "message codec, 0 = JSON; below PASSPORT_CODECS")           \
 	FIELD(uint8_t, http_minor, NUMBER, "HTTP minor version of the upgrade")                   \
 	FIELD(uint64_t, partial_message, NUMBER, "queue offset of the incomplete message's head") \
 	FIELD(uint64_t, ping_at, NUMBER, "CLOCK_BOOTTIME ms of the next ping, 0 = none")          \
@@ -99,6 +99,7 @@ _Static_assert(sizeof(struct passport) == 256, "a passport is 256 bytes");
 
 #define PASSPORT_MAGIC   0x54525350u /* "PSRT" */
 #define PASSPORT_VERSION 1u
+#define PASSPORT_CODECS  1u /* there are */
 
 enum passport_kind { PASSPORT_CLIENT = 1, PASSPORT_REDIS = 2 };
 
@@ -180,12 +181,18 @@ enum subscription_flags {
 	SUBSCRIPTION_SERVER_SIDE = 1u << 5 /* made by the server, not by a subscribe command */
 };
 
+/*
+ * Not in its channel's array, which was damaged when the arena was adopted:
+ * nothing is delivered to it, and its client is to be told so (2500).
+ */
+#define SUBSCRIPTION_UNPLACED UINT32_MAX
+
 /* One subscription of one connection: a 64-byte chunk, linked from its passport. */
 struct subscription_record {
 	arena_ref next; /* the connection's next subscription */
 	arena_ref passport;
 	arena_ref channel;
-	uint32_t position;       /* index in the channel's subscriber array */
+	uint32_t position;       /* index in the channel's subscriber array, or _UNPLACED */
 	uint64_t start_sequence; /* only later messages are for it */
 	uint32_t flags;
 	arena_ref info;     /* chunk with its chan_info, as long as it is used; 0 = none */
@@ -206,6 +213,9 @@ struct slice subscription_info(const struct arena *arena,
  * in: nobody's until its last store. 0 when the arena is full.
  */
 arena_ref passport_create(struct arena *arena, struct passport *fresh);
+
+/* The next passport in use after `previous` (0 = start), 0 at the end. */
+arena_ref passport_next(const struct arena *arena, arena_ref previous);
 
 /* --- drafts --- */
 #define PASSPORT_SCRAP_MAX 8

@@ -17,17 +17,7 @@
 
 #include "keepsock/alloc.h"
 #include "keepsock/crash_points.h"
-
-/* Free pages kept backed for reuse; more are punched out of the file. */
-#define FREE_PAGES_KEPT 64u
-
-struct arena_page {
-	arena_ref free_head; /* free records of this page, linked through their bytes 16..19 */
-	uint32_t free_count;
-	uint32_t next, previous; /* in the class's partial list, or in the list of free pages */
-	bool backed;
-	void *companions; /* owned */
-};
+#include "passport/arena_pages.h"
 
 static const uint32_t class_sizes[ARENA_CLASSES] = {
 	[ARENA_PASSPORT] = 256,    [ARENA_CHANNEL] = 128,     [ARENA_CHUNK_64] = 64,
@@ -40,16 +30,6 @@ static const uint32_t class_sizes[ARENA_CLASSES] = {
 size_t arena_class_size(enum arena_class class)
 {
 	return class < ARENA_CLASSES ? class_sizes[class] : 0;
-}
-
-static uint32_t page_of(arena_ref ref)
-{
-	return ref / (ARENA_PAGE_SIZE / ARENA_REF_SIZE);
-}
-
-static arena_ref page_ref(uint32_t page)
-{
-	return page * (ARENA_PAGE_SIZE / ARENA_REF_SIZE);
 }
 
 enum arena_class arena_class_of(const struct arena *arena, arena_ref ref)
@@ -66,9 +46,11 @@ size_t arena_chunk_capacity(const struct arena *arena, arena_ref ref)
 	return class_sizes[arena_class_of(arena, ref)] - sizeof(struct arena_chunk);
 }
 
-static uint32_t *free_link(struct arena *arena, arena_ref ref)
+bool arena_ref_valid(const struct arena *arena, arena_ref ref, enum arena_class class)
 {
-	return (uint32_t *)((uint8_t *)arena_at(arena, ref) + 16);
+	return page_of(ref) >= arena->first_page && arena_class_of(arena, ref) == class &&
+	       class_sizes[class] > 0 &&
+	       (size_t)(ref - page_ref(page_of(ref))) * ARENA_REF_SIZE % class_sizes[class] == 0;
 }
 
 static size_t header_bytes(uint32_t page_count)
@@ -78,7 +60,7 @@ static size_t header_bytes(uint32_t page_count)
 	return (bytes + ARENA_PAGE_SIZE - 1) / ARENA_PAGE_SIZE * ARENA_PAGE_SIZE;
 }
 
-static void set_class(struct arena *arena, uint32_t page, enum arena_class class)
+void arena_set_class(struct arena *arena, uint32_t page, enum arena_class class)
 {
 	atomic_store_explicit(&arena->header->page_class[page], (uint8_t) class,
 			      memory_order_release);
@@ -117,7 +99,7 @@ struct arena *arena_create(uint64_t cap, const char **error)
 	struct arena *arena = NULL;
 	int fd;
 
-	if (size < 64u * ARENA_PAGE_SIZE) {
+	if (size < ARENA_SIZE_MIN) {
 		*error = "an arena needs at least 4 MiB";
 		return NULL;
 	}
@@ -139,7 +121,7 @@ struct arena *arena_create(uint64_t cap, const char **error)
 	arena->pages = xcalloc(page_count, sizeof(*arena->pages));
 	arena->backed_end = arena->first_page;
 	for (uint32_t page = 0; page < arena->first_page; page++)
-		set_class(arena, page, ARENA_RESERVED);
+		arena_set_class(arena, page, ARENA_RESERVED);
 	arena->header->page_count = page_count;
 	arena->header->layout_version = ARENA_LAYOUT_VERSION;
 	atomic_store(&arena->header->owner, WORK_WORD(ARENA_OWNER_RUNNING, getpid()));
@@ -148,7 +130,22 @@ struct arena *arena_create(uint64_t cap, const char **error)
 	return arena;
 }
 
-struct arena *arena_attach(int fd, const char **error)
+/* What is wrong with a header, NULL if nothing is. */
+static const char *header_problem(const struct arena_header *header, size_t size)
+{
+	if (header->magic != ARENA_MAGIC)
+		return "not an arena";
+	if (header->layout_version > ARENA_LAYOUT_VERSION)
+		return "the arena's layout is newer than this program: only the version that "
+		       "made it, or a later one, can take it over";
+	if (header->layout_version < ARENA_LAYOUT_VERSION)
+		return "the arena's layout is older than any that this program can take over";
+	if ((uint64_t)header->page_count * ARENA_PAGE_SIZE != size)
+		return "the arena's size does not match its header";
+	return NULL;
+}
+
+struct arena *arena_map_existing(int fd, int sharing, const char **error)
 {
 	struct stat st;
 	struct arena *arena;
@@ -158,7 +155,7 @@ struct arena *arena_attach(int fd, const char **error)
 		*error = strerror(errno);
 		return NULL;
 	}
-	if ((size_t)st.st_size < sizeof(struct arena_header)) {
+	if ((uint64_t)st.st_size < ARENA_SIZE_MIN) {
 		*error = "too short for an arena";
 		return NULL;
 	}
@@ -167,25 +164,26 @@ struct arena *arena_attach(int fd, const char **error)
 		*error = strerror(errno);
 		return NULL;
 	}
-	arena = arena_map(own, (size_t)st.st_size, MAP_PRIVATE, error);
+	arena = arena_map(own, (size_t)st.st_size, sharing, error);
 	if (!arena) {
 		close(own);
 		return NULL;
 	}
-	*error = NULL;
-	if (arena->header->magic != ARENA_MAGIC)
-		*error = "not an arena";
-	else if (arena->header->layout_version != ARENA_LAYOUT_VERSION)
-		*error = "an arena of another layout version";
-	else if ((uint64_t)arena->header->page_count * ARENA_PAGE_SIZE != (uint64_t)st.st_size)
-		*error = "the arena's size does not match its header";
+	*error = header_problem(arena->header, arena->size);
 	if (*error) {
 		arena_destroy(arena);
 		return NULL;
 	}
 	arena_locate(arena, arena->header->page_count);
-	if (!arena_redo(arena)) {
-		*error = "the commit under way is damaged";
+	return arena;
+}
+
+struct arena *arena_attach(int fd, const char **error)
+{
+	struct arena *arena = arena_map_existing(fd, MAP_PRIVATE, error);
+
+	if (arena && !arena_redo(arena)) {
+		*error = ARENA_REDO_DAMAGED;
 		arena_destroy(arena);
 		return NULL;
 	}
@@ -206,7 +204,7 @@ void arena_destroy(struct arena *arena)
 	free(arena);
 }
 
-static void list_push(struct arena *arena, uint32_t *head, uint32_t page)
+void arena_page_push(struct arena *arena, uint32_t *head, uint32_t page)
 {
 	arena->pages[page].previous = 0;
 	arena->pages[page].next = *head;
@@ -239,6 +237,12 @@ static bool back_pages(struct arena *arena, uint32_t first, uint32_t count)
 	return result == 0;
 }
 
+bool arena_pages_punch(struct arena *arena, uint32_t first, uint32_t count)
+{
+	return fallocate(arena->fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE,
+			 (off_t)first * ARENA_PAGE_SIZE, (off_t)count * ARENA_PAGE_SIZE) == 0;
+}
+
 /* A free page that is backed by memory, or 0 when the cap is reached or memory is out. */
 static uint32_t take_page(struct arena *arena)
 {
@@ -249,7 +253,7 @@ static uint32_t take_page(struct arena *arena)
 		list_remove(arena, &arena->free_pages, page);
 		arena->free_page_count--;
 		if (!arena->pages[page].backed && !back_pages(arena, page, 1)) {
-			list_push(arena, &arena->free_pages, page);
+			arena_page_push(arena, &arena->free_pages, page);
 			arena->free_page_count++;
 			return 0;
 		}
@@ -263,7 +267,7 @@ static uint32_t take_page(struct arena *arena)
 		return 0;
 	for (uint32_t i = step; i-- > 1;) {
 		arena->pages[arena->backed_end + i].backed = true;
-		list_push(arena, &arena->free_pages, arena->backed_end + i);
+		arena_page_push(arena, &arena->free_pages, arena->backed_end + i);
 		arena->free_page_count++;
 	}
 	page = arena->backed_end;
@@ -289,12 +293,12 @@ static bool page_assign(struct arena *arena, enum arena_class class)
 	for (uint32_t i = count; i-- > 0;) {
 		arena_ref ref = page_ref(page) + i * step;
 
-		*free_link(arena, ref) = p->free_head;
+		*arena_free_link(arena, ref) = p->free_head;
 		p->free_head = ref;
 	}
 	p->free_count = count;
-	set_class(arena, page, class);
-	list_push(arena, &arena->partial[class], page);
+	arena_set_class(arena, page, class);
+	arena_page_push(arena, &arena->partial[class], page);
 	arena->pages_used++;
 	arena->class_pages[class]++;
 	return true;
@@ -305,18 +309,16 @@ static void page_release(struct arena *arena, uint32_t page, enum arena_class cl
 	struct arena_page *p = &arena->pages[page];
 
 	list_remove(arena, &arena->partial[class], page);
-	set_class(arena, page, ARENA_FREE);
+	arena_set_class(arena, page, ARENA_FREE);
 	free(p->companions);
 	p->companions = NULL;
 	p->free_head = 0;
 	p->free_count = 0;
 	arena->pages_used--;
 	arena->class_pages[class]--;
-	if (arena->free_page_count >= FREE_PAGES_KEPT &&
-	    fallocate(arena->fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE,
-		      (off_t)page * ARENA_PAGE_SIZE, ARENA_PAGE_SIZE) == 0)
+	if (arena->free_page_count >= FREE_PAGES_KEPT && arena_pages_punch(arena, page, 1))
 		p->backed = false;
-	list_push(arena, &arena->free_pages, page);
+	arena_page_push(arena, &arena->free_pages, page);
 	arena->free_page_count++;
 }
 
@@ -331,7 +333,7 @@ arena_ref arena_record_alloc(struct arena *arena, enum arena_class class)
 	page = arena->partial[class];
 	p = &arena->pages[page];
 	ref = p->free_head;
-	p->free_head = *free_link(arena, ref);
+	p->free_head = *arena_free_link(arena, ref);
 	if (--p->free_count == 0)
 		list_remove(arena, &arena->partial[class], page);
 	return ref;
@@ -345,10 +347,10 @@ void arena_record_free(struct arena *arena, arena_ref ref)
 
 	if (class <= ARENA_RESERVED || class >= ARENA_CLASSES)
 		abort(); /* a broken invariant of ours, never a peer's doing */
-	*free_link(arena, ref) = p->free_head;
+	*arena_free_link(arena, ref) = p->free_head;
 	p->free_head = ref;
 	if (p->free_count++ == 0)
-		list_push(arena, &arena->partial[class], page);
+		arena_page_push(arena, &arena->partial[class], page);
 	/* One empty page of each class stays: it is wanted again soon. */
 	if (p->free_count == ARENA_PAGE_SIZE / class_sizes[class] &&
 	    !(arena->partial[class] == page && p->next == 0))
@@ -443,9 +445,9 @@ static void apply_word(struct arena *arena, const struct work_redo *redo)
 	arena_store((uint8_t *)arena->header + redo->offset, redo->value);
 }
 
-bool arena_redo(struct arena *arena)
+bool arena_redo_sane(const struct arena *arena)
 {
-	struct work_slot *work = &arena->header->work;
+	const struct work_slot *work = &arena->header->work;
 	uint64_t count = atomic_load_explicit(&work->redo_count, memory_order_acquire);
 
 	if (count > ARENA_REDO_MAX)
@@ -454,6 +456,16 @@ bool arena_redo(struct arena *arena)
 		if (work->redo[i].offset % 8 != 0 || work->redo[i].offset > arena->size - 8)
 			return false;
 	}
+	return true;
+}
+
+bool arena_redo(struct arena *arena)
+{
+	struct work_slot *work = &arena->header->work;
+	uint64_t count = atomic_load_explicit(&work->redo_count, memory_order_acquire);
+
+	if (!arena_redo_sane(arena))
+		return false;
 	for (uint64_t i = 0; i < count; i++)
 		apply_word(arena, &work->redo[i]);
 	atomic_store_explicit(&work->redo_count, 0, memory_order_release);

@@ -151,6 +151,17 @@ void passport_destroy(struct passport_draft *draft, arena_ref ref, void *forget)
 	arena_record_free(draft->arena, ref);
 }
 
+arena_ref passport_next(const struct arena *arena, arena_ref previous)
+{
+	arena_ref ref = previous;
+
+	while ((ref = arena_record_next(arena, ARENA_PASSPORT, ref))) {
+		if (((const struct passport *)arena_at(arena, ref))->magic == PASSPORT_MAGIC)
+			return ref;
+	}
+	return 0;
+}
+
 /* --- drafts --- */
 
 static void refs_push(arena_ref **refs, size_t *count, size_t *capacity, arena_ref ref)

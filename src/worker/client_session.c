@@ -25,6 +25,7 @@
 
 /* By passport->codec; what a passport says must stay true, so never renumber. */
 static const struct message_codec *const codecs[] = {&json_codec};
+_Static_assert(sizeof(codecs) / sizeof(codecs[0]) == PASSPORT_CODECS, "a passport names a codec");
 
 const struct message_codec *client_session_codec(const struct passport *passport)
 {

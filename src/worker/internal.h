@@ -48,8 +48,8 @@ struct listener {
 struct worker {
 	struct event_base *base;
 	struct settings settings;
-	struct ipc_start start;                      /* node, slot, Redis endpoint, API key */
-	char worker_name[REDIS_WORKER_NAME_MAX + 1]; /* "<node>.<slot>.<incarnation>" */
+	struct ipc_start start;  /* node, slot, Redis endpoint, API key */
+	const char *worker_name; /* "<node>.<slot>.<incarnation>"; lies in the arena */
 	struct node_page *page;
 	int ipc_fd;
 	struct event *ipc_event;

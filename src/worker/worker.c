@@ -307,16 +307,6 @@ static void take_settings(struct worker *w, int fd)
 }
 
 /* Waits for the master's first message: who we are, and what we work with. */
-/* Unlike every worker's before it: Redis keeps what is this process's own under its name. */
-static void choose_name(struct worker *w)
-{
-	int n = snprintf(w->worker_name, sizeof(w->worker_name), "%s.%" PRIu32 ".%08" PRIx32,
-			 w->start.node, w->start.slot, random_u32());
-
-	if (n < 0 || (size_t)n >= sizeof(w->worker_name))
-		log_fatal("node_name_too_long node=%s", log_value_str(w->start.node));
-}
-
 static void receive_start(struct worker *w)
 {
 	struct ipc_message *message = xmalloc(sizeof(*message));
@@ -332,7 +322,6 @@ static void receive_start(struct worker *w)
 	if (message->nfds != IPC_START_FD_LISTENERS + w->start.listeners)
 		log_fatal("start_message_without_descriptors");
 	slot = (int)w->start.slot;
-	choose_name(w);
 	log_init("worker", slot);
 	process_title_set_name("keepsockd");
 	process_title_set("keepsockd: worker %d of %s (%s)", slot, w->start.node,
@@ -364,6 +353,20 @@ static uint64_t client_descriptors(const struct settings *settings)
 	return reserve < total ? total - reserve : 1;
 }
 
+_Static_assert(ARENA_NAME_MAX > REDIS_WORKER_NAME_MAX, "an arena holds its worker's name");
+
+/* Unlike every worker's before it: Redis keeps what is this process's own under its name. */
+static void choose_name(struct worker *w)
+{
+	char *name = w->arena->header->worker_name;
+	int n = snprintf(name, REDIS_WORKER_NAME_MAX + 1, "%s.%" PRIu32 ".%08" PRIx32,
+			 w->start.node, w->start.slot, random_u32());
+
+	if (n < 0 || n > (int)REDIS_WORKER_NAME_MAX)
+		log_fatal("node_name_too_long node=%s", log_value_str(w->start.node));
+	w->worker_name = name;
+}
+
 static void make_arena(struct worker *w)
 {
 	const char *error = NULL;
@@ -371,6 +374,7 @@ static void make_arena(struct worker *w)
 	w->arena = arena_create((uint64_t)w->settings.memory.arena_size, &error);
 	if (!w->arena)
 		log_fatal("arena_failed error=%s", log_value_str(error));
+	choose_name(w);
 	watch_faults(w->arena);
 	/* Whoever outlives us holds what a successor needs. */
 	if (ipc_send(w->ipc_fd, IPC_DEPOSIT_ARENA, 0, NULL, 0, &w->arena->fd, 1) < 0)

@@ -1,0 +1,157 @@
+/* SPDX-License-Identifier: ISC */
+/*
+ * Taking over an arena: everything in the heap half of struct arena is made
+ * anew from what is reachable. Run by a worker that follows another one. Must
+ * never change a word before it is sure that the arena is one it can use, and
+ * never free what somebody may still reach: that is for the caller to say.
+ */
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+#include "keepsock/alloc.h"
+#include "passport/arena_pages.h"
+
+/* --- adopting --- */
+
+/* The classes decide how pages are read: one that is none of ours makes a page unreadable. */
+static void check_classes(struct arena *arena)
+{
+	for (uint32_t page = 0; page < arena->header->page_count; page++) {
+		uint8_t class = atomic_load(&arena->header->page_class[page]);
+
+		if (page < arena->first_page) {
+			if (class != ARENA_RESERVED)
+				arena_set_class(arena, page, ARENA_RESERVED);
+		} else if (class == ARENA_RESERVED || class >= ARENA_CLASSES) {
+			arena_set_class(arena, page, ARENA_FREE);
+		} else {
+			continue;
+		}
+		arena->pages_lost += class != ARENA_RESERVED || page >= arena->first_page;
+	}
+}
+
+static bool become_owner(struct arena *arena)
+{
+	uint64_t owner = atomic_load(&arena->header->owner);
+
+	return atomic_compare_exchange_strong(&arena->header->owner, &owner,
+					      WORK_WORD(ARENA_OWNER_RUNNING, getpid()));
+}
+
+struct arena *arena_adopt(int fd, const char **error)
+{
+	struct arena *arena = arena_map_existing(fd, MAP_SHARED, error);
+
+	if (!arena)
+		return NULL;
+	if (!arena_redo_sane(arena))
+		*error = ARENA_REDO_DAMAGED;
+	else if (!become_owner(arena))
+		*error = "another process is taking the arena over";
+	if (*error) {
+		arena_destroy(arena);
+		return NULL;
+	}
+	(void)arena_redo(arena); /* seen to be sane */
+	check_classes(arena);
+	if (!memchr(arena->header->worker_name, '\0', ARENA_NAME_MAX))
+		arena->header->worker_name[0] = '\0';
+	arena->pages = xcalloc(arena->header->page_count, sizeof(*arena->pages));
+	/* Full, until it is known what is free. */
+	arena->backed_end = arena->header->page_count;
+	return arena;
+}
+
+/* --- the heap half --- */
+
+static void forget_lists(struct arena *arena)
+{
+	for (unsigned class = 0; class < ARENA_CLASSES; class ++)
+		arena->partial[class] = arena->class_pages[class] = 0;
+	arena->free_pages = arena->free_page_count = arena->pages_used = 0;
+}
+
+/* False: nothing on the page is in use. */
+static bool rebuild_page(struct arena *arena, uint32_t page, enum arena_class class,
+			 bool (*in_use)(const void *context, arena_ref ref), const void *context)
+{
+	uint32_t step = (uint32_t)(arena_class_size(class) / ARENA_REF_SIZE);
+	uint32_t count = ARENA_PAGE_SIZE / (step * ARENA_REF_SIZE);
+	struct arena_page *p = &arena->pages[page];
+
+	p->free_head = p->free_count = p->next = p->previous = 0;
+	p->backed = true;
+	for (uint32_t i = count; i-- > 0;) {
+		arena_ref ref = page_ref(page) + i * step;
+
+		if (in_use(context, ref))
+			continue;
+		*arena_free_link(arena, ref) = p->free_head;
+		p->free_head = ref;
+		p->free_count++;
+	}
+	if (p->free_count == count)
+		return false;
+	if (p->free_count > 0)
+		arena_page_push(arena, &arena->partial[class], page);
+	arena->pages_used++;
+	arena->class_pages[class]++;
+	return true;
+}
+
+/* Some free pages keep the memory that they may have; of the others it is given back, in runs. */
+static void rebuild_free_pages(struct arena *arena)
+{
+	uint32_t kept = 0, run = 0;
+
+	for (uint32_t page = arena->first_page; page < arena->backed_end; page++) {
+		bool free_page = atomic_load(&arena->header->page_class[page]) == ARENA_FREE;
+
+		if (free_page && kept < FREE_PAGES_KEPT) {
+			kept++;
+			continue;
+		}
+		if (free_page)
+			run++;
+		else if (run > 0)
+			(void)arena_pages_punch(arena, page - run, run);
+		if (!free_page)
+			run = 0;
+	}
+	/* Where the kernel refuses, memory is wasted and nothing else. */
+	(void)arena_pages_punch(arena, arena->backed_end,
+				arena->header->page_count - arena->backed_end);
+	for (uint32_t page = arena->backed_end; page-- > arena->first_page;) {
+		if (atomic_load(&arena->header->page_class[page]) != ARENA_FREE)
+			continue;
+		/* Whether it is backed is not known: it will be asked for when it is taken. */
+		free(arena->pages[page].companions);
+		arena->pages[page] = (struct arena_page){0};
+		arena_page_push(arena, &arena->free_pages, page);
+		arena->free_page_count++;
+	}
+}
+
+void arena_rebuild(struct arena *arena, bool (*in_use)(const void *context, arena_ref ref),
+		   const void *context)
+{
+	uint32_t page = arena->header->page_count;
+
+	forget_lists(arena);
+	arena->backed_end = arena->first_page;
+	/* From behind, so that the lists begin with the first pages. */
+	while (page-- > arena->first_page) {
+		enum arena_class class = arena_class_of(arena, page_ref(page));
+
+		if (class == ARENA_FREE)
+			continue;
+		if (!rebuild_page(arena, page, class, in_use, context))
+			arena_set_class(arena, page, ARENA_FREE);
+		else if (page >= arena->backed_end)
+			arena->backed_end = page + 1;
+	}
+	rebuild_free_pages(arena);
+}

@@ -1,0 +1,52 @@
+/* SPDX-License-Identifier: ISC */
+/*
+ * What arena.c, which allocates, and arena_adopt.c, which makes the heap half of
+ * an existing arena, share. Nothing outside src/passport includes this.
+ */
+#ifndef KEEPSOCK_PASSPORT_ARENA_PAGES_H
+#define KEEPSOCK_PASSPORT_ARENA_PAGES_H
+
+#include "keepsock/arena.h"
+
+#define ARENA_SIZE_MIN     (64u * ARENA_PAGE_SIZE)
+#define ARENA_REDO_DAMAGED "the commit under way is damaged"
+
+/* Free pages kept backed for reuse; more are punched out of the file. */
+#define FREE_PAGES_KEPT 64u
+
+struct arena_page {
+	arena_ref free_head; /* free records of this page, linked through their bytes 16..19 */
+	uint32_t free_count;
+	uint32_t next, previous; /* in the class's partial list, or in the list of free pages */
+	bool backed;
+	void *companions; /* owned */
+};
+
+static inline uint32_t page_of(arena_ref ref)
+{
+	return ref / (ARENA_PAGE_SIZE / ARENA_REF_SIZE);
+}
+
+static inline arena_ref page_ref(uint32_t page)
+{
+	return page * (ARENA_PAGE_SIZE / ARENA_REF_SIZE);
+}
+
+static inline uint32_t *arena_free_link(struct arena *arena, arena_ref ref)
+{
+	return (uint32_t *)((uint8_t *)arena_at(arena, ref) + 16);
+}
+
+/* Maps a duplicate of the fd (MAP_SHARED or MAP_PRIVATE) after checking the header; changes
+ * nothing. */
+struct arena *arena_map_existing(int fd, int sharing, const char **error);
+/* False: the pairs of the commit under way make no sense. */
+bool arena_redo_sane(const struct arena *arena);
+
+void arena_set_class(struct arena *arena, uint32_t page, enum arena_class class);
+/* Puts a page in front of a list. */
+void arena_page_push(struct arena *arena, uint32_t *head, uint32_t page);
+/* Gives their memory back; false: the kernel keeps it. */
+bool arena_pages_punch(struct arena *arena, uint32_t first, uint32_t count);
+
+#endif
