@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: ISC */
 /*
- * A child process of the master: started without a shell, watched through its
- * pidfd by the event loop, reaped, never outliving the master (the kernel
- * kills it). Children run in a process group each, so that Ctrl-C reaches the
- * master alone and the master decides who stops when.
+ * A child process of the master or of a keeper: started without a shell,
+ * watched through its pidfd by the event loop, reaped, and not outliving its
+ * parent unless it is meant to (the kernel kills it). Children run in a process
+ * group each, so that Ctrl-C reaches the master alone and the master decides
+ * who stops when.
  */
 #ifndef KEEPSOCK_CHILD_H
 #define KEEPSOCK_CHILD_H
@@ -16,11 +17,15 @@ struct buffer;
 struct event;
 struct event_base;
 
+#define CHILD_CHANNELS_MAX 2
+
 struct child_spec {
 	const char *path; /* looked for in $PATH when it has no slash */
+	int program_fd;   /* executed instead of a path; -1 = none (it may be an O_PATH one) */
 	char *const *argv;
-	int ipc_fd;    /* becomes the child's descriptor 3; -1 = none */
-	int output_fd; /* becomes its stdout and stderr; -1 = ours */
+	int channels[CHILD_CHANNELS_MAX]; /* become its descriptors 3 and 4; -1 = none */
+	int output_fd;                    /* becomes its stdout and stderr; -1 = ours */
+	bool outlives_us;                 /* our death is not its own */
 };
 
 /* All zero = not running and never was. */

@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: ISC */
 /*
  * The messages between master and worker: one table of types with who may
- * send them, and the contents of IPC_START and IPC_REDIS. The transport is
- * ipc.h. A receiver refuses a type that its peer may not send; secrets travel
+ * send them, the contents of IPC_REDIS, and what the master wants every worker
+ * to know from the start (struct ipc_start), which comes by its keeper. The
+ * transport is ipc.h. A receiver refuses a type that its peer may not send; secrets travel
  * in these messages only, never on a command line or in the environment.
  */
 #ifndef KEEPSOCK_IPC_MESSAGES_H
@@ -16,8 +17,8 @@
 
 struct buffer;
 
-/* Part of IPC_START: a worker refuses a master that speaks another version. */
-#define IPC_PROTOCOL_VERSION 2
+/* Part of the start: a worker refuses a master that speaks another version. */
+#define IPC_PROTOCOL_VERSION 3
 
 enum ipc_direction {
 	MASTER_TO_WORKER,
@@ -27,13 +28,11 @@ enum ipc_direction {
 /* IPC(name, direction, what it carries). Types are numbered from 1, in this order. */
 /* clang-format off */
 #define IPC_MESSAGES_TABLE(IPC)                                                                    \
-	IPC(START,         MASTER_TO_WORKER, "JSON struct ipc_start; fds: node page, settings text, listeners") \
 	IPC(REQUEST,       MASTER_TO_WORKER, "id; JSON {command, args}")                           \
 	IPC(REDIS,         MASTER_TO_WORKER, "JSON {shard, ...struct ipc_redis}: where it is now")  \
 	IPC(LOG_LEVEL,     MASTER_TO_WORKER, "the level's name")                                   \
 	IPC(STOP,          MASTER_TO_WORKER, "nothing: close listeners, then clients (3001), exit 0") \
 	IPC(READY,         WORKER_TO_MASTER, "nothing: the worker accepts clients")                \
-	IPC(DEPOSIT_ARENA, WORKER_TO_MASTER, "fd: the arena's memfd")                              \
 	IPC(REPLY,         WORKER_TO_MASTER, "id of the request; JSON {ok, rows} or {ok, error}")
 
 enum ipc_type {
@@ -74,7 +73,8 @@ struct ipc_keys {
 	char *ecdsa;
 };
 
-/* Positions of the fds in IPC_START; the listeners follow, in the order of ipc_start.listeners. */
+/* Positions of the fds that come with struct ipc_start; the listeners follow, in the order of
+ * ipc_start.listeners. */
 #define IPC_START_FD_NODE_PAGE 0
 #define IPC_START_FD_SETTINGS  1
 #define IPC_START_FD_LISTENERS 2
@@ -86,9 +86,8 @@ struct ipc_start {
 	char *role;        /* "single" until there is a cluster */
 	char *config_name; /* display name of the settings text, for settings_parse() */
 	char *run_dir;
-	uint64_t restart_count; /* how often this slot's worker was replaced */
-	uint32_t listeners;     /* how many listener fds come with it; nonblocking, listening */
-	uint32_t shard_count;   /* 1 .. REDIS_SHARDS_MAX */
+	uint32_t listeners;   /* how many listener fds come with it; nonblocking, listening */
+	uint32_t shard_count; /* 1 .. REDIS_SHARDS_MAX */
 	struct ipc_redis shards[REDIS_SHARDS_MAX];
 	char *api_key;                           /* "" = none */
 	struct ipc_keys token_keys;              /* of settings token */

@@ -3,7 +3,8 @@
  * The master process: its one struct, and what its parts (worker slots,
  * inquiries, admin socket) need of each other. The master reads the
  * configuration, owns the listening sockets, the node page and the embedded
- * Redis, starts and replaces workers, and answers the admin socket. It never
+ * Redis, starts and replaces keepers, which do so with workers, and answers the
+ * admin socket. It never
  * touches a client's byte and never reads a passport.
  */
 #ifndef KEEPSOCK_MASTER_H
@@ -49,6 +50,7 @@ struct master {
 	int lock_fd;                   /* of the run directory */
 	struct node_page *page;
 	int page_fd;
+	int program_fd; /* our own binary: keepers and workers are the same one */
 	struct listeners listeners;
 	struct embedded_redis *embedded;        /* NULL with an external server */
 	struct sentinel_shard *sentinel_shards; /* shard_count; NULL with the embedded Redis */
@@ -59,8 +61,9 @@ struct master {
 	struct ipc_keys subscription_token_keys;
 	struct worker_slot *workers; /* worker_count of them */
 	uint32_t worker_count;
-	struct ipc_message *message; /* room for one incoming message */
-	struct inquiry *inquiries;   /* under way */
+	struct ipc_message *message;        /* room for one incoming message of a worker */
+	struct ipc_message *keeper_message; /* ... and of a keeper */
+	struct inquiry *inquiries;          /* under way */
 	uint64_t last_inquiry;
 	struct admin *admin;
 	bool log_level_changed; /* by an operator: new workers are told */
@@ -94,6 +97,9 @@ int master_redis_start(struct master *master, struct buffer *error);
 /* The workers are gone: ends the embedded Redis, then the loop. */
 void master_redis_stop(struct master *master);
 void master_redis_free(struct master *master);
+
+/* Tells one worker where each shard is. */
+void master_redis_tell(struct worker_slot *slot);
 
 /* NULL when no Sentinels are asked about this shard. */
 const struct sentinel_watch *master_redis_watch(const struct master *master, uint32_t shard);

@@ -124,7 +124,13 @@
 	METRIC(loop_lag_warnings_total, COUNTER,                                                   \
 	       "Times an event loop was later than node.loop_lag_warning.")                        \
 	METRIC(worker_restarts_total, COUNTER,                                                     \
-	       "Workers that the master replaced because they died.")                              \
+	       "Workers that were replaced because they died.")                                    \
+	METRIC(keeper_restarts_total, COUNTER,                                                     \
+	       "Keepers that the master replaced because they died.")                              \
+	METRIC(keeper_descriptors, GAUGE,                                                          \
+	       "Descriptors that keepers hold for the next worker.")                               \
+	METRIC(workers_protected, GAUGE,                                                           \
+	       "Workers whose keeper holds everything that a successor needs.")                    \
 	METRIC(ready, GAUGE_LEAST,                                                                 \
 	       "1 when every worker may take clients.")
 /* clang-format on */

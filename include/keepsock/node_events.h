@@ -19,6 +19,7 @@ struct node_page;
 #define NODE_EVENTS_TABLE(EVENT)                                                                  \
 	EVENT(WORKER_STARTED, "worker started")                                                   \
 	EVENT(WORKER_DIED, "worker died")                                                         \
+	EVENT(KEEPER_DIED, "keeper died")                                                         \
 	EVENT(REDIS_LOST, "redis lost")               /* connections to a shard are gone */       \
 	EVENT(REDIS_BACK, "redis back")               /* ... and there again */                   \
 	EVENT(REDIS_MOVED, "redis moved")             /* another server, e.g. told by Sentinel */ \

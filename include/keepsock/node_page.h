@@ -60,6 +60,9 @@ extern struct node_event_ring *node_page_own_events;
 /* Sets a dead worker's gauges to 0; its counters go on from where they are. */
 void node_page_reset_gauges(struct node_page *page, uint32_t slot);
 
+/* A worker is dead; the next one, which may run already, says so itself once it is ready. */
+void node_page_set_not_ready(struct node_page *page, uint32_t slot);
+
 uint64_t node_page_get(const struct node_page *page, uint32_t slot, enum metric metric);
 
 /*

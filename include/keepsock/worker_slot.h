@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: ISC */
 /*
- * A worker's place in the node: the process that fills it now, the channel to
- * it, and what outlives it (its number, its listeners, its counters, its
- * arena). The master has one per worker.
+ * A worker's place in the node, as the master sees it: the keeper that starts
+ * its workers, the worker that fills it now, the channels to both, and what
+ * outlives them (number, listeners, counters). The master has one per worker.
  */
 #ifndef KEEPSOCK_WORKER_SLOT_H
 #define KEEPSOCK_WORKER_SLOT_H
@@ -15,15 +15,21 @@
 #include "keepsock/child.h"
 
 struct event;
+struct ipc_message;
+struct keeper_death;
+struct keeper_worker;
 struct master;
 
 enum worker_state {
 	WORKER_DOWN,     /* never started, or stopped for good */
-	WORKER_STARTING, /* the process runs, IPC_READY is awaited */
+	WORKER_STARTING, /* the keeper was told to start it, IPC_READY is awaited */
 	WORKER_READY,
-	WORKER_WAITING, /* dead, its successor starts after a pause */
+	WORKER_WAITING, /* dead, its successor is about to start */
 	WORKER_STOPPING,
 };
+
+#define WORKER_SLOT_MAGIC      UINT32_C(0x574f524b) /* "WORK" */
+#define WORKER_LAST_DEATH_TEXT 96
 
 struct worker_slot {
 	uint32_t magic;
@@ -31,13 +37,30 @@ struct worker_slot {
 	struct master *master;
 	enum worker_state state;
 	uint64_t state_since_ms;
-	struct child child;
+	bool forced; /* stopping without grace */
+
+	/* The keeper. */
+	struct child keeper;
+	int keeper_fd; /* our end, non-blocking; -1 = none */
+	struct event *keeper_event;
+	struct event *keeper_timer; /* for the next attempt to start one */
+	uint32_t keeper_delay_ms;
+	uint64_t keeper_restarts;
+	uint64_t order;       /* number of the last one it was sent */
+	bool is_protected;    /* as it told */
+	uint32_t descriptors; /* that it keeps, as it told */
+
+	/* The worker. */
+	pid_t pid;  /* 0 = none that we know of */
+	int pidfd;  /* owned; -1 */
 	int ipc_fd; /* our end, non-blocking; -1 = none */
 	struct event *ipc_event;
-	struct event *restart_timer;
-	uint32_t restart_delay_ms;
+	struct event *exit_event; /* NULL once it has exited */
+	bool exited;              /* seen by us; the keeper is about to say so */
+	int exit_status;          /* of one that we inherited and reaped; KEEPER_NO_STATUS */
+	uint64_t started_ms;
 	uint64_t restarts;
-	int arena_fd;      /* deposited by the worker; -1 = none */
+	char last_death[WORKER_LAST_DEATH_TEXT]; /* "" = none died yet */
 	int left_arena_fd; /* what the last dead worker left (test builds only); -1 = none */
 	pid_t left_pid;    /* whose it was */
 };
@@ -47,7 +70,7 @@ const char *worker_state_name(enum worker_state state);
 /* Makes an empty slot; nothing is started. */
 void worker_slot_init(struct worker_slot *slot, struct master *master, uint32_t number);
 
-/* Starts a worker in it; on failure it is tried again later, and logged. */
+/* Starts a keeper, and by it a worker; on failure it is tried again later, and logged. */
 void worker_slot_start(struct worker_slot *slot);
 
 /* Asks the worker to end (by force: kills it); a slot without one is down at once. */
@@ -56,8 +79,30 @@ void worker_slot_stop(struct worker_slot *slot, bool force);
 /* Kills what runs and releases everything. */
 void worker_slot_free(struct worker_slot *slot);
 
-/* Sends a message; false (and logged) when the worker can't take it. */
+/* Sends the worker a message; false (and logged) when it can't take it. */
 bool worker_slot_send(struct worker_slot *slot, uint32_t type, uint64_t id, const void *payload,
 		      size_t len);
+
+/* What starting workers are told has changed: those that the keeper starts later are told so. */
+void worker_slot_update(struct worker_slot *slot);
+/* Worker and keeper log at this level from now on. */
+void worker_slot_set_log_level(struct worker_slot *slot, const char *name);
+
+/* --- between worker_slot.c and slot_keeper.c --- */
+void slot_keeper_start(struct worker_slot *slot);
+void slot_keeper_stop(struct worker_slot *slot);
+void slot_keeper_init(struct worker_slot *slot);
+void slot_keeper_free(struct worker_slot *slot);
+/* Tells the keeper something without descriptors; false (and logged) when it can't be. */
+bool slot_keeper_send(struct worker_slot *slot, uint32_t type, const void *payload, size_t len);
+
+/* The keeper started a worker; takes over its channel and its pidfd. */
+void worker_slot_on_started(struct worker_slot *slot, const struct keeper_worker *worker,
+			    int channel, int pidfd);
+/* A worker died; `left_arena` (-1 = none) is taken over. */
+void worker_slot_on_death(struct worker_slot *slot, const struct keeper_death *death,
+			  int left_arena);
+/* The keeper is gone: what it had not told any more is found out. */
+void worker_slot_on_keeper_gone(struct worker_slot *slot);
 
 #endif

@@ -172,9 +172,10 @@ int ipc_receive(int fd, struct ipc_message *m)
 	message_clear(m);
 	do {
 		received = recvmsg(fd, &msg, MSG_CMSG_CLOEXEC);
-	} while (received < 0 && errno == EINTR);
-	/* ECONNRESET: it died with messages of ours unread. */
-	if (received == 0 || (received < 0 && errno == ECONNRESET))
+		/* ECONNRESET: it died with messages of ours unread. That is told once, ahead of what
+		 * it had still sent. */
+	} while (received < 0 && (errno == EINTR || errno == ECONNRESET));
+	if (received == 0)
 		return 0;
 	if (received < 0)
 		return -1;

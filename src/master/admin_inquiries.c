@@ -143,10 +143,28 @@ static void answer_rows_by(struct admin_request *request, const char *key,
 
 /* ---- show workers ---- */
 
+/* Keeper and worker must agree: `settled` is the worker's word, once it has answered. */
+static void add_keeper(json_t *row, const struct worker_slot *slot)
+{
+	(void)json_object_set_new(row, "keeper", json_integer((json_int_t)slot->keeper.pid));
+	(void)json_object_set_new(row, "protected", json_boolean(slot->is_protected));
+	(void)json_object_set_new(row, "kept", json_integer((json_int_t)slot->descriptors));
+	(void)json_object_set_new(row, "keeper_restarts",
+				  json_integer((json_int_t)slot->keeper_restarts));
+	(void)json_object_set_new(row, "last_death", json_string(slot->last_death));
+}
+
+static void check_protected(json_t *row, json_t *worker)
+{
+	if (json_is_false(json_object_get(worker, "settled")))
+		(void)json_object_set_new(row, "protected", json_false());
+	(void)json_object_del(row, "settled");
+}
+
 static json_t *own_row(const struct master *master, uint32_t number)
 {
 	const struct worker_slot *slot = &master->workers[number];
-	uint64_t uptime = slot->child.pid ? child_age_ms(&slot->child) / 1000 : 0;
+	uint64_t uptime = slot->pid ? (clock_boottime_ms() - slot->started_ms) / 1000 : 0;
 	static const struct {
 		const char *key;
 		enum metric metric;
@@ -158,10 +176,9 @@ static json_t *own_row(const struct master *master, uint32_t number)
 		{"arena_cap", METRIC_arena_bytes_cap},
 		{"loop_lag_us", METRIC_loop_lag_microseconds},
 	};
-	json_t *row =
-		json_pack("{s:i, s:i, s:s, s:I, s:I}", "worker", (int)number, "pid",
-			  (int)slot->child.pid, "state", worker_state_name(slot->state), "restarts",
-			  (json_int_t)slot->restarts, "uptime_s", (json_int_t)uptime);
+	json_t *row = json_pack("{s:i, s:i, s:s, s:I, s:I}", "worker", (int)number, "pid",
+				(int)slot->pid, "state", worker_state_name(slot->state), "restarts",
+				(json_int_t)slot->restarts, "uptime_s", (json_int_t)uptime);
 
 	for (size_t i = 0; i < sizeof(columns) / sizeof(columns[0]); i++) {
 		uint64_t value = node_page_get(master->page, number, columns[i].metric);
@@ -169,6 +186,7 @@ static json_t *own_row(const struct master *master, uint32_t number)
 		(void)json_object_set_new(row, columns[i].key, json_integer((json_int_t)value));
 	}
 	(void)json_object_set_new(row, "redis", json_null());
+	add_keeper(row, slot);
 	return row;
 }
 
@@ -185,6 +203,7 @@ static void on_workers(struct admin_request *request, const struct inquiry_answe
 		json_t *row = own_row(master, number);
 
 		(void)json_object_update(row, json_array_get(answers[i].rows, 0));
+		check_protected(row, json_array_get(answers[i].rows, 0));
 		if (is_silent(&answers[i]) && master->workers[number].state == WORKER_READY) {
 			(void)json_object_set_new(row, "state", json_string("not answering"));
 			(void)json_array_append_new(silent, json_integer(number));

@@ -240,10 +240,7 @@ void admin_on_log_level(struct admin_request *request)
 	log_set_level(level);
 	/* Workers started later are told too, instead of falling back to the configured level. */
 	master->log_level_changed = true;
-	for (uint32_t i = 0; i < master->worker_count; i++) {
-		if (master->workers[i].ipc_fd >= 0)
-			(void)worker_slot_send(&master->workers[i], IPC_LOG_LEVEL, 0, name,
-					       strlen(name));
-	}
+	for (uint32_t i = 0; i < master->worker_count; i++)
+		worker_slot_set_log_level(&master->workers[i], name);
 	admin_answer_object(request, json_pack("{s:s}", "log_level", log_level_name(level)));
 }

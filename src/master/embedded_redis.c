@@ -372,7 +372,8 @@ static void on_child_exit(struct child *child, int status, void *ctx)
 static int start_process(struct embedded_redis *redis, struct buffer *error)
 {
 	char *argv[] = {redis->binary, redis->config_path, NULL};
-	struct child_spec spec = {.path = redis->binary, .argv = argv, .ipc_fd = -1};
+	struct child_spec spec = {
+		.path = redis->binary, .argv = argv, .program_fd = -1, .channels = {-1, -1}};
 	int result;
 
 	if (write_config(redis, error) < 0)

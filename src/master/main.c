@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: ISC */
 /*
  * keepsockd's entry: options, configuration, and the role to run. One binary,
- * several roles; the master is what people start, the others are started by
- * the master and get everything else they need through their descriptor 3.
+ * several roles; the master is what people start, it starts the keepers, they
+ * start the workers; what these need they get through their descriptor 3.
  */
 #include <errno.h>
 #include <getopt.h>
@@ -17,6 +17,7 @@
 
 #include "config.h"
 #include "keepsock/buffer.h"
+#include "keepsock/keeper.h"
 #include "keepsock/master.h"
 #include "keepsock/node_check.h"
 #include "keepsock/privileges.h"
@@ -111,6 +112,7 @@ static int run_role(const char *role, int argc, char **argv)
 		const char *name;
 		int (*run)(int ipc_fd, int argc, char **argv);
 	} roles[] = {
+		{"keeper", keeper_main},
 		{"worker", worker_main},
 	};
 

@@ -12,10 +12,12 @@
  */
 #include <errno.h>
 #include <event2/event.h>
+#include <fcntl.h>
 #include <inttypes.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/prctl.h>
 #include <unistd.h>
 
 #include "keepsock/admin.h"
@@ -244,6 +246,25 @@ static int make_shared_memory(struct master *master, struct slice config_text, s
 	return 0;
 }
 
+/*
+ * Keepers and workers are started from the binary that runs, whatever is
+ * installed in its place meanwhile. The worker of a keeper that dies becomes our
+ * child, so that it is waited for.
+ */
+static int prepare_children(struct master *master, struct buffer *error)
+{
+	master->program_fd = open("/proc/self/exe", O_PATH | O_CLOEXEC);
+	if (master->program_fd < 0) {
+		buffer_printf(error, "cannot open /proc/self/exe: %s", strerror(errno));
+		return -1;
+	}
+	if (prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) < 0) {
+		buffer_printf(error, "prctl: %s", strerror(errno));
+		return -1;
+	}
+	return 0;
+}
+
 static int make_loop(struct master *master, struct buffer *error)
 {
 	static const int numbers[MASTER_SIGNALS] = {SIGTERM, SIGINT, SIGHUP};
@@ -289,6 +310,7 @@ static int start(struct master *master, struct slice config_text, struct buffer 
 	if (!master->api_key ||
 	    node_read_token_keys(&master->settings, &master->token_keys,
 				 &master->subscription_token_keys, error) < 0 ||
+	    prepare_children(master, error) < 0 ||
 	    make_shared_memory(master, config_text, error) < 0 || make_loop(master, error) < 0 ||
 	    listeners_open(&master->listeners, &master->settings, master->worker_count, error) < 0)
 		return -1;
@@ -334,6 +356,8 @@ static void release(struct master *master)
 		node_page_unmap(master->page);
 		close(master->page_fd);
 	}
+	if (master->program_fd >= 0)
+		close(master->program_fd);
 	if (master->settings_fd >= 0)
 		close(master->settings_fd);
 	if (master->lock_fd >= 0) {
@@ -348,6 +372,7 @@ static void release(struct master *master)
 	settings_free(&master->settings);
 	free(master->workers);
 	free(master->message);
+	free(master->keeper_message);
 	master->magic = 0;
 	free(master);
 }
@@ -362,10 +387,11 @@ static struct master *create(struct master_options *options)
 	memset(&options->settings, 0, sizeof(options->settings));
 	master->config_name = options->config_name;
 	master->open_file_limit = options->open_file_limit;
-	master->settings_fd = master->lock_fd = master->page_fd = -1;
+	master->settings_fd = master->lock_fd = master->page_fd = master->program_fd = -1;
 	master->worker_count = node_worker_count(&master->settings);
 	master->workers = xcalloc(master->worker_count, sizeof(*master->workers));
 	master->message = xmalloc(sizeof(*master->message));
+	master->keeper_message = xmalloc(sizeof(*master->keeper_message));
 	return master;
 }
 

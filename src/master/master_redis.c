@@ -36,20 +36,33 @@ static void start_workers(struct master *master)
 		worker_slot_start(&master->workers[i]);
 }
 
-static void tell_workers(struct master *master, uint32_t shard)
+static void tell_worker(struct worker_slot *slot, uint32_t shard)
 {
 	struct buffer text = {0};
 
-	if (ipc_redis_encode(&text, shard, &master->shards[shard]) < 0)
+	if (ipc_redis_encode(&text, shard, &slot->master->shards[shard]) < 0)
 		log_error("redis_encode_failed shard=%u", shard);
-	for (uint32_t i = 0; text.len && i < master->worker_count; i++) {
-		if (master->workers[i].ipc_fd >= 0)
-			(void)worker_slot_send(&master->workers[i], IPC_REDIS, 0, text.data,
-					       text.len);
-	}
+	else if (slot->ipc_fd >= 0)
+		(void)worker_slot_send(slot, IPC_REDIS, 0, text.data, text.len);
 	if (text.data)
 		secret_wipe(text.data, text.cap);
 	buffer_free(&text);
+}
+
+static void tell_workers(struct master *master, uint32_t shard)
+{
+	for (uint32_t i = 0; i < master->worker_count; i++) {
+		tell_worker(&master->workers[i], shard);
+		worker_slot_update(&master->workers[i]);
+	}
+}
+
+void master_redis_tell(struct worker_slot *slot)
+{
+	for (uint32_t shard = 0; shard < slot->master->shard_count; shard++) {
+		if (ipc_redis_known(&slot->master->shards[shard]))
+			tell_worker(slot, shard);
+	}
 }
 
 /* ---- the embedded one: the workers start when it answers ---- */

@@ -1,16 +1,18 @@
 /* SPDX-License-Identifier: ISC */
 /*
- * Starting, talking to and replacing workers. Runs in the master.
+ * The workers as the master knows them: talking to them, hearing of their end.
+ * Runs in the master. Starting and replacing them is their keepers' work
+ * (slot_keeper.c).
  *
  *            start            IPC_READY
  *   DOWN ───────────► STARTING ───────► READY
  *    ▲                 ▲    │ died        │ died
- *    │ died    restart │    ▼             │
- *    │           timer └─ WAITING ◄───────┘
- *    └── STOPPING ◄── worker_slot_stop ── STARTING, READY
+ *    │ died   KEEPER_  │    ▼             │
+ *    │         WORKER  └─ WAITING ◄───────┘
+ *    └── STOPPING ◄── worker_slot_stop ── STARTING, READY, WAITING
  *
  * A worker that breaks the rules of the channel is killed: it is our own
- * binary, so that is a fault like any other, and its successor starts clean.
+ * binary, so that is a fault like any other.
  */
 #include <errno.h>
 #include <event2/event.h>
@@ -19,23 +21,22 @@
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/pidfd.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include "config.h"
-#include "keepsock/alloc.h"
 #include "keepsock/buffer.h"
 #include "keepsock/clock.h"
 #include "keepsock/inquiry.h"
 #include "keepsock/ipc.h"
+#include "keepsock/keeper_messages.h"
 #include "keepsock/log.h"
 #include "keepsock/magic.h"
 #include "keepsock/master.h"
-#include "keepsock/node_check.h"
 #include "keepsock/node_page.h"
-#include "keepsock/secret.h"
 #include "keepsock/worker_slot.h"
 
-#define WORKER_SLOT_MAGIC UINT32_C(0x574f524b) /* "WORK" */
 /* Messages read in a row before other events get their turn. */
 #define MESSAGES_PER_TURN 16
 
@@ -55,7 +56,7 @@ static void change_state(struct worker_slot *slot, enum worker_state to, const c
 
 	log_info("worker slot=%u change=%s->%s reason=%s ms=%" PRIu64 " pid=%d", slot->number,
 		 state_names[slot->state], state_names[to], log_value_str(reason),
-		 now - slot->state_since_ms, (int)slot->child.pid);
+		 now - slot->state_since_ms, (int)slot->pid);
 	slot->state = to;
 	slot->state_since_ms = now;
 }
@@ -67,19 +68,32 @@ static void close_fd(int *fd)
 	*fd = -1;
 }
 
+static void free_event(struct event **event)
+{
+	if (*event)
+		event_free(*event);
+	*event = NULL;
+}
+
 static void close_channel(struct worker_slot *slot)
 {
-	if (slot->ipc_event)
-		event_free(slot->ipc_event);
-	slot->ipc_event = NULL;
+	free_event(&slot->ipc_event);
 	close_fd(&slot->ipc_fd);
+}
+
+static void send_kill(struct worker_slot *slot)
+{
+	/* ESRCH: it is dead and about to be reaped. */
+	if (slot->pidfd >= 0 && pidfd_send_signal(slot->pidfd, SIGKILL, NULL, 0) < 0 &&
+	    errno != ESRCH)
+		log_error("worker_signal_failed slot=%u error=%s", slot->number, strerror(errno));
 }
 
 static void kill_worker(struct worker_slot *slot, const char *reason)
 {
-	log_error("worker_killed slot=%u pid=%d reason=%s", slot->number, (int)slot->child.pid,
+	log_error("worker_killed slot=%u pid=%d reason=%s", slot->number, (int)slot->pid,
 		  log_value_str(reason));
-	child_signal(&slot->child, SIGKILL);
+	send_kill(slot);
 }
 
 bool worker_slot_send(struct worker_slot *slot, uint32_t type, uint64_t id, const void *payload,
@@ -105,19 +119,6 @@ static void on_ready_message(struct worker_slot *slot, struct ipc_message *messa
 	master_on_worker_change(slot->master);
 }
 
-/* The place where the keeper will take the arena over; until then the master holds it. */
-static void on_deposit_message(struct worker_slot *slot, struct ipc_message *message)
-{
-	if (message->nfds != 1) {
-		kill_worker(slot, "an arena deposit without its descriptor");
-		return;
-	}
-	close_fd(&slot->arena_fd);
-	slot->arena_fd = message->fds[0];
-	message->fds[0] = -1;
-	log_debug("arena_deposited slot=%u", slot->number);
-}
-
 static void on_reply_message(struct worker_slot *slot, struct ipc_message *message)
 {
 	struct slice payload;
@@ -133,7 +134,6 @@ static void dispatch(struct worker_slot *slot, struct ipc_message *message)
 	static void (*const handlers[IPC_TYPE_COUNT])(struct worker_slot *,
 						      struct ipc_message *) = {
 		[IPC_READY] = on_ready_message,
-		[IPC_DEPOSIT_ARENA] = on_deposit_message,
 		[IPC_REPLY] = on_reply_message,
 	};
 
@@ -163,7 +163,7 @@ static bool read_message(struct worker_slot *slot)
 	if (result < 0)
 		kill_worker(slot, strerror(errno));
 	else
-		child_signal(&slot->child, SIGKILL);
+		send_kill(slot);
 	close_channel(slot);
 	return false;
 }
@@ -175,210 +175,175 @@ static void on_channel_readable(evutil_socket_t fd, short what, void *ctx)
 	(void)fd;
 	(void)what;
 	MAGIC_CHECK(slot, WORKER_SLOT_MAGIC);
-	for (int i = 0; i < MESSAGES_PER_TURN && read_message(slot); i++)
+	for (int i = 0; i < MESSAGES_PER_TURN && slot->ipc_fd >= 0 && read_message(slot); i++)
 		;
 }
 
-/* ---- death and replacement ---- */
+/* ---- its end ---- */
 
-/* Keeps what the dead worker left where a test can ask for it, else lets it go. */
-static void settle_arena(struct worker_slot *slot, pid_t pid)
+/* A worker whose keeper died is our child; the status of another one is not ours to have. */
+static void reap(struct worker_slot *slot)
 {
-#ifdef KEEPSOCK_CRASH_POINTS
-	if (slot->arena_fd >= 0) {
-		close_fd(&slot->left_arena_fd);
-		slot->left_arena_fd = slot->arena_fd;
-		slot->left_pid = pid;
-		slot->arena_fd = -1;
-	}
-#else
-	(void)pid;
-#endif
-	close_fd(&slot->arena_fd);
+	siginfo_t info;
+
+	memset(&info, 0, sizeof(info));
+	if (slot->pidfd < 0 || waitid(P_PIDFD, (id_t)slot->pidfd, &info, WEXITED | WNOHANG) < 0 ||
+	    info.si_pid == 0)
+		return;
+	slot->exit_status = info.si_code == CLD_EXITED ? W_EXITCODE(info.si_status, 0)
+						       : W_EXITCODE(0, info.si_status);
 }
 
-/* Milliseconds; 0 = now. */
-static void schedule_start(struct worker_slot *slot, uint32_t delay)
+/* What it still had to say is read first: its last words may be an answer. */
+static void forget_worker(struct worker_slot *slot)
 {
-	struct timeval time = {.tv_sec = delay / 1000, .tv_usec = (delay % 1000) * 1000};
-
-	if (evtimer_add(slot->restart_timer, &time) < 0)
-		log_fatal("worker_timer_failed");
-}
-
-static void on_death(struct worker_slot *slot, const char *reason)
-{
-	uint64_t lived_ms = child_age_ms(&slot->child);
-	bool expected = slot->state == WORKER_STOPPING;
-	uint32_t delay;
-
-	node_page_reset_gauges(slot->master->page, slot->number);
-	if (expected || !master_replaces_workers(slot->master)) {
-		change_state(slot, WORKER_DOWN, reason);
-	} else {
-		delay = child_restart_delay(&slot->restart_delay_ms, lived_ms);
-		log_error("worker_died slot=%u reason=%s lived_ms=%" PRIu64 " restart_in_ms=%u",
-			  slot->number, log_value_str(reason), lived_ms, delay);
-		node_event_add(NODE_EVENT_WORKER_DIED, "worker %u: %s", slot->number, reason);
-		metric_add(METRIC_worker_restarts_total, 1);
-		slot->restarts++;
-		change_state(slot, WORKER_WAITING, reason);
-		schedule_start(slot, delay);
-	}
-	inquiry_on_worker_death(slot->master, slot->number);
-	master_on_worker_change(slot->master);
-}
-
-/* What it still had to say is read first: its last words may be an answer or a deposit. */
-static void on_child_exit(struct child *child, int status, void *ctx)
-{
-	struct worker_slot *slot = ctx;
-	struct buffer reason = {0};
-
-	MAGIC_CHECK(slot, WORKER_SLOT_MAGIC);
 	while (slot->ipc_fd >= 0 && read_message(slot))
 		;
 	close_channel(slot);
-	settle_arena(slot, child->last_pid);
-	child_describe_exit(&reason, status);
-	on_death(slot, buffer_cstr(&reason));
-	buffer_free(&reason);
+	reap(slot);
+	free_event(&slot->exit_event);
+	close_fd(&slot->pidfd);
+	slot->pid = 0;
+	slot->exited = false;
 }
 
-/* ---- starting ---- */
-
-/* Keys that were changed reach the workers as they are replaced; unreadable ones never do. */
-static void refresh_token_keys(struct master *master)
+/* Both are gone: nothing more to wait for. */
+static void settle_stop(struct worker_slot *slot, const char *reason)
 {
-	struct ipc_keys token, subscription;
-	struct buffer error = {0};
-
-	if (node_read_token_keys(&master->settings, &token, &subscription, &error) < 0) {
-		log_error("token_keys_unreadable error=%s text=%s",
-			  log_value_str(buffer_cstr(&error)),
-			  log_value_str("the worker gets those that were read before"));
-	} else {
-		if (!ipc_keys_equal(&token, &master->token_keys) ||
-		    !ipc_keys_equal(&subscription, &master->subscription_token_keys))
-			log_warning("token_keys_changed text=%s",
-				    log_value_str("workers that run already keep the old ones"));
-		ipc_keys_free(&master->token_keys);
-		ipc_keys_free(&master->subscription_token_keys);
-		master->token_keys = token;
-		master->subscription_token_keys = subscription;
-	}
-	buffer_free(&error);
-}
-
-static bool send_start(struct worker_slot *slot)
-{
-	struct master *master = slot->master;
-	struct buffer text = {0};
-	struct ipc_start start = {
-		.slot = slot->number,
-		.slots = master->worker_count,
-		.node = master->settings.node.name,
-		.role = (char *)"single",
-		.config_name = (char *)master->config_name,
-		.run_dir = master->settings.node.run_dir,
-		.restart_count = slot->restarts,
-		.listeners = (uint32_t)master->listeners.count,
-		.shard_count = master->shard_count,
-		.api_key = master->api_key,
-	};
-	int fds[IPC_START_FD_LISTENERS + SETTINGS_LISTENERS_MAX];
-	int result = -1;
-
-	refresh_token_keys(master);
-	start.token_keys = master->token_keys;
-	start.subscription_token_keys = master->subscription_token_keys;
-	memcpy(start.shards, master->shards, sizeof(start.shards));
-	fds[IPC_START_FD_NODE_PAGE] = master->page_fd;
-	fds[IPC_START_FD_SETTINGS] = master->settings_fd;
-	memcpy(fds + IPC_START_FD_LISTENERS, listeners_of_slot(&master->listeners, slot->number),
-	       master->listeners.count * sizeof(int));
-	if (ipc_start_encode(&text, &start) < 0)
-		errno = EILSEQ;
-	else
-		result = ipc_send(slot->ipc_fd, IPC_START, 0, text.data, text.len, fds,
-				  IPC_START_FD_LISTENERS + master->listeners.count);
-	if (result < 0)
-		log_error("worker_send_failed slot=%u message=START error=%s", slot->number,
-			  strerror(errno));
-	if (text.data)
-		secret_wipe(text.data, text.cap);
-	buffer_free(&text);
-	return result == 0;
-}
-
-/* Takes over our end of the pair. */
-static bool open_channel(struct worker_slot *slot, int fd)
-{
-	const char *level = log_level_name(log_get_level());
-
-	slot->ipc_fd = fd;
-	slot->ipc_event =
-		event_new(slot->master->base, fd, EV_READ | EV_PERSIST, on_channel_readable, slot);
-	if (!slot->ipc_event || event_add(slot->ipc_event, NULL) < 0)
-		log_fatal("worker_event_failed");
-	if (!send_start(slot))
-		return false;
-	return !slot->master->log_level_changed ||
-	       worker_slot_send(slot, IPC_LOG_LEVEL, 0, level, strlen(level));
-}
-
-static int start_process(struct worker_slot *slot, int worker_end, struct buffer *error)
-{
-	char name[] = "keepsockd", role[] = "--role=worker";
-	char *argv[] = {name, role, NULL};
-	struct child_spec spec = {
-		.path = "/proc/self/exe",
-		.argv = argv,
-		.ipc_fd = worker_end,
-		.output_fd = -1,
-	};
-
-	return child_start(&slot->child, slot->master->base, &spec, on_child_exit, slot, error);
-}
-
-static void retry_later(struct worker_slot *slot, const char *error)
-{
-	uint32_t delay = child_restart_delay(&slot->restart_delay_ms, 0);
-
-	log_error("worker_start_failed slot=%u error=%s retry_in_ms=%u", slot->number,
-		  log_value_str(error), delay);
-	schedule_start(slot, delay);
-}
-
-void worker_slot_start(struct worker_slot *slot)
-{
-	struct buffer error = {0};
-	int ends[2];
-
-	if (ipc_pair(ends) < 0) {
-		retry_later(slot, strerror(errno));
+	if (slot->state != WORKER_STOPPING || child_running(&slot->keeper) || slot->pid)
 		return;
-	}
-	if (fcntl(ends[0], F_SETFL, O_NONBLOCK) < 0 || start_process(slot, ends[1], &error) < 0) {
-		retry_later(slot, error.len ? buffer_cstr(&error) : strerror(errno));
-		close(ends[0]);
-	} else {
-		change_state(slot, WORKER_STARTING, slot->restarts ? "replacement" : "start");
-		if (!open_channel(slot, ends[0]))
-			kill_worker(slot, "it could not be told what to do");
-	}
-	close(ends[1]);
-	buffer_free(&error);
+	node_page_reset_gauges(slot->master->page, slot->number);
+	change_state(slot, WORKER_DOWN, reason);
+	master_on_worker_change(slot->master);
 }
 
-static void on_restart_time(evutil_socket_t fd, short what, void *ctx)
+/* Keeps what the dead worker left where a test can ask for it. */
+static void take_left_arena(struct worker_slot *slot, pid_t pid, int fd)
+{
+	close_fd(&slot->left_arena_fd);
+	slot->left_arena_fd = fd;
+	slot->left_pid = pid;
+}
+
+static void note_death(struct worker_slot *slot, const struct keeper_death *death)
+{
+	struct buffer reason = {0};
+
+	keeper_describe_death(&reason, death->status, death->fault);
+	(void)snprintf(slot->last_death, sizeof(slot->last_death), "%s", buffer_cstr(&reason));
+	buffer_free(&reason);
+	if (slot->state == WORKER_STOPPING)
+		return;
+	log_error("worker_died slot=%u reason=%s lived_ms=%" PRIu64 " restart_in_ms=%u kept=%u",
+		  slot->number, log_value_str(slot->last_death), death->lived_ms, death->next_in_ms,
+		  death->descriptors);
+	node_event_add(NODE_EVENT_WORKER_DIED, "worker %u: %s", slot->number, slot->last_death);
+	metric_add(METRIC_worker_restarts_total, 1);
+	slot->restarts++;
+	change_state(slot, WORKER_WAITING, slot->last_death);
+}
+
+void worker_slot_on_death(struct worker_slot *slot, const struct keeper_death *told, int left_arena)
+{
+	struct keeper_death death = *told;
+
+	if (left_arena >= 0)
+		take_left_arena(slot, death.pid, left_arena);
+	slot->exit_status = KEEPER_NO_STATUS;
+	if (slot->pid == death.pid)
+		forget_worker(slot);
+	if (death.status == KEEPER_NO_STATUS)
+		death.status = slot->exit_status;
+	/* Its other gauges are told by its successor, which may run already. */
+	node_page_set_not_ready(slot->master->page, slot->number);
+	note_death(slot, &death);
+	inquiry_on_worker_death(slot->master, slot->number);
+	if (slot->state == WORKER_STOPPING)
+		settle_stop(slot, slot->last_death);
+	else
+		master_on_worker_change(slot->master);
+}
+
+/* It died while there was no keeper to say so. */
+static void on_unwatched_death(struct worker_slot *slot)
+{
+	const struct keeper_death death = {
+		.pid = slot->pid,
+		.status = KEEPER_NO_STATUS,
+		.lived_ms = clock_boottime_ms() - slot->started_ms,
+	};
+
+	worker_slot_on_death(slot, &death, -1);
+}
+
+static void on_worker_exit(evutil_socket_t fd, short what, void *ctx)
 {
 	struct worker_slot *slot = ctx;
 
 	(void)fd;
 	(void)what;
 	MAGIC_CHECK(slot, WORKER_SLOT_MAGIC);
-	worker_slot_start(slot);
+	free_event(&slot->exit_event);
+	slot->exited = true;
+	if (!child_running(&slot->keeper))
+		on_unwatched_death(slot);
+}
+
+void worker_slot_on_keeper_gone(struct worker_slot *slot)
+{
+	if (slot->pid && slot->exited)
+		on_unwatched_death(slot);
+	settle_stop(slot, "stop");
+}
+
+/* ---- starting and stopping ---- */
+
+/* What changed since the order that the worker was started with. */
+static void tell_news(struct worker_slot *slot, uint64_t order)
+{
+	struct master *master = slot->master;
+	const char *level = log_level_name(log_get_level());
+
+	if (order < slot->order)
+		master_redis_tell(slot);
+	if (master->log_level_changed)
+		(void)worker_slot_send(slot, IPC_LOG_LEVEL, 0, level, strlen(level));
+	if (slot->state == WORKER_STOPPING && !slot->forced)
+		(void)worker_slot_send(slot, IPC_STOP, 0, NULL, 0);
+}
+
+void worker_slot_on_started(struct worker_slot *slot, const struct keeper_worker *worker,
+			    int channel, int pidfd)
+{
+	if (slot->pid)
+		forget_worker(slot);
+	slot->pid = worker->pid;
+	slot->pidfd = pidfd;
+	slot->ipc_fd = channel;
+	slot->started_ms = clock_boottime_ms();
+	slot->restarts = worker->restarts;
+	slot->ipc_event = event_new(slot->master->base, channel, EV_READ | EV_PERSIST,
+				    on_channel_readable, slot);
+	slot->exit_event = event_new(slot->master->base, pidfd, EV_READ, on_worker_exit, slot);
+	if (!slot->ipc_event || event_add(slot->ipc_event, NULL) < 0 || !slot->exit_event ||
+	    event_add(slot->exit_event, NULL) < 0 || fcntl(channel, F_SETFL, O_NONBLOCK) < 0)
+		log_fatal("worker_event_failed");
+	if (slot->state == WORKER_WAITING)
+		change_state(slot, WORKER_STARTING, "replacement");
+	else
+		log_info("worker_process slot=%u pid=%d", slot->number, (int)slot->pid);
+	tell_news(slot, worker->order);
+	if (slot->state == WORKER_STOPPING && slot->forced)
+		send_kill(slot);
+	/* The next one gets what has changed by then, keys among it. */
+	if (worker->restarts > 0)
+		worker_slot_update(slot);
+}
+
+void worker_slot_start(struct worker_slot *slot)
+{
+	change_state(slot, WORKER_STARTING, "start");
+	slot_keeper_start(slot);
 }
 
 void worker_slot_init(struct worker_slot *slot, struct master *master, uint32_t number)
@@ -388,36 +353,52 @@ void worker_slot_init(struct worker_slot *slot, struct master *master, uint32_t 
 		.number = number,
 		.master = master,
 		.state_since_ms = clock_boottime_ms(),
+		.keeper_fd = -1,
+		.pidfd = -1,
 		.ipc_fd = -1,
-		.arena_fd = -1,
 		.left_arena_fd = -1,
+		.exit_status = KEEPER_NO_STATUS,
 	};
-	slot->restart_timer = evtimer_new(master->base, on_restart_time, slot);
-	if (!slot->restart_timer)
-		log_fatal("worker_timer_failed");
+	slot_keeper_init(slot);
 }
 
 void worker_slot_stop(struct worker_slot *slot, bool force)
 {
-	evtimer_del(slot->restart_timer);
-	if (!child_running(&slot->child)) {
-		if (slot->state != WORKER_DOWN)
-			change_state(slot, WORKER_DOWN, "stop");
+	slot->forced = slot->forced || force;
+	if (slot->state == WORKER_DOWN)
 		return;
-	}
 	if (slot->state != WORKER_STOPPING)
 		change_state(slot, WORKER_STOPPING, "stop");
-	if (force || !worker_slot_send(slot, IPC_STOP, 0, NULL, 0))
+	slot_keeper_stop(slot);
+	if (slot->pid &&
+	    (force || (slot->ipc_fd >= 0 && !worker_slot_send(slot, IPC_STOP, 0, NULL, 0))))
 		kill_worker(slot, "it did not stop in time");
+	settle_stop(slot, "stop");
 }
 
+void worker_slot_set_log_level(struct worker_slot *slot, const char *name)
+{
+	if (slot->ipc_fd >= 0)
+		(void)worker_slot_send(slot, IPC_LOG_LEVEL, 0, name, strlen(name));
+	if (slot->keeper_fd >= 0)
+		(void)slot_keeper_send(slot, KEEPER_LOG_LEVEL, name, strlen(name));
+}
+
+/* The keeper first: its worker is ours then, and can be waited for. */
 void worker_slot_free(struct worker_slot *slot)
 {
+	siginfo_t info;
+
 	MAGIC_CHECK(slot, WORKER_SLOT_MAGIC);
+	slot_keeper_free(slot);
+	if (slot->pid) {
+		send_kill(slot);
+		while (waitid(P_PIDFD, (id_t)slot->pidfd, &info, WEXITED) < 0 && errno == EINTR)
+			;
+	}
 	close_channel(slot);
-	child_end(&slot->child);
-	event_free(slot->restart_timer);
-	close_fd(&slot->arena_fd);
+	free_event(&slot->exit_event);
+	close_fd(&slot->pidfd);
 	close_fd(&slot->left_arena_fd);
 	slot->magic = 0;
 }

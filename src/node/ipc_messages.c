@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: ISC */
 /*
  * What travels between master and worker: the table of message types and the
- * JSON of IPC_START and IPC_REDIS. Runs in both; a missing or mistyped member
+ * JSON of struct ipc_start and IPC_REDIS. Runs in both; a missing or mistyped member
  * is an error, never a default, since both sides are one binary.
  */
 #include <jansson.h>
@@ -173,12 +173,11 @@ int ipc_start_encode(struct buffer *out, const struct ipc_start *start)
 {
 	/* A member that is NULL makes the whole NULL, as it should. */
 	return append_json(
-		out, json_pack("{s:i, s:I, s:I, s:s, s:s, s:s, s:s, s:I, s:I, s:o, s:s, s:o, s:o}",
+		out, json_pack("{s:i, s:I, s:I, s:s, s:s, s:s, s:s, s:I, s:o, s:s, s:o, s:o}",
 			       "version", IPC_PROTOCOL_VERSION, "slot", (json_int_t)start->slot,
 			       "slots", (json_int_t)start->slots, "node", start->node, "role",
 			       start->role, "config_name", start->config_name, "run_dir",
-			       start->run_dir, "restart_count", (json_int_t)start->restart_count,
-			       "listeners", (json_int_t)start->listeners, "shards",
+			       start->run_dir, "listeners", (json_int_t)start->listeners, "shards",
 			       shards_to_json(start), "api_key", start->api_key, "token_keys",
 			       keys_to_json(&start->token_keys), "subscription_token_keys",
 			       keys_to_json(&start->subscription_token_keys)));
@@ -254,13 +253,13 @@ int ipc_redis_decode(const void *payload, size_t len, uint32_t *shard, struct ip
 
 /* The numbers as they came, before their range is known. */
 struct start_numbers {
-	json_int_t slot, slots, restart_count, listeners;
+	json_int_t slot, slots, listeners;
 };
 
 static bool start_numbers_valid(const struct start_numbers *n)
 {
 	return n->slots >= 1 && n->slots <= UINT32_MAX && n->slot >= 0 && n->slot < n->slots &&
-	       n->restart_count >= 0 && n->listeners >= 0 && n->listeners <= UINT32_MAX;
+	       n->listeners >= 0 && n->listeners <= UINT32_MAX;
 }
 
 static int shards_from_json(json_t *json, struct ipc_start *start, struct buffer *error)
@@ -318,12 +317,12 @@ static int start_from_json(json_t *json, struct ipc_start *start, struct buffer 
 		return -1;
 	}
 	if (json_unpack_ex(json, &why, JSON_STRICT,
-			   "{s:i, s:I, s:I, s:s, s:s, s:s, s:s, s:I, s:I, s:o, s:s, s:o, s:o}",
+			   "{s:i, s:I, s:I, s:s, s:s, s:s, s:s, s:I, s:o, s:s, s:o, s:o}",
 			   "version", &version, "slot", &n.slot, "slots", &n.slots, "node", &node,
 			   "role", &role, "config_name", &config_name, "run_dir", &run_dir,
-			   "restart_count", &n.restart_count, "listeners", &n.listeners, "shards",
-			   &shards, "api_key", &api_key, "token_keys", &keys,
-			   "subscription_token_keys", &subscription_keys) != 0) {
+			   "listeners", &n.listeners, "shards", &shards, "api_key", &api_key,
+			   "token_keys", &keys, "subscription_token_keys",
+			   &subscription_keys) != 0) {
 		buffer_printf(error, "%s", why.text);
 		return -1;
 	}
@@ -335,7 +334,6 @@ static int start_from_json(json_t *json, struct ipc_start *start, struct buffer 
 		return -1;
 	start->slot = (uint32_t)n.slot;
 	start->slots = (uint32_t)n.slots;
-	start->restart_count = (uint64_t)n.restart_count;
 	start->listeners = (uint32_t)n.listeners;
 	start->node = xstrdup(node);
 	start->role = xstrdup(role);

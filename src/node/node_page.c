@@ -102,6 +102,11 @@ void node_page_reset_gauges(struct node_page *page, uint32_t slot)
 	}
 }
 
+void node_page_set_not_ready(struct node_page *page, uint32_t slot)
+{
+	atomic_store(&page->slot[slot].counters.value[METRIC_ready], 0);
+}
+
 /*
  * Counted first, checked after: of two workers at the limit each sees the
  * other's connection (both accesses are sequentially consistent), so they may

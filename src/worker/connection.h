@@ -43,6 +43,7 @@ struct connection {
 	bool writing;    /* waits for the socket to take more output */
 	bool over_limit; /* came beyond what the worker can hold: is told so, and closed */
 	bool admitted;   /* counted as a client connection */
+	bool deposited;  /* the keeper has a duplicate of its socket */
 	bool in_turn;
 	bool announced; /* all workers heard of it, where a user may have one connection */
 	bool http_keep_alive;

@@ -17,6 +17,7 @@
 #include "keepsock/log.h"
 #include "keepsock/random.h"
 #include "keepsock/redis_scripts.h"
+#include "worker/deposits.h"
 #include "worker/internal.h"
 #include "worker/loop_watch.h"
 #include "worker/publish.h"
@@ -226,14 +227,15 @@ static json_t *show_worker(struct worker *w)
 {
 	const char *reason = worker_not_ready_reason(w);
 
-	return one_row(json_pack(
-		"{s:i, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:s}", "pid", (int)getpid(),
-		"connections", (json_int_t)w->connection_count, "subscriptions",
-		(json_int_t)w->hub.subscription_count, "channels", (json_int_t)w->hub.channel_count,
-		"arena_used", (json_int_t)arena_bytes_used(w->arena), "arena_cap",
-		(json_int_t)arena_bytes_cap(w->arena), "loop_lag_us",
-		(json_int_t)metric_get(METRIC_loop_lag_microseconds), "uptime_s",
-		(json_int_t)((w->now_ms - w->started_ms) / 1000), "redis", reason ? reason : "ok"));
+	return one_row(json_pack("{s:i, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:s, s:b}", "pid",
+				 (int)getpid(), "connections", (json_int_t)w->connection_count,
+				 "subscriptions", (json_int_t)w->hub.subscription_count, "channels",
+				 (json_int_t)w->hub.channel_count, "arena_used",
+				 (json_int_t)arena_bytes_used(w->arena), "arena_cap",
+				 (json_int_t)arena_bytes_cap(w->arena), "loop_lag_us",
+				 (json_int_t)metric_get(METRIC_loop_lag_microseconds), "uptime_s",
+				 (json_int_t)((w->now_ms - w->started_ms) / 1000), "redis",
+				 reason ? reason : "ok", "settled", (int)deposits_settled(w)));
 }
 
 /* --- commands that act --- */

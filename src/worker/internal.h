@@ -26,6 +26,7 @@
 #include "worker/users.h"
 
 struct deflate;
+struct deposits;
 struct fanout;
 struct redis_shard;
 struct sessions;
@@ -51,8 +52,11 @@ struct worker {
 	struct ipc_start start;  /* node, slot, Redis endpoint, API key */
 	const char *worker_name; /* "<node>.<slot>.<incarnation>"; lies in the arena */
 	struct node_page *page;
-	int ipc_fd;
+	uint64_t restarts; /* how often this slot's worker was replaced */
+	int ipc_fd;        /* to the master */
 	struct event *ipc_event;
+	struct deposits *deposits; /* owned; what the keeper has of us */
+	bool deposits_due;         /* some are to be sent before this turn's replies */
 	struct listener *listeners; /* owned */
 	size_t listener_count;
 	struct event *accept_again; /* after running out of descriptors */

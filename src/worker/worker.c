@@ -29,10 +29,12 @@
 #include "keepsock/process_title.h"
 #include "keepsock/random.h"
 #include "keepsock/sealed_text.h"
+#include "keepsock/secret.h"
 #include "worker/client_connect.h"
 #include "worker/client_expiry.h"
 #include "worker/client_server_side.h"
 #include "worker/compression.h"
+#include "worker/deposits.h"
 #include "worker/fanout.h"
 #include "worker/heartbeat.h"
 #include "worker/internal.h"
@@ -254,6 +256,7 @@ static void on_tick(evutil_socket_t fd, short what, void *arg)
 	presence_upkeep_tick(w);
 	position_check_tick(w);
 	sessions_tick(w);
+	deposits_tick(w);
 	connection_relieve_arena(w);
 	update_metrics(w);
 	worker_stop_check(w);
@@ -281,6 +284,8 @@ static void on_turn(evutil_socket_t fd, short what, void *arg)
 	}
 	shards_settle(w);
 	connection_reap(w);
+	if (w->deposits_due)
+		deposits_flush(w);
 }
 
 /* --- start --- */
@@ -306,35 +311,48 @@ static void take_settings(struct worker *w, int fd)
 		log_set_level(level);
 }
 
-/* Waits for the master's first message: who we are, and what we work with. */
-static void receive_start(struct worker *w)
+/*
+ * Waits for the keeper's first message: who we are, and what we work with. The
+ * descriptor of the arena that a predecessor left, -1 when there is none.
+ */
+static int receive_start(struct worker *w, int keeper_fd)
 {
 	struct ipc_message *message = xmalloc(sizeof(*message));
 	struct buffer error = {0};
+	struct keeper_start start;
 	struct slice payload;
-	int slot;
+	int *fds = message->fds;
+	int slot, arena_fd = -1;
 
-	if (ipc_receive(w->ipc_fd, message) != 1 || message->type != IPC_START ||
-	    ipc_message_payload(message, &payload) < 0)
+	if (ipc_receive(keeper_fd, message) != 1 || message->type != KEEPER_START ||
+	    ipc_message_payload(message, &payload) < 0 ||
+	    !keeper_payload_take_head(payload, &start, sizeof(start), &payload) ||
+	    start.version != KEEPER_PROTOCOL_VERSION)
 		log_fatal("start_message_missing");
 	if (ipc_start_decode(payload.data, payload.len, &w->start, &error) < 0)
 		log_fatal("start_message_unreadable error=%s", log_value(buffer_slice(&error)));
-	if (message->nfds != IPC_START_FD_LISTENERS + w->start.listeners)
+	if (start.flags & KEEPER_START_ADOPT)
+		arena_fd = *fds++;
+	if (message->nfds !=
+	    (size_t)(fds - message->fds) + IPC_START_FD_LISTENERS + w->start.listeners)
 		log_fatal("start_message_without_descriptors");
+	w->restarts = start.restarts;
 	slot = (int)w->start.slot;
 	log_init("worker", slot);
 	process_title_set_name("keepsockd");
 	process_title_set("keepsockd: worker %d of %s (%s)", slot, w->start.node,
 			  w->start.config_name);
-	take_settings(w, message->fds[IPC_START_FD_SETTINGS]);
-	w->page = node_page_map(message->fds[IPC_START_FD_NODE_PAGE]);
+	take_settings(w, fds[IPC_START_FD_SETTINGS]);
+	w->page = node_page_map(fds[IPC_START_FD_NODE_PAGE]);
 	if (!w->page)
 		log_fatal("node_page_failed error=%s", log_value_str(strerror(errno)));
-	close(message->fds[IPC_START_FD_NODE_PAGE]);
+	close(fds[IPC_START_FD_NODE_PAGE]);
 	node_page_reset_gauges(w->page, w->start.slot);
 	node_page_claim_slot(w->page, w->start.slot);
-	open_listeners(w, message->fds + IPC_START_FD_LISTENERS, w->start.listeners);
+	open_listeners(w, fds + IPC_START_FD_LISTENERS, w->start.listeners);
+	secret_wipe(message->data, message->len);
 	free(message); /* its descriptors are ours now */
+	return arena_fd;
 }
 
 static uint64_t client_descriptors(const struct settings *settings)
@@ -376,14 +394,19 @@ static void make_arena(struct worker *w)
 		log_fatal("arena_failed error=%s", log_value_str(error));
 	choose_name(w);
 	watch_faults(w->arena);
-	/* Whoever outlives us holds what a successor needs. */
-	if (ipc_send(w->ipc_fd, IPC_DEPOSIT_ARENA, 0, NULL, 0, &w->arena->fd, 1) < 0)
-		log_fatal("arena_deposit_failed error=%s", log_value_str(strerror(errno)));
 	passport_draft_init(&w->draft, w->arena);
 	hub_init(&w->hub, w->arena);
 	users_init(&w->users, w->arena);
 	w->unmasked = xmalloc(ARENA_READ_SCRATCH);
 	compression_open(w);
+}
+
+/* What a predecessor left is of no use to this worker: it starts with nothing. */
+static void refuse_arena(struct worker *w, int arena_fd)
+{
+	close(arena_fd);
+	if (deposits_refuse(w->deposits, "it starts with an arena of its own") < 0)
+		log_fatal("keeper_channel_failed error=%s", log_value_str(strerror(errno)));
 }
 
 static void connect_redis(struct worker *w)
@@ -394,11 +417,13 @@ static void connect_redis(struct worker *w)
 	w->sessions = sessions_create(w);
 }
 
-static void worker_start(struct worker *w)
+static void worker_start(struct worker *w, int keeper_fd)
 {
 	static const struct timeval tick = {0, TIMER_WHEEL_TICK_MS * 1000};
 
-	receive_start(w);
+	int arena_fd = receive_start(w, keeper_fd);
+
+	w->deposits = deposits_create(w, keeper_fd);
 	worker_now(w);
 	w->started_ms = w->now_ms;
 	w->connection_max = client_descriptors(&w->settings);
@@ -407,15 +432,18 @@ static void worker_start(struct worker *w)
 	if (!w->poller)
 		log_fatal("poller_failed error=%s", log_value_str(strerror(errno)));
 	tokens_open(w);
+	if (arena_fd >= 0)
+		refuse_arena(w, arena_fd);
 	make_arena(w);
 	w->turn = evtimer_new(w->base, on_turn, w);
 	w->tick = event_new(w->base, -1, EV_PERSIST, on_tick, w);
 	event_add(w->tick, &tick);
 	loop_watch_start(w, TIMER_WHEEL_TICK_MS);
+	deposits_open(w);
 	connect_redis(w);
 	control_open(w);
 	node_event_add(NODE_EVENT_WORKER_STARTED, "pid %d, replaced %llu times before",
-		       (int)getpid(), (unsigned long long)w->start.restart_count);
+		       (int)getpid(), (unsigned long long)w->restarts);
 	log_info("worker_started pid=%d arena_cap=%llu", (int)getpid(),
 		 (unsigned long long)arena_bytes_cap(w->arena));
 }
@@ -466,6 +494,7 @@ static void worker_free(struct worker *w)
 	event_free(w->tick);
 	event_free(w->ipc_event);
 	poller_free(w->poller);
+	deposits_free(w->deposits);
 	event_base_free(w->base);
 	node_page_claim_slot(NULL, 0);
 	node_page_unmap(w->page);
@@ -478,7 +507,7 @@ static void worker_free(struct worker *w)
 		buffer_free(buffers[i]);
 	deflate_free(w->deflate);
 	free(w->unmasked);
-	/* The pair stays open until the process is gone: its end is how the master learns of that.
+	/* The pair with the master stays open until the process is gone, as that with the keeper.
 	 */
 }
 
@@ -492,7 +521,7 @@ static void run_loop(struct worker *w)
 	} while (!event_base_got_exit(w->base) && !event_base_got_break(w->base));
 }
 
-int worker_main(int ipc_fd, int argc, char **argv)
+int worker_main(int keeper_fd, int argc, char **argv)
 {
 	struct worker *w = xcalloc(1, sizeof(*w));
 	struct event_config *config = event_config_new();
@@ -505,13 +534,13 @@ int worker_main(int ipc_fd, int argc, char **argv)
 	signal(SIGINT, SIG_IGN);
 	signal(SIGTERM, SIG_IGN);
 	signal(SIGHUP, SIG_IGN);
-	w->ipc_fd = ipc_fd;
+	w->ipc_fd = keeper_fd - WORKER_FD_KEEPER + WORKER_FD_MASTER;
 	event_config_set_flag(config, EVENT_BASE_FLAG_NOLOCK);
 	w->base = event_base_new_with_config(config);
 	event_config_free(config);
 	if (!w->base)
 		log_fatal("event_base_failed");
-	worker_start(w);
+	worker_start(w, keeper_fd);
 	run_loop(w);
 	status = w->exit_status;
 	log_info("worker_stopped connections_left=%llu", (unsigned long long)w->connection_count);

@@ -101,16 +101,23 @@ class Campaign:
     def worker(self, slot):
         """The pid of a slot's worker, None while there is none; cheaper than Keepsock.workers()."""
         master = self.node.process.pid
-        with open(f"/proc/{master}/task/{master}/children") as children:
-            pids = children.read().split()
-        for pid in pids:
-            try:
-                with open(f"/proc/{pid}/cmdline", "rb") as title:
-                    if title.read().startswith(f"keepsockd: worker {slot} of".encode()):
-                        return int(pid)
-            except OSError:
-                continue
+        for child in self.children(master):
+            for pid in (child, *self.children(child)):
+                try:
+                    with open(f"/proc/{pid}/cmdline", "rb") as title:
+                        if title.read().startswith(f"keepsockd: worker {slot} of".encode()):
+                            return int(pid)
+                except OSError:
+                    continue
         return None
+
+    @staticmethod
+    def children(pid):
+        try:
+            with open(f"/proc/{pid}/task/{pid}/children") as children:
+                return children.read().split()
+        except OSError:
+            return []
 
     @staticmethod
     def age(pid):

@@ -75,6 +75,7 @@ def test_killed_worker_is_replaced(start_node, make_client):
     node.publish("c", "after")
     for client in survivors:
         assert client.publication("c")["data"] == "after"
+    wait_until(node.are_all_ready, "the new worker has found Redis")
     back = make_client(node)
     result = back.result("subscribe", channel="c", recover=True, offset=0, epoch=epoch)
     assert [p["data"] for p in result["publications"]] == ["after"]

@@ -78,8 +78,11 @@ static void run_shell(struct run *run, const char *command, int ipc_fd)
 {
 	char *argv[] = {(char *)"sh", (char *)"-c", (char *)(uintptr_t)command, NULL};
 	int output = memfd_create("output", MFD_CLOEXEC);
-	struct child_spec spec = {
-		.path = "sh", .argv = argv, .ipc_fd = ipc_fd, .output_fd = output};
+	struct child_spec spec = {.path = "sh",
+				  .argv = argv,
+				  .program_fd = -1,
+				  .channels = {ipc_fd, -1},
+				  .output_fd = output};
 	struct buffer error = {0};
 
 	assert_true(output >= 0);
@@ -171,8 +174,11 @@ static void test_a_program_that_is_missing(void **state)
 {
 	struct run *run = *state;
 	char *argv[] = {(char *)"x", NULL};
-	struct child_spec spec = {
-		.path = "/no/such/program", .argv = argv, .ipc_fd = -1, .output_fd = -1};
+	struct child_spec spec = {.path = "/no/such/program",
+				  .argv = argv,
+				  .program_fd = -1,
+				  .channels = {-1, -1},
+				  .output_fd = -1};
 	struct buffer error = {0};
 
 	assert_int_equal(child_start(&run->child, run->base, &spec, on_exit_of_child, run, &error),
@@ -189,7 +195,11 @@ static void test_a_child_can_be_ended_without_a_report(void **state)
 {
 	struct run *run = *state;
 	char *argv[] = {(char *)"sleep", (char *)"1000", NULL};
-	struct child_spec spec = {.path = "sleep", .argv = argv, .ipc_fd = -1, .output_fd = -1};
+	struct child_spec spec = {.path = "sleep",
+				  .argv = argv,
+				  .program_fd = -1,
+				  .channels = {-1, -1},
+				  .output_fd = -1};
 	struct buffer error = {0};
 	pid_t pid;
 

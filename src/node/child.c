@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: ISC */
 /*
- * Starting and watching child processes. Runs in the master. Between fork and
- * exec only plain system calls are made; the child's failure to exec comes
- * back through a pipe that a successful exec closes.
+ * Starting and watching child processes. Runs in master and keepers. Between
+ * fork and exec only plain system calls are made; the child's failure to exec
+ * comes back through a pipe that a successful exec closes.
  */
 #include <errno.h>
 #include <event2/event.h>
@@ -21,11 +21,12 @@
 #include "keepsock/log.h"
 #include "keepsock/magic.h"
 
-#define CHILD_MAGIC  UINT32_C(0x43484c44) /* "CHLD" */
-#define CHILD_IPC_FD 3
+#define CHILD_MAGIC UINT32_C(0x43484c44) /* "CHLD" */
+/* Its channels become these, in this order. */
+#define CHILD_FIRST_FD 3
 
-/* The pipe is moved here, above everything that is kept. */
-#define CHILD_ERROR_FD 4
+/* Whatever the child needs is moved here, above the descriptors that are about to be taken. */
+#define CHILD_MOVED_FD 16
 
 #define LIVED_LONG_MS        1000
 #define RESTART_DELAY_MIN_MS 100
@@ -44,56 +45,72 @@ static void reset_signals(void)
 	(void)sigprocmask(SIG_SETMASK, &none, NULL);
 }
 
-/* Puts fd at `to`, without close-on-exec. */
-static int place_fd(int fd, int to)
+/* A duplicate out of the way; -1 stays -1. False with errno. */
+static bool move_away(int *fd)
 {
-	if (fd == to)
-		return fcntl(fd, F_SETFD, 0);
-	return dup2(fd, to);
+	if (*fd < 0)
+		return true;
+	*fd = fcntl(*fd, F_DUPFD_CLOEXEC, CHILD_MOVED_FD);
+	return *fd >= 0;
+}
+
+/* Puts what the child inherits in its place, and closes everything else at the exec. */
+static bool place_descriptors(struct child_spec *spec, int *error_fd)
+{
+	unsigned last = CHILD_FIRST_FD;
+
+	if (!move_away(error_fd) || !move_away(&spec->program_fd) || !move_away(&spec->output_fd))
+		return false;
+	for (size_t i = 0; i < CHILD_CHANNELS_MAX; i++) {
+		if (!move_away(&spec->channels[i]))
+			return false;
+	}
+	if (spec->output_fd >= 0 &&
+	    (dup2(spec->output_fd, STDOUT_FILENO) < 0 || dup2(spec->output_fd, STDERR_FILENO) < 0))
+		return false;
+	for (size_t i = 0; i < CHILD_CHANNELS_MAX; i++) {
+		if (spec->channels[i] < 0)
+			continue;
+		if (dup2(spec->channels[i], CHILD_FIRST_FD + (int)i) < 0)
+			return false;
+		last = CHILD_FIRST_FD + (unsigned)i + 1;
+	}
+	return close_range(last, UINT_MAX, CLOSE_RANGE_CLOEXEC) == 0;
+}
+
+static void execute(const struct child_spec *spec)
+{
+	if (spec->program_fd >= 0)
+		execveat(spec->program_fd, "", spec->argv, environ, AT_EMPTY_PATH);
+	else
+		execvp(spec->path, spec->argv);
 }
 
 /* Runs in the child; returns only when something failed, with errno set. */
-static void become(const struct child_spec *spec, int *error_fd, pid_t master)
+static void become(struct child_spec *spec, int *error_fd, pid_t parent)
 {
-	int moved;
-
 	reset_signals();
-	/* Descriptors 3 and 4 are about to be taken: first everything out of their way. */
-	moved = fcntl(*error_fd, F_DUPFD, 16);
-	if (moved < 0)
-		return;
-	*error_fd = moved;
-	if (spec->output_fd >= 0 && (place_fd(spec->output_fd, STDOUT_FILENO) < 0 ||
-				     place_fd(spec->output_fd, STDERR_FILENO) < 0))
-		return;
-	if (spec->ipc_fd >= 0 && place_fd(spec->ipc_fd, CHILD_IPC_FD) < 0)
-		return;
-	if (dup2(*error_fd, CHILD_ERROR_FD) < 0)
-		return;
-	*error_fd = CHILD_ERROR_FD;
-	if (fcntl(CHILD_ERROR_FD, F_SETFD, FD_CLOEXEC) < 0)
-		return;
-	if (close_range(CHILD_ERROR_FD + 1, UINT_MAX, 0) < 0)
-		return;
-	if (spec->ipc_fd < 0)
-		(void)close(CHILD_IPC_FD); /* may be open or not: both are fine */
-	if (setpgid(0, 0) < 0 || prctl(PR_SET_PDEATHSIG, SIGKILL) < 0 ||
+	if (!place_descriptors(spec, error_fd) || setpgid(0, 0) < 0 ||
 	    prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) < 0 ||
 	    prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0) < 0)
 		return;
-	/* The master may have died before the line above that ties us to it. */
-	if (getppid() != master)
-		_exit(1);
-	execvp(spec->path, spec->argv);
+	if (!spec->outlives_us) {
+		if (prctl(PR_SET_PDEATHSIG, SIGKILL) < 0)
+			return;
+		/* The parent may have died before the line above that ties us to it. */
+		if (getppid() != parent)
+			_exit(1);
+	}
+	execute(spec);
 }
 
-_Noreturn static void run_child(const struct child_spec *spec, int error_fd, pid_t master)
+_Noreturn static void run_child(struct child_spec spec, int error_fd, pid_t parent)
 {
 	int error;
 
-	become(spec, &error_fd, master);
+	become(&spec, &error_fd, parent);
 	error = errno;
-	/* If the master is gone there is nobody to tell. */
+	/* If the parent is gone there is nobody to tell. */
 	if (write(error_fd, &error, sizeof(error)) < 0)
 		_exit(126);
 	_exit(127);
@@ -165,14 +182,14 @@ static int watch(struct child *child, struct event_base *base)
 static pid_t fork_child(const struct child_spec *spec, int error_fd)
 {
 	sigset_t all, before;
-	pid_t master = getpid();
+	pid_t parent = getpid();
 	pid_t pid;
 
 	sigfillset(&all);
 	(void)sigprocmask(SIG_SETMASK, &all, &before);
 	pid = fork();
 	if (pid == 0)
-		run_child(spec, error_fd, master);
+		run_child(*spec, error_fd, parent);
 	(void)sigprocmask(SIG_SETMASK, &before, NULL);
 	return pid;
 }
@@ -207,7 +224,8 @@ int child_start(struct child *child, struct event_base *base, const struct child
 	close(pipe_fds[0]);
 	if (why != 0) {
 		reap(pid);
-		buffer_printf(error, "cannot execute %s: %s", spec->path, strerror(why));
+		buffer_printf(error, "cannot execute %s: %s",
+			      spec->path ? spec->path : spec->argv[0], strerror(why));
 		return -1;
 	}
 	*child = (struct child){
