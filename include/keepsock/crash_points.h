@@ -18,6 +18,9 @@
 	CRASH(COMMIT_HALF, "commit-half", "committed, one word applied")                  \
 	CRASH(ACCEPTED, "accepted", "socket accepted, no passport")                       \
 	CRASH(PASSPORT, "passport", "passport committed, nothing read")                   \
+	CRASH(DEPOSIT, "deposit", "passport committed, its socket not deposited")         \
+	CRASH(DEPOSITED, "deposited", "its socket deposited, nothing read")               \
+	CRASH(RELEASE, "release", "passport destroyed, its socket still deposited")       \
 	CRASH(READ_BEFORE, "read-before", "read announced, not done")                     \
 	CRASH(READ_AFTER, "read-after", "bytes read, none consumed")                      \
 	CRASH(WRITE_BEFORE, "write-before", "write announced, not done")                  \

@@ -266,9 +266,9 @@ static void on_death(struct keeper *keeper, int32_t status)
 	};
 	keeper_describe_death(&reason, status, keeper->last_death.fault);
 	count_failed_adoption(keeper);
-	keeper->worker = 0;
 	keeper->is_protected = false;
 	keeper_change_phase(keeper, PHASE_IDLE, buffer_cstr(&reason));
+	keeper->worker = 0;
 	buffer_free(&reason);
 	keeper_send_due(keeper, DUE_DEATH | DUE_STATUS);
 	if (keeper->stopping) {

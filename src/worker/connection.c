@@ -22,6 +22,7 @@
 #include "keepsock/websocket.h"
 #include "worker/client_expiry.h"
 #include "worker/compression.h"
+#include "worker/deposits.h"
 #include "worker/internal.h"
 #include "worker/loop_watch.h"
 #include "worker/poller.h"
@@ -197,7 +198,9 @@ void connection_accept(struct worker *w, int fd, const struct sockaddr_storage *
 	w->connection_count++;
 	metric_add(METRIC_connections_open, 1);
 	connection_arm(c);
-	if (!watch(c))
+	if (watch(c))
+		deposits_add_client(c);
+	else
 		connection_close(c, "not watched");
 }
 
@@ -453,6 +456,9 @@ void connection_ready(void *worker, arena_ref passport, short what)
 
 	loop_watch_begin(w, LOOP_CLIENT);
 	loop_watch_subject(w, WORK_WORD(WORK_SERVING_CONNECTION, passport));
+	/* Nobody is answered whom only this process knows. */
+	if (w->deposits_due)
+		deposits_flush(w);
 	if ((what & EV_WRITE) && c->fd >= 0)
 		connection_flush(c);
 	if ((what & EV_READ) && c->fd >= 0 && !c->paused)
@@ -556,6 +562,8 @@ void connection_reap(struct worker *w)
 		struct connection *c = w->closed;
 
 		w->closed = c->next_closed;
+		/* Told at the turn's end, when the passport is gone. */
+		deposits_release_client(c);
 		passport_destroy(&w->draft, c->passport, NULL);
 	}
 	worker_stop_check(w);

@@ -16,6 +16,7 @@
 #include <unistd.h>
 
 #include "keepsock/alloc.h"
+#include "keepsock/crash_points.h"
 #include "keepsock/ipc.h"
 #include "keepsock/keeper_socket.h"
 #include "keepsock/log.h"
@@ -158,6 +159,7 @@ static bool send_releases(struct deposits *d)
 {
 	size_t length = d->released.count * sizeof(d->released.item[0]);
 
+	crash_point(CRASH_RELEASE);
 	if (!send_message(d, KEEPER_RELEASE, d->released.item, length, NULL, 0))
 		return false;
 	d->released.count = 0;
@@ -222,9 +224,11 @@ static bool send_batch(struct deposits *d, const struct batch *batch)
 {
 	if (batch->count == 0)
 		return true;
+	crash_point(CRASH_DEPOSIT);
 	if (!send_message(d, KEEPER_DEPOSIT, batch->item, batch->count * sizeof(batch->item[0]),
 			  batch->fd, batch->count))
 		return false;
+	crash_point(CRASH_DEPOSITED);
 	batch_is_kept(d, batch);
 	return true;
 }

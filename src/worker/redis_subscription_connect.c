@@ -13,6 +13,7 @@
 #include "keepsock/log.h"
 #include "keepsock/random.h"
 #include "keepsock/redis_keys.h"
+#include "worker/deposits.h"
 #include "worker/loop_watch.h"
 #include "worker/redis_subscription_private.h"
 #include "worker/shards.h"
@@ -64,8 +65,10 @@ void redis_subscription_disconnect(struct redis_subscription *s)
 		freeReplyObject(s->held);
 	s->held = NULL;
 	s->redis_run[0] = '\0';
-	if (s->passport)
+	if (s->passport) {
+		deposits_release_redis(s->worker, s->shard->index);
 		passport_destroy(&s->worker->draft, s->passport, &s->shard->record->passport);
+	}
 	s->passport = 0;
 }
 
@@ -171,6 +174,7 @@ static bool take_passport(struct redis_subscription *s)
 	if (!s->passport)
 		return false;
 	arena_store(&s->shard->record->passport, s->passport);
+	deposits_add_redis(w, s->shard->index, s->passport, s->fd);
 	return true;
 }
 
