@@ -202,8 +202,8 @@ struct arena *arena_adopt(int fd, const char **error);
  * free, and pages without anything in use belong to nobody. It is asked once
  * about each record and chunk of each page. For the owner only.
  */
-void arena_rebuild(struct arena *arena, bool (*in_use)(const void *context, arena_ref ref),
-		   const void *context);
+void arena_rebuild(struct arena *arena, bool (*in_use)(void *context, arena_ref ref),
+		   void *context);
 void arena_destroy(struct arena *arena);
 
 size_t arena_class_size(enum arena_class class);

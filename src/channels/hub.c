@@ -9,22 +9,12 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "channels/hub_private.h"
 #include "keepsock/alloc.h"
 
 #define CHANNEL_HEAP_MAGIC  0x6b6e6843u
 #define BUCKETS_FIRST       1024u
 #define BLOCK_ENTRIES_FIRST 6u /* what a 64-byte chunk holds */
-
-/* FNV-1a: names are short and the table is not reachable with chosen collisions beyond a bound by
- * channel_limit; a chain costs its length. */
-static uint32_t hash_name(struct slice name)
-{
-	uint32_t hash = 2166136261u;
-
-	for (size_t i = 0; i < name.len; i++)
-		hash = (hash ^ (uint8_t)name.data[i]) * 16777619u;
-	return hash;
-}
 
 void hub_init(struct hub *hub, struct arena *arena)
 {
@@ -63,7 +53,7 @@ uint32_t hub_subscribers(const struct hub *hub, const struct channel *channel)
 {
 	const struct channel_record *record = hub_record(hub, channel);
 
-	return record->count - record->tombstones;
+	return record->count - record->tombstones + (uint32_t)record->unplaced;
 }
 
 struct channel *hub_channel_at(const struct hub *hub, arena_ref ref)
@@ -86,7 +76,7 @@ struct channel *hub_next(const struct hub *hub, const struct channel *previous)
 
 struct channel *hub_find(const struct hub *hub, struct slice name)
 {
-	uint32_t hash = hash_name(name);
+	uint32_t hash = hub_hash_name(name);
 	struct channel *channel = hub->buckets[hash & (hub->bucket_count - 1)];
 
 	while (channel && (channel->hash != hash || !slice_equal(hub_name(hub, channel), name)))
@@ -115,11 +105,43 @@ static void grow_buckets(struct hub *hub)
 	hub->bucket_count = count;
 }
 
+static void remember_block(struct channel *channel, uint32_t index, arena_ref block)
+{
+	if (index >= channel->blocks_capacity) {
+		channel->blocks_capacity =
+			channel->blocks_capacity ? channel->blocks_capacity * 2 : 4;
+		channel->blocks =
+			xrealloc(channel->blocks, channel->blocks_capacity * sizeof(arena_ref));
+	}
+	channel->blocks[index] = block;
+}
+
+struct channel *hub_enlist(struct hub *hub, arena_ref ref)
+{
+	const struct channel_record *record = arena_at(hub->arena, ref);
+	struct channel *channel = hub_channel_at(hub, ref), **bucket;
+	arena_ref block = record->subscribers;
+
+	memset(channel, 0, sizeof(*channel));
+	channel->magic = CHANNEL_HEAP_MAGIC;
+	channel->ref = ref;
+	channel->hash = hub_hash_name(hub_name(hub, channel));
+	for (uint32_t i = 0; i < record->blocks; i++) {
+		remember_block(channel, i, block);
+		block = arena_chunk_at(hub->arena, block)->next;
+	}
+	if (hub->channel_count++ >= hub->bucket_count)
+		grow_buckets(hub);
+	bucket = &hub->buckets[channel->hash & (hub->bucket_count - 1)];
+	channel->next_in_bucket = *bucket;
+	*bucket = channel;
+	return channel;
+}
+
 struct channel *hub_get(struct hub *hub, struct slice name)
 {
 	struct channel *channel = hub_find(hub, name);
 	struct channel_record *record, fresh = {.magic = CHANNEL_MAGIC};
-	struct channel **bucket;
 	arena_ref ref, name_ref;
 
 	if (channel)
@@ -132,24 +154,14 @@ struct channel *hub_get(struct hub *hub, struct slice name)
 		return NULL;
 	}
 	memcpy(arena_chunk_at(hub->arena, name_ref)->data, name.data, name.len);
+	arena_chunk_at(hub->arena, name_ref)->used = (uint32_t)name.len;
 	fresh.name = name_ref;
 	fresh.name_length = (uint16_t)name.len;
 	record = arena_at(hub->arena, ref);
 	/* The first word (magic, lengths) is the commit: until then the record is nobody's. */
 	memcpy((uint8_t *)record + 8, (const uint8_t *)&fresh + 8, sizeof(fresh) - 8);
 	arena_store(record, *(const uint64_t *)(const void *)&fresh);
-
-	channel = hub_channel_at(hub, ref);
-	memset(channel, 0, sizeof(*channel));
-	channel->magic = CHANNEL_HEAP_MAGIC;
-	channel->ref = ref;
-	channel->hash = hash_name(name);
-	if (hub->channel_count++ >= hub->bucket_count)
-		grow_buckets(hub);
-	bucket = &hub->buckets[channel->hash & (hub->bucket_count - 1)];
-	channel->next_in_bucket = *bucket;
-	*bucket = channel;
-	return channel;
+	return hub_enlist(hub, ref);
 }
 
 void hub_release(struct hub *hub, struct channel *channel)
@@ -158,7 +170,7 @@ void hub_release(struct hub *hub, struct channel *channel)
 	struct channel **link = &hub->buckets[channel->hash & (hub->bucket_count - 1)];
 	arena_ref name = record->name, ref = channel->ref;
 
-	if (record->count || record->unconfirmed || channel->waiting)
+	if (record->count || record->unplaced || record->unconfirmed || channel->waiting)
 		abort();
 	while (*link != channel)
 		link = &(*link)->next_in_bucket;
@@ -185,8 +197,6 @@ static uint32_t block_entries(const struct hub *hub, arena_ref block)
 	return (uint32_t)(arena_chunk_capacity(hub->arena, block) / sizeof(struct subscriber));
 }
 
-#define PAGE_ENTRIES ((ARENA_PAGE_SIZE - sizeof(struct arena_chunk)) / sizeof(struct subscriber))
-
 struct subscriber *hub_subscriber(const struct hub *hub, const struct channel *channel,
 				  uint32_t index)
 {
@@ -202,17 +212,6 @@ static uint64_t subscriber_word(struct subscriber entry)
 
 	memcpy(&word, &entry, sizeof(word));
 	return word;
-}
-
-static void remember_block(struct channel *channel, uint32_t index, arena_ref block)
-{
-	if (index >= channel->blocks_capacity) {
-		channel->blocks_capacity =
-			channel->blocks_capacity ? channel->blocks_capacity * 2 : 4;
-		channel->blocks =
-			xrealloc(channel->blocks, channel->blocks_capacity * sizeof(arena_ref));
-	}
-	channel->blocks[index] = block;
 }
 
 /* Makes room for one more entry: a commit of its own, nothing else changes with it. */
@@ -369,7 +368,11 @@ void hub_subscription_remove(struct hub *hub, struct passport_draft *draft, aren
 	draft->now.subscription_count--;
 	/* Tombstones of an earlier fan-out may still stand: then the last entry could be one, and
 	 * moving it is as good as moving any. */
-	remove_entry(hub, &draft->commit, channel, record->position, fanning_out);
+	if (record->position == SUBSCRIPTION_UNPLACED)
+		arena_commit_add(&draft->commit, &hub_record(hub, channel)->unplaced,
+				 hub_record(hub, channel)->unplaced - 1);
+	else
+		remove_entry(hub, &draft->commit, channel, record->position, fanning_out);
 	if (record->info)
 		passport_draft_release(draft, record->info);
 	passport_draft_release(draft, subscription);

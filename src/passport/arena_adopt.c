@@ -76,7 +76,7 @@ static void forget_lists(struct arena *arena)
 
 /* False: nothing on the page is in use. */
 static bool rebuild_page(struct arena *arena, uint32_t page, enum arena_class class,
-			 bool (*in_use)(const void *context, arena_ref ref), const void *context)
+			 bool (*in_use)(void *context, arena_ref ref), void *context)
 {
 	uint32_t step = (uint32_t)(arena_class_size(class) / ARENA_REF_SIZE);
 	uint32_t count = ARENA_PAGE_SIZE / (step * ARENA_REF_SIZE);
@@ -135,8 +135,7 @@ static void rebuild_free_pages(struct arena *arena)
 	}
 }
 
-void arena_rebuild(struct arena *arena, bool (*in_use)(const void *context, arena_ref ref),
-		   const void *context)
+void arena_rebuild(struct arena *arena, bool (*in_use)(void *context, arena_ref ref), void *context)
 {
 	uint32_t page = arena->header->page_count;
 

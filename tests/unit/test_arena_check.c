@@ -14,6 +14,7 @@
 
 #include "arena_world.h"
 #include "keepsock/alloc.h"
+#include "keepsock/websocket.h"
 
 enum { FANS = 9000, END = 8500 };
 
@@ -173,6 +174,26 @@ static uint64_t *first_message(struct arena *view)
 	return queue_word(view, &client(view)->messages, 0);
 }
 
+static void shift_messages(struct arena *view, uint64_t by)
+{
+	struct stream_queue *queue = &client(view)->messages;
+
+	for (arena_ref ref = queue->head;; ref = arena_chunk_at(view, ref)->next) {
+		arena_chunk_at(view, ref)->base += by;
+		if (ref == queue->tail)
+			break;
+	}
+	queue->done += by;
+}
+
+static void reader_in_message(struct arena *view, arena_ref passport)
+{
+	struct websocket_reader reader = {.message_opcode = WEBSOCKET_TEXT,
+					  .frame_opcode = WEBSOCKET_TEXT};
+
+	memcpy(&((struct passport *)arena_at(view, passport))->reader, &reader, sizeof(reader));
+}
+
 /*
  * PLANT(name, what the report must say, damage). `view` is the arena; each runs
  * on a fresh view.
@@ -196,7 +217,25 @@ static uint64_t *first_message(struct arena *view)
 		      scene.subscription)                                                          \
 	PLANT(frame_in_a_circle, "has two owners",                                                 \
 	      arena_chunk_at(view, scene.frame)->next = scene.frame)                               \
-	PLANT(name_shared, "has two owners", news(view)->name = big(view)->name)                   \
+	PLANT(name_shared, "has two owners", news(view)->name = big(view)->name;                   \
+	      news(view)->name_length = big(view)->name_length)                                    \
+	PLANT(name_of_another, "a name of another length", news(view)->name = big(view)->name)     \
+	PLANT(name_twice, "another one has its name",                                              \
+	      memcpy(arena_chunk_at(view, news(view)->name)->data, "big", 3);                      \
+	      news(view)->name_length = 3; arena_chunk_at(view, news(view)->name)->used = 3)       \
+	PLANT(outstanding_in_peace, "a state it can't have come to", news(view)->unconfirmed = 1)  \
+	PLANT(nothing_outstanding, "a state it can't have come to",                                \
+	      news(view)->state = CHANNEL_JOINING)                                                 \
+	PLANT(unplaced_miscounted, "without a place, has", news(view)->unplaced = 1)               \
+	PLANT(no_such_codec, "version, kind, state or codec",                                      \
+	      client(view)->codec = PASSPORT_CODECS)                                               \
+	PLANT(message_word_senseless, "neither begun nor complete", *first_message(view) = 5)      \
+	PLANT(messages_at_odd_base, "do not lie in one piece", shift_messages(view, 4))            \
+	PLANT(reader_senseless, "can't have come there", client(view)->reader.word[0] = 1)         \
+	PLANT(reader_without_message, "in a message that nobody has",                              \
+	      reader_in_message(view, scene.fans_first))                                           \
+	PLANT(worker_name_endless, "the worker's name has no end",                                 \
+	      memset(view->header->worker_name, 'a', ARENA_NAME_MAX))                              \
 	PLANT(array_shared, "has two owners", news(view)->subscribers = big(view)->subscribers)    \
 	PLANT(empty_queue_with_chunk, "an empty queue holds chunks",                               \
 	      client(view)->in.done = client(view)->in.end)                                        \
@@ -235,11 +274,12 @@ static uint64_t *first_message(struct arena *view)
 	PLANT(subscription_beyond_array, "beyond its channel's array",                             \
 	      subscription(view)->position = big(view)->count)                                     \
 	PLANT(entry_of_another, "entry names another", subscription(view)->position = 3)           \
-	PLANT(wrong_version, "version, kind or state", client(view)->version++)                    \
-	PLANT(state_of_the_free, "version, kind or state",                                         \
+	PLANT(wrong_version, "version, kind, state or codec", client(view)->version++)             \
+	PLANT(state_of_the_free, "version, kind, state or codec",                                  \
 	      client(view)->state = PASSPORT_STATE_FREE)                                           \
-	PLANT(no_such_state, "version, kind or state", client(view)->state = PASSPORT_STATE_COUNT) \
-	PLANT(no_such_kind, "version, kind or state", client(view)->kind = 0)                      \
+	PLANT(no_such_state, "version, kind, state or codec",                                      \
+	      client(view)->state = PASSPORT_STATE_COUNT)                                          \
+	PLANT(no_such_kind, "version, kind, state or codec", client(view)->kind = 0)               \
 	PLANT(no_generation, "generation that was never given", client(view)->generation = 0)      \
 	PLANT(future_generation, "generation that was never given",                                \
 	      client(view)->generation = view->header->generation + 1)                             \
@@ -249,9 +289,9 @@ static uint64_t *first_message(struct arena *view)
 	      arena_chunk_at(view, big(view)->subscribers)->next = scene.no_frame)                 \
 	PLANT(array_too_small, "more subscribers than its array holds", news(view)->count = 100)   \
 	PLANT(blocks_missing, "more subscribers than its array holds", big(view)->blocks = 1)      \
-	PLANT(no_such_channel_state, "state or epoch is none of ours",                             \
+	PLANT(no_such_channel_state, "a state it can't have come to",                              \
 	      news(view)->state = CHANNEL_LEAVING + 1)                                             \
-	PLANT(epoch_too_long, "state or epoch is none of ours",                                    \
+	PLANT(epoch_too_long, "an epoch that is too long",                                         \
 	      news(view)->epoch_length = CHANNEL_EPOCH_MAX + 1)                                    \
 	PLANT(name_too_long, "a name longer than its chunk", news(view)->name_length = 1000)       \
 	PLANT(subscriber_freed, "is no passport", client(view)->magic = 0)                         \
@@ -280,7 +320,8 @@ static uint64_t *first_message(struct arena *view)
 	PLANT(frame_chunk_too_full, "holds more than it can",                                      \
 	      arena_chunk_at(view, scene.frame)->used = 113)                                       \
 	PLANT(frame_cut, "bytes instead of", view->header->fanout.frame_length++)                  \
-	PLANT(frame_shared, "has two owners", client(view)->identity = scene.frame)                \
+	PLANT(frame_shared, "has two owners", view->header->fanout.frame = client(view)->identity) \
+	PLANT(frame_is_no_identity, "lengths do not fit", client(view)->identity = scene.frame)    \
 	PLANT(batch_without_channel, "fanout: no channel",                                         \
 	      view->header->fanout.channel = scene.client)                                         \
 	PLANT(end_beyond_array, "its end is beyond the array",                                     \
