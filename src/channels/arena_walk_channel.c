@@ -204,7 +204,7 @@ static void walk_place(struct arena_walk *walk, arena_ref ref)
 	if (entry.passport == walk->owners[ref] && entry.subscription == ref)
 		return;
 	walk_violation(walk, "subscription %u: its channel's entry names another", ref);
-	other = walk_entry_subscription(walk, entry);
+	other = entry.subscription == ref ? NULL : walk_entry_subscription(walk, entry);
 	add_misfit(walk, ref,
 		   other && other->channel == subscription->channel &&
 			   other->position == subscription->position);

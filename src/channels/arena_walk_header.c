@@ -114,6 +114,8 @@ static void walk_work(struct arena_walk *walk)
 	if (WORK_KIND(serving) == WORK_SERVING_BATCH &&
 	    !walk_record_in_use(walk, WORK_REF(serving), ARENA_CHANNEL, CHANNEL_MAGIC))
 		walk_violation(walk, "work: serving no channel");
+	if (WORK_KIND(serving) > WORK_SERVING_BATCH || WORK_KIND(syscall) > WORK_SYSCALL_WRITE)
+		walk_violation(walk, "work: of a kind that is none of ours");
 }
 
 void walk_header(struct arena_walk *walk)

@@ -111,7 +111,8 @@ static void settle_header(struct adopting *a)
 		a->found->shards_lost |= (uint64_t)1 << i;
 		a->found->states_lost = true;
 	}
-	if (syscall && !passport_in_use(a, WORK_REF(syscall))) {
+	if (syscall &&
+	    (WORK_KIND(syscall) > WORK_SYSCALL_WRITE || !passport_in_use(a, WORK_REF(syscall)))) {
 		arena_store(&header->work.syscall, 0);
 		a->found->work_lost = true;
 	}

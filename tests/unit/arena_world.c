@@ -8,6 +8,7 @@
 #include <stddef.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/resource.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -28,6 +29,54 @@ struct world *world_new(uint64_t arena_size)
 	passport_draft_init(&world->draft, world->arena);
 	hub_init(&world->hub, world->arena);
 	return world;
+}
+
+struct world *world_adopt(int fd, struct arena_adoption *adoption)
+{
+	struct world *world = xcalloc(1, sizeof(*world));
+	const char *error = NULL;
+
+	world->arena = arena_adopt(fd, &error);
+	if (!world->arena)
+		fail_msg("arena_adopt: %s", error);
+	hub_adopt(&world->hub, world->arena, adoption);
+	passport_draft_init(&world->draft, world->arena);
+	return world;
+}
+
+struct world *world_adopt_whole(int fd)
+{
+	struct arena_adoption adoption;
+	struct world *world = world_adopt(fd, &adoption);
+
+	if (adoption.violations)
+		fail_msg("%s", buffer_cstr(&adoption.report));
+	assert_int_equal(adoption.passports_lost, 0);
+	assert_int_equal(adoption.channels_lost + adoption.unplaced, 0);
+	assert_int_equal(adoption.entries_dropped + adoption.pages_lost, 0);
+	assert_int_equal(adoption.shards_lost, 0);
+	assert_false(adoption.fanout_lost || adoption.work_lost || adoption.states_lost);
+	arena_adoption_free(&adoption);
+	return world;
+}
+
+int world_copy(const struct world *world)
+{
+	const struct arena *arena = world->arena;
+	int fd = memfd_create("copy", MFD_CLOEXEC);
+
+	assert_true(fd >= 0);
+	assert_int_equal(ftruncate(fd, (off_t)arena->size), 0);
+	for (uint32_t page = 0; page < arena->header->page_count; page++) {
+		off_t offset = (off_t)page * ARENA_PAGE_SIZE;
+
+		if (atomic_load(&arena->header->page_class[page]) == ARENA_FREE)
+			continue;
+		assert_int_equal(
+			pwrite(fd, (char *)arena->header + offset, ARENA_PAGE_SIZE, offset),
+			ARENA_PAGE_SIZE);
+	}
+	return fd;
 }
 
 void world_free(struct world *world)

@@ -11,6 +11,7 @@
 #include <stdint.h>
 
 #include "keepsock/arena.h"
+#include "keepsock/arena_adoption.h"
 #include "keepsock/arena_check.h"
 #include "keepsock/hub.h"
 #include "keepsock/passport.h"
@@ -24,7 +25,14 @@ struct world {
 };
 
 struct world *world_new(uint64_t arena_size);
+/* What a successor makes of somebody's arena; *adoption is the caller's to free. */
+struct world *world_adopt(int fd, struct arena_adoption *adoption);
+/* The same of an arena in which nothing may be lost: fails the test otherwise. */
+struct world *world_adopt_whole(int fd);
 void world_free(struct world *world);
+
+/* A file with the same arena; the caller closes it. */
+int world_copy(const struct world *world);
 
 /* cmocka fixtures: a world of 4 MiB. */
 int world_setup(void **state);

@@ -12,105 +12,16 @@
 
 #include <cmocka.h>
 
-#include "arena_world.h"
+#include "arena_scene.h"
 #include "keepsock/alloc.h"
 #include "keepsock/websocket.h"
 
-enum { FANS = 9000, END = 8500 };
-
-static struct scene {
-	struct world *world;
-	arena_ref client, other; /* each with two subscriptions, input, messages and output */
-	arena_ref redis;
-	arena_ref fans_first;      /* one of those who fill the big channel's array */
-	arena_ref news, big;       /* channels; the big one has two blocks and tombstones */
-	arena_ref subscription;    /* the client's, first in its list */
-	arena_ref frame, no_frame; /* chunks of the fan-out's frame, and one nobody owns */
-} scene;
-
-/* --- the scene --- */
-
-static void append_messages(struct world *world, arena_ref passport)
-{
-	static const char text[600];
-	uint64_t words[2] = {(uint64_t)1 << 63 | (uint64_t)1 << 56 | sizeof(text), 0};
-	size_t queue = offsetof(struct passport, messages);
-
-	world_append(world, passport, queue, &words[0], sizeof(words[0]));
-	world_append(world, passport, queue, text, sizeof(text));
-	world_passport_at(world, passport)->partial_message =
-		world_passport_at(world, passport)->messages.end;
-	world_append(world, passport, queue, &words[1], sizeof(words[1]));
-	world_append(world, passport, queue, "begun", 5);
-}
-
-static arena_ref make_client(struct world *world, struct channel *news, struct channel *big)
-{
-	static const char bytes[70000];
-	arena_ref ref = world_passport(world);
-
-	world_subscribe(world, ref, news);
-	world_subscribe(world, ref, big);
-	world_append(world, ref, offsetof(struct passport, in), bytes, 100);
-	world_append(world, ref, offsetof(struct passport, out), bytes, 50);
-	world_append(world, ref, offsetof(struct passport, out), bytes, sizeof(bytes));
-	append_messages(world, ref);
-	world_passport_at(world, ref)->identity = passport_identity_make(
-		world->arena, SLICE("42"), SLICE("js"), SLICE("5"), SLICE("{}"));
-	return ref;
-}
-
-static void begin_fan_out(struct world *world, struct channel *channel)
-{
-	struct fanout_record *record = &world->arena->header->fanout;
-	arena_ref first = arena_chunk_alloc(world->arena, 100);
-	arena_ref second = arena_chunk_alloc(world->arena, 100);
-	arena_ref deflated = arena_chunk_alloc(world->arena, 100);
-
-	arena_chunk_at(world->arena, first)->next = second;
-	arena_chunk_at(world->arena, first)->used = 112;
-	arena_chunk_at(world->arena, second)->used = 50;
-	record->batch = record->last_batch = 7;
-	record->channel = channel->ref;
-	record->frame = first;
-	record->frame_length = 162;
-	arena_chunk_at(world->arena, deflated)->used = 80;
-	record->deflated = deflated;
-	record->deflated_length = 80;
-	record->deflated_window = 8;
-	record->end = END;
-	atomic_store(&record->cursor, (uint64_t)(END - 1) << 32);
-	scene.frame = first;
-}
+static struct arena_scene scene;
 
 static int make_scene(void **state)
 {
-	struct world *world = world_new(16 * MIB);
-	struct channel *news = hub_get(&world->hub, SLICE("news"));
-	struct channel *big = hub_get(&world->hub, SLICE("big"));
-
 	(void)state;
-	scene.world = world;
-	scene.news = news->ref;
-	scene.big = big->ref;
-	scene.fans_first = world_passport(world);
-	world_subscribe(world, scene.fans_first, big);
-	for (int i = 1; i < FANS; i++)
-		world_subscribe(world, world_passport(world), big);
-	scene.client = make_client(world, news, big);
-	scene.other = make_client(world, news, big);
-	scene.subscription = world_passport_at(world, scene.client)->subscriptions;
-	begin_fan_out(world, big);
-	for (uint32_t i = 10; i < 20; i++)
-		world_unsubscribe(world, hub_subscriber(&world->hub, big, i)->passport, big, true);
-	scene.redis = world_passport(world);
-	world_passport_at(world, scene.redis)->kind = PASSPORT_REDIS;
-	world_passport_at(world, scene.redis)->state = PASSPORT_STATE_REDIS;
-	world->arena->header->shards[1].passport = scene.redis;
-	atomic_store(&world->arena->header->work.serving, WORK_WORD(WORK_SERVING_BATCH, scene.big));
-	atomic_store(&world->arena->header->work.syscall,
-		     WORK_WORD(WORK_SYSCALL_WRITE, scene.client));
-	scene.no_frame = arena_chunk_alloc(world->arena, 100);
+	arena_scene_make(&scene);
 	return 0;
 }
 
@@ -127,9 +38,9 @@ static void test_scene_is_clean(void **state)
 
 	(void)state;
 	assert_int_equal(census.violations, 0);
-	assert_int_equal(census.passports, FANS + 3);
+	assert_int_equal(census.passports, SCENE_FANS + 3);
 	assert_int_equal(census.channels, 2);
-	assert_int_equal(census.subscriptions, FANS - 10 + 4);
+	assert_int_equal(census.subscriptions, SCENE_FANS - 10 + 4);
 }
 
 /* --- planting --- */
@@ -231,7 +142,8 @@ static void reader_in_message(struct arena *view, arena_ref passport)
 	      client(view)->codec = PASSPORT_CODECS)                                               \
 	PLANT(message_word_senseless, "neither begun nor complete", *first_message(view) = 5)      \
 	PLANT(messages_at_odd_base, "do not lie in one piece", shift_messages(view, 4))            \
-	PLANT(reader_senseless, "can't have come there", client(view)->reader.word[0] = 1)         \
+	PLANT(reader_senseless, "can't have come there",                                           \
+	      ((struct passport *)arena_at(view, scene.fans_first))->reader.word[0] = 1)           \
 	PLANT(reader_without_message, "in a message that nobody has",                              \
 	      reader_in_message(view, scene.fans_first))                                           \
 	PLANT(worker_name_endless, "the worker's name has no end",                                 \
@@ -325,11 +237,12 @@ static void reader_in_message(struct arena *view, arena_ref passport)
 	PLANT(batch_without_channel, "fanout: no channel",                                         \
 	      view->header->fanout.channel = scene.client)                                         \
 	PLANT(end_beyond_array, "its end is beyond the array",                                     \
-	      view->header->fanout.end = FANS + 9)                                                 \
+	      view->header->fanout.end = SCENE_FANS + 9)                                           \
 	PLANT(cursor_beyond_end, "the cursor is beyond the end",                                   \
-	      atomic_store(&view->header->fanout.cursor, (uint64_t)END << 32))                     \
+	      atomic_store(&view->header->fanout.cursor, (uint64_t)SCENE_END << 32))               \
 	PLANT(settled_cursor_beyond_end, "the cursor is beyond the end",                           \
-	      atomic_store(&view->header->fanout.cursor, FANOUT_SETTLED | (uint64_t)END << 32))    \
+	      atomic_store(&view->header->fanout.cursor,                                           \
+			   FANOUT_SETTLED | (uint64_t)SCENE_END << 32))                            \
 	PLANT(redis_passport_outside, "the subscription connection has no passport",               \
 	      view->header->shards[0].passport = UINT64_MAX)                                       \
 	PLANT(redis_passport_freed, "the subscription connection has no passport",                 \
@@ -406,7 +319,7 @@ static void test_report_is_bounded(void **state)
 	(void)state;
 	view->header->generation = 0; /* nobody was ever given one */
 	census = arena_check(view, &report);
-	assert_int_equal(census.violations, FANS + 3);
+	assert_int_equal(census.violations, SCENE_FANS + 3);
 	for (size_t i = 0; i < report.len; i++)
 		lines += report.data[i] == '\n';
 	assert_int_equal(lines, 100);
