@@ -1,0 +1,440 @@
+/* SPDX-License-Identifier: ISC */
+/*
+ * An arena of each layout that was ever released is kept as a file, and must be
+ * adopted for good: a worker takes over what an older program left.
+ *
+ *   test_golden_arena --write FILE    writes one of the layout of today
+ *
+ * When ARENA_LAYOUT_VERSION is raised the image of the new layout is to be
+ * written to tests/unit/golden/arena-VERSION.gz; that of a layout that no
+ * released program had may go.
+ */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <unistd.h>
+#include <zlib.h>
+
+#include "arena_world.h"
+#include "channels/arena_walk.h"
+#include "keepsock/alloc.h"
+#include "keepsock/websocket.h"
+
+/* Layouts of which there is an image. */
+static const unsigned layouts[] = {3};
+
+/* --- what the image holds --- */
+
+enum {
+	SUBSCRIBERS = 40,
+	NEWS_OFFSET = 41,
+	NEWS_SEQUENCE = 990,
+	START_SEQUENCE = 977,
+	GENERATION = 1000, /* of the last passport made before those of the image */
+	CHILD_PID = 4711,
+};
+
+static const char request[] = "GET /connection/websocket HTTP/1.1\r\nHost: a\r\nUpg";
+static const char message[] = "{\"id\":7,\"publish\":{\"channel\":\"news\",\"data\":{}}}";
+static const char fragment[] = "{\"id\":8,\"rpc";
+static const char redis_input[] = "*3\r\n$7\r\nmessage\r\n$4";
+static const char frame[] = "\x81\x05hello";
+static const char info[] = "{\"role\":\"reader\"}";
+
+static const struct websocket_reader reader = {
+	.message_opcode = WEBSOCKET_TEXT,
+	.frame_opcode = WEBSOCKET_CONTINUATION,
+	.payload_remaining = 3,
+	.message_length = sizeof(fragment) - 1 + 3,
+	.mask = {1, 2, 3, 4},
+	.mask_phase = 2,
+};
+
+/* --- writing one --- */
+
+static void join(struct world *world, struct channel *channel, enum channel_state state,
+		 uint64_t unconfirmed)
+{
+	struct channel_record now = *hub_record(&world->hub, channel);
+	struct arena_commit commit;
+
+	now.state = (uint8_t)state;
+	now.unconfirmed = unconfirmed;
+	arena_commit_begin(&commit, world->arena);
+	hub_record_change(&world->hub, &commit, channel, &now);
+	arena_commit_apply(&commit);
+}
+
+static void write_half_a_request(struct world *world)
+{
+	struct passport fresh = {.kind = PASSPORT_CLIENT,
+				 .state = PASSPORT_STATE_HTTP,
+				 .flags = PASSPORT_REQUEST_BEGUN,
+				 .deadline = 5000};
+	arena_ref ref = passport_create(world->arena, &fresh);
+
+	world_append(world, ref, offsetof(struct passport, in), request, sizeof(request) - 1);
+}
+
+/* A waiting message, half of another one, and output that the peer does not take. */
+static arena_ref write_client(struct world *world, struct channel *news)
+{
+	static const uint64_t incomplete;
+	static const char padding[8];
+	uint64_t word = MESSAGE_WORD(WEBSOCKET_TEXT, sizeof(message) - 1);
+	size_t queue = offsetof(struct passport, messages);
+	arena_ref ref = world_passport(world), chunk;
+	struct passport *passport = world_passport_at(world, ref);
+	struct subscription_record *subscription;
+	char output[3000];
+
+	memset(output, 'o', sizeof(output));
+	world_append(world, ref, offsetof(struct passport, out), output, sizeof(output));
+	passport_draft_begin(&world->draft, ref);
+	queue_consume(&world->draft, &world->draft.now.out, 1234);
+	passport_draft_commit(&world->draft);
+	world_append(world, ref, queue, &word, sizeof(word));
+	world_append(world, ref, queue, message, sizeof(message) - 1);
+	world_append(world, ref, queue, padding, -(sizeof(message) - 1) & 7);
+	passport->partial_message = passport->messages.end;
+	world_append(world, ref, queue, &incomplete, sizeof(incomplete));
+	world_append(world, ref, queue, fragment, sizeof(fragment) - 1);
+	memcpy(&passport->reader, &reader, sizeof(reader));
+	memset(passport->id.bytes, 0xab, sizeof(passport->id.bytes));
+	passport->command_number = 6;
+	passport->identity = passport_identity_make(world->arena, SLICE("42"), SLICE("js"),
+						    SLICE("5.1"), SLICE("{\"name\":\"anna\"}"));
+
+	subscription = arena_at(world->arena, world_subscribe(world, ref, news));
+	subscription->start_sequence = START_SEQUENCE;
+	subscription->flags = SUBSCRIPTION_POSITIONED | SUBSCRIPTION_RECOVERABLE;
+	chunk = arena_chunk_alloc(world->arena, sizeof(info) - 1);
+	memcpy(arena_chunk_at(world->arena, chunk)->data, info, sizeof(info) - 1);
+	arena_chunk_at(world->arena, chunk)->used = sizeof(info) - 1;
+	subscription->info = chunk;
+	return ref;
+}
+
+static void write_redis(struct world *world)
+{
+	struct shard_record *shard = &world->arena->header->shards[0];
+	struct passport fresh = {.kind = PASSPORT_REDIS, .state = PASSPORT_STATE_REDIS};
+	arena_ref ref = passport_create(world->arena, &fresh);
+
+	world_append(world, ref, offsetof(struct passport, in), redis_input,
+		     sizeof(redis_input) - 1);
+	shard->passport = ref;
+	shard->max_seen = 995;
+	snprintf(shard->run, sizeof(shard->run), "0123456789abcdef");
+	snprintf(shard->generation, sizeof(shard->generation), "3");
+}
+
+static void write_fanout(struct world *world, struct channel *channel)
+{
+	struct fanout_record *record = &world->arena->header->fanout;
+	arena_ref chunk = arena_chunk_alloc(world->arena, sizeof(frame) - 1);
+
+	memcpy(arena_chunk_at(world->arena, chunk)->data, frame, sizeof(frame) - 1);
+	arena_chunk_at(world->arena, chunk)->used = sizeof(frame) - 1;
+	*record = (struct fanout_record){
+		.batch = 12,
+		.last_batch = 12,
+		.channel = channel->ref,
+		.frame = chunk,
+		.frame_length = sizeof(frame) - 1,
+		.end = SUBSCRIBERS,
+		.first_sequence = 991,
+		.last_sequence = 992,
+		.last_offset = 43,
+		.messages = 2,
+		.last_sequence_served = NEWS_SEQUENCE,
+	};
+	atomic_store(&record->cursor, (uint64_t)17 << 32 | 555);
+}
+
+/* Two words of the client, stored and not applied. */
+static void write_commit_under_way(struct world *world, arena_ref client)
+{
+	struct passport *passport = world_passport_at(world, client);
+	struct work_slot *work = &world->arena->header->work;
+	char *start = (char *)world->arena->header;
+
+	work->redo[0] =
+		(struct work_redo){(uint64_t)((char *)&passport->command_number - start), 7};
+	work->redo[1] = (struct work_redo){(uint64_t)((char *)&passport->ping_at - start), 123456};
+	atomic_store(&work->redo_count, 2);
+}
+
+static struct world *write_world(void)
+{
+	struct world *world = world_new(4 * MIB);
+	struct arena_header *header = world->arena->header;
+	struct channel *news = hub_get(&world->hub, SLICE("news"));
+	struct arena_commit commit;
+	arena_ref client, fan;
+
+	header->generation = GENERATION;
+	snprintf(header->worker_name, sizeof(header->worker_name), "a.0.5eed5eed");
+	join(world, news, CHANNEL_JOINED, 0);
+	arena_commit_begin(&commit, world->arena);
+	hub_position_set(&world->hub, &commit, news, SLICE("abcdefgh-3"), NEWS_OFFSET,
+			 NEWS_SEQUENCE);
+	arena_commit_apply(&commit);
+	join(world, hub_get(&world->hub, SLICE("asked for")), CHANNEL_JOINING, 1);
+	join(world, hub_get(&world->hub, SLICE("given up")), CHANNEL_LEAVING, 2);
+
+	write_half_a_request(world);
+	client = write_client(world, news);
+	for (int i = 1; i < SUBSCRIBERS; i++)
+		world_subscribe(world, world_passport(world), news);
+	write_redis(world);
+	write_fanout(world, news);
+	fan = hub_subscriber(&world->hub, news, 5)->passport;
+	world_unsubscribe(world, fan, news, true);
+
+	header->last_blamed =
+		(struct blame_record){WORK_WORD(WORK_SERVING_CONNECTION, client), 6, 1};
+	atomic_store(&header->work.serving, WORK_WORD(WORK_SERVING_BATCH, news->ref));
+	atomic_store(&header->work.serving_item, 12);
+	atomic_store(&header->owner, WORK_WORD(ARENA_OWNER_RUNNING, CHILD_PID));
+	world_check(world);
+	write_commit_under_way(world, client);
+	return world;
+}
+
+/* What nothing reaches says nothing: as zeros it takes no space in the image. */
+static void blank_what_is_free(struct world *world)
+{
+	struct buffer report = {0};
+	struct arena_walk walk;
+
+	arena_walk_run(&walk, world->arena, &report);
+	for (enum arena_class class = ARENA_CHUNK_64; class < ARENA_CLASSES; class ++) {
+		arena_ref ref = 0;
+
+		while ((ref = arena_record_next(world->arena, class, ref))) {
+			if (!walk.owners[ref])
+				memset(arena_at(world->arena, ref), 0, arena_class_size(class));
+		}
+	}
+	arena_walk_free(&walk);
+	buffer_free(&report);
+}
+
+static int write_image(const char *path)
+{
+	struct world *world = write_world();
+	gzFile file = gzopen(path, "wb9");
+	bool ok;
+
+	blank_what_is_free(world);
+	ok = file && gzwrite(file, world->arena->header, (unsigned)world->arena->size) ==
+			     (int)world->arena->size;
+	ok = file && gzclose(file) == Z_OK && ok;
+	world_free(world);
+	if (!ok)
+		perror(path);
+	return ok ? 0 : 1;
+}
+
+/* --- reading it --- */
+
+static int open_image(unsigned layout)
+{
+	const char *srcdir = getenv("srcdir");
+	char *path = xasprintf("%s/tests/unit/golden/arena-%u.gz", srcdir ? srcdir : ".", layout);
+	gzFile file = gzopen(path, "rb");
+	int fd = memfd_create("image", MFD_CLOEXEC), got;
+	char bytes[65536];
+
+	if (!file)
+		fail_msg("%s is missing: see the top of this file", path);
+	assert_true(fd >= 0);
+	while ((got = gzread(file, bytes, sizeof(bytes))) > 0)
+		assert_int_equal(write(fd, bytes, (size_t)got), got);
+	assert_int_equal(got, 0);
+	gzclose(file);
+	free(path);
+	return fd;
+}
+
+static void assert_holds(const struct world *world, const struct stream_queue *queue,
+			 const void *bytes, size_t length)
+{
+	char *flat = xmalloc(length);
+
+	assert_int_equal(queue_length(queue), length);
+	queue_copy(world->arena, queue, queue->done, length, flat);
+	assert_memory_equal(flat, bytes, length);
+	free(flat);
+}
+
+static void assert_client(struct world *world, const struct passport *passport)
+{
+	const struct subscription_record *subscription =
+		arena_at(world->arena, passport->subscriptions);
+	char messages[8 + 56 + 8 + sizeof(fragment)] = {0};
+	uint64_t word = MESSAGE_WORD(WEBSOCKET_TEXT, sizeof(message) - 1);
+	size_t padded = MESSAGE_PADDED(sizeof(message) - 1);
+	char output[3000 - 1234];
+
+	memset(output, 'o', sizeof(output));
+	assert_holds(world, &passport->out, output, sizeof(output));
+	memcpy(messages, &word, 8);
+	memcpy(messages + 8, message, sizeof(message) - 1);
+	memcpy(messages + 8 + padded + 8, fragment, sizeof(fragment) - 1);
+	assert_holds(world, &passport->messages, messages, 8 + padded + 8 + sizeof(fragment) - 1);
+	assert_int_equal(passport->partial_message, 8 + padded);
+	assert_memory_equal(&passport->reader, &reader, sizeof(reader));
+	/* The commit that was under way is complete. */
+	assert_int_equal(passport->command_number, 7);
+	assert_int_equal(passport->ping_at, 123456);
+	assert_true(slice_is(passport_user(world->arena, passport), "42"));
+	assert_true(slice_is(passport_version(world->arena, passport), "5.1"));
+	assert_true(slice_is(passport_info(world->arena, passport), "{\"name\":\"anna\"}"));
+	assert_int_equal(passport->subscription_count, 1);
+	assert_int_equal(subscription->start_sequence, START_SEQUENCE);
+	assert_int_equal(subscription->flags, SUBSCRIPTION_POSITIONED | SUBSCRIPTION_RECOVERABLE);
+	assert_true(slice_is(subscription_info(world->arena, subscription), info));
+}
+
+static void assert_passports(struct world *world)
+{
+	const struct shard_record *shard = &world->arena->header->shards[0];
+	unsigned clients = 0, requests = 0, fans = 0;
+	arena_ref ref = 0;
+
+	while ((ref = passport_next(world->arena, ref))) {
+		const struct passport *passport = world_passport_at(world, ref);
+
+		assert_true(passport->generation > GENERATION);
+		if (passport->state == PASSPORT_STATE_HTTP) {
+			assert_holds(world, &passport->in, request, sizeof(request) - 1);
+			assert_int_equal(passport->deadline, 5000);
+			requests++;
+		} else if (passport->kind == PASSPORT_REDIS) {
+			assert_holds(world, &passport->in, redis_input, sizeof(redis_input) - 1);
+			assert_int_equal(shard->passport, ref);
+		} else if (passport->identity) {
+			assert_client(world, passport);
+			clients++;
+		} else {
+			fans++;
+		}
+	}
+	assert_int_equal(requests, 1);
+	assert_int_equal(clients, 1);
+	assert_int_equal(fans, SUBSCRIBERS - 1);
+	assert_int_equal(shard->max_seen, 995);
+	assert_string_equal(shard->run, "0123456789abcdef");
+	assert_string_equal(shard->generation, "3");
+}
+
+static void assert_channel(struct world *world, struct slice name, enum channel_state state,
+			   uint64_t unconfirmed)
+{
+	struct channel *channel = hub_find(&world->hub, name);
+
+	assert_non_null(channel);
+	assert_int_equal(hub_record(&world->hub, channel)->state, state);
+	assert_int_equal(hub_record(&world->hub, channel)->unconfirmed, unconfirmed);
+}
+
+static void assert_channels(struct world *world)
+{
+	struct channel *news = hub_find(&world->hub, SLICE("news"));
+	const struct channel_record *record;
+
+	assert_channel(world, SLICE("news"), CHANNEL_JOINED, 0);
+	assert_channel(world, SLICE("asked for"), CHANNEL_JOINING, 1);
+	assert_channel(world, SLICE("given up"), CHANNEL_LEAVING, 2);
+	assert_int_equal(world->hub.channel_count, 3);
+	record = hub_record(&world->hub, news);
+	assert_int_equal(record->offset, NEWS_OFFSET);
+	assert_int_equal(record->last_sequence, NEWS_SEQUENCE);
+	assert_true(slice_is(hub_epoch(record), "abcdefgh-3"));
+	assert_int_equal(record->count, SUBSCRIBERS);
+	assert_int_equal(record->tombstones, 1);
+	assert_int_equal(hub_subscriber(&world->hub, news, 5)->passport, 0);
+	assert_int_equal(news->max_start_sequence, START_SEQUENCE);
+}
+
+static void assert_header(const struct world *world)
+{
+	const struct arena_header *header = world->arena->header;
+	const struct fanout_record *fanout = &header->fanout;
+
+	assert_string_equal(header->worker_name, "a.0.5eed5eed");
+	assert_int_equal(WORK_KIND(header->last_blamed.serving), WORK_SERVING_CONNECTION);
+	assert_int_equal(header->last_blamed.item, 6);
+	assert_int_equal(header->last_blamed.deaths, 1);
+	assert_int_equal(WORK_KIND(atomic_load(&header->work.serving)), WORK_SERVING_BATCH);
+	assert_int_equal(atomic_load(&header->work.serving_item), 12);
+	assert_int_equal(fanout->batch, 12);
+	assert_int_equal(fanout->end, SUBSCRIBERS);
+	assert_int_equal(FANOUT_INDEX(atomic_load(&fanout->cursor)), 17);
+	assert_int_equal(fanout->last_offset, 43);
+	assert_memory_equal(arena_chunk_at(world->arena, (arena_ref)fanout->frame)->data, frame,
+			    sizeof(frame) - 1);
+}
+
+static void test_images_are_adopted(void **state)
+{
+	(void)state;
+	for (size_t i = 0; i < sizeof(layouts) / sizeof(layouts[0]); i++) {
+		int fd = open_image(layouts[i]);
+		struct world *world = world_adopt_whole(fd);
+
+		assert_header(world);
+		assert_channels(world);
+		assert_passports(world);
+		world_check(world);
+		world_free(world);
+		close(fd);
+	}
+}
+
+static void test_the_layout_of_today_has_an_image(void **state)
+{
+	(void)state;
+	assert_int_equal(layouts[sizeof(layouts) / sizeof(layouts[0]) - 1], ARENA_LAYOUT_VERSION);
+}
+
+/* An image that says it is of tomorrow is refused with its reason, and left as it is. */
+static void test_newer_layout_is_refused(void **state)
+{
+	int fd = open_image(ARENA_LAYOUT_VERSION);
+	uint32_t newer = ARENA_LAYOUT_VERSION + 1;
+	off_t at = offsetof(struct arena_header, layout_version);
+	struct arena_header before, after;
+	const char *error = NULL;
+
+	(void)state;
+	assert_int_equal(pwrite(fd, &newer, sizeof(newer), at), sizeof(newer));
+	assert_int_equal(pread(fd, &before, sizeof(before), 0), sizeof(before));
+	assert_null(arena_adopt(fd, &error));
+	assert_non_null(strstr(error, "newer than this program"));
+	assert_int_equal(pread(fd, &after, sizeof(after), 0), sizeof(after));
+	assert_memory_equal(&before, &after, sizeof(before));
+	close(fd);
+}
+
+int main(int argc, char **argv)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(test_images_are_adopted),
+		cmocka_unit_test(test_the_layout_of_today_has_an_image),
+		cmocka_unit_test(test_newer_layout_is_refused),
+	};
+
+	if (argc == 3 && strcmp(argv[1], "--write") == 0)
+		return write_image(argv[2]);
+	return cmocka_run_group_tests_name("golden arenas", tests, NULL, NULL);
+}
