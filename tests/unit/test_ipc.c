@@ -210,6 +210,23 @@ static void test_last_words_are_heard_before_the_end(void **state)
 	assert_int_equal(ipc_receive(ends[1], &message), 0);
 }
 
+/* The kernel tells of the message it threw away before it gives out what came. */
+static void test_last_words_of_a_peer_that_had_not_listened(void **state)
+{
+	(void)state;
+	assert_int_equal(ipc_send(ends[0], 1, 1, "a", 1, NULL, 0), 0);
+	assert_int_equal(ipc_send(ends[0], 2, 2, "b", 1, NULL, 0), 0);
+	assert_int_equal(ipc_send(ends[1], 3, 3, "unread", 6, NULL, 0), 0);
+	close(ends[0]);
+	ends[0] = -1;
+	for (uint32_t type = 1; type <= 2; type++) {
+		assert_int_equal(ipc_receive(ends[1], &message), 1);
+		assert_int_equal(message.type, type);
+		ipc_message_close_fds(&message);
+	}
+	assert_int_equal(ipc_receive(ends[1], &message), 0);
+}
+
 static void test_nothing_there_without_blocking(void **state)
 {
 	(void)state;
@@ -342,6 +359,7 @@ int main(void)
 		WITH_PAIR(test_peer_gone),
 		WITH_PAIR(test_peer_gone_with_our_message_unread),
 		WITH_PAIR(test_last_words_are_heard_before_the_end),
+		WITH_PAIR(test_last_words_of_a_peer_that_had_not_listened),
 		WITH_PAIR(test_nothing_there_without_blocking),
 		WITH_PAIR(test_full_socket_without_blocking),
 		WITH_PAIR(test_malformed_messages),

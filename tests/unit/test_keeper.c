@@ -1,0 +1,704 @@
+/* SPDX-License-Identifier: ISC */
+/*
+ * The keeper as a process, with this test as its master and as its worker: what
+ * it keeps, what it hands over, whom it starts when. The worker process it
+ * starts is this very program; it only gives its channel to the test and lives
+ * until it is killed. Descriptors are counted in the keeper's /proc/PID/fd.
+ */
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <poll.h>
+#include <setjmp.h>
+#include <signal.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/pidfd.h>
+#include <sys/socket.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+
+#include "keepsock/arena.h"
+#include "keepsock/buffer.h"
+#include "keepsock/keeper.h"
+#include "keepsock/keeper_messages.h"
+#include "keepsock/keeper_socket.h"
+
+#define DEADLINE_MS 20000
+#define START_TEXT  "what the master says"
+#define GENERATION  100u
+
+/* The worker's word to the test: its descriptor 3. */
+#define STUB_CHANNEL 4711
+
+struct test {
+	char run_dir[64];
+	pid_t keeper;
+	int master;  /* the master's end */
+	int channel; /* the worker's end, -1 = none */
+	int last_words;
+	struct keeper_worker worker;
+	int worker_pidfd;
+	int worker_master_end;
+	int arena;
+	struct ipc_message message;
+	size_t keeper_fds;
+};
+
+/* ---- the worker process ---- */
+
+static int be_worker(void)
+{
+	const int fd = WORKER_FD_KEEPER;
+	char byte;
+
+	if (ipc_send(WORKER_FD_MASTER, STUB_CHANNEL, 0, NULL, 0, &fd, 1) < 0)
+		return 1;
+	close(fd);
+	/* Until it is killed, or the test is gone. */
+	return read(WORKER_FD_MASTER, &byte, 1) == 0 ? 7 : 1;
+}
+
+/* ---- helpers ---- */
+
+static void receive(struct test *t, int fd)
+{
+	struct pollfd poller = {.fd = fd, .events = POLLIN};
+
+	assert_int_equal(poll(&poller, 1, DEADLINE_MS), 1);
+	assert_int_equal(ipc_receive(fd, &t->message), 1);
+}
+
+static struct slice payload_of(struct test *t)
+{
+	struct slice payload;
+
+	assert_int_equal(ipc_message_payload(&t->message, &payload), 0);
+	return payload;
+}
+
+/* The next message of that type; statuses of no interest are passed over. */
+static void expect(struct test *t, int fd, uint32_t type)
+{
+	for (;;) {
+		receive(t, fd);
+		if (t->message.type == type)
+			return;
+		assert_int_equal(t->message.type, KEEPER_STATUS);
+		ipc_message_close_fds(&t->message);
+	}
+}
+
+static void expect_status(struct test *t, bool is_protected, uint32_t descriptors)
+{
+	struct keeper_status status;
+
+	do {
+		expect(t, t->master, KEEPER_STATUS);
+		assert_true(keeper_payload_take(payload_of(t), &status, sizeof(status)));
+	} while (status.is_protected != is_protected || status.descriptors != descriptors);
+}
+
+static size_t count_fds(pid_t pid)
+{
+	size_t count = 0;
+	char path[64];
+	DIR *dir;
+
+	snprintf(path, sizeof(path), "/proc/%d/fd", (int)pid);
+	dir = opendir(path);
+	assert_non_null(dir);
+	while (readdir(dir))
+		count++;
+	closedir(dir);
+	return count;
+}
+
+static void say(struct test *t, uint32_t type, const void *payload, size_t length)
+{
+	assert_int_equal(ipc_send(t->channel, type, 0, payload, length, NULL, 0), 0);
+}
+
+static void say_count(struct test *t, uint32_t descriptors)
+{
+	const struct keeper_count count = {.descriptors = descriptors};
+
+	say(t, KEEPER_COUNT, &count, sizeof(count));
+}
+
+static struct keeper_item item_of(uint32_t number)
+{
+	return (struct keeper_item){(number + 1) * 4, KEEPER_KIND_CLIENT, GENERATION + number};
+}
+
+/* Deposits pairs[from .. to), of each the first end. */
+static void deposit(struct test *t, int (*pairs)[2], uint32_t from, uint32_t to)
+{
+	struct keeper_item items[IPC_FDS_MAX];
+	int fds[IPC_FDS_MAX];
+	size_t count = 0;
+
+	for (uint32_t i = from; i < to; i++) {
+		items[count] = item_of(i);
+		fds[count++] = pairs[i][0];
+	}
+	assert_int_equal(ipc_send(t->channel, KEEPER_DEPOSIT, 0, items, count * sizeof(items[0]),
+				  fds, count),
+			 0);
+}
+
+static void make_pairs(int (*pairs)[2], size_t count)
+{
+	for (size_t i = 0; i < count; i++)
+		assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pairs[i]), 0);
+}
+
+static void close_pairs(int (*pairs)[2], size_t count, int which)
+{
+	for (size_t i = 0; i < count; i++)
+		close(pairs[i][which]);
+}
+
+static void deposit_arena(struct test *t)
+{
+	assert_int_equal(ipc_send(t->channel, KEEPER_ARENA, 0, NULL, 0, &t->arena, 1), 0);
+}
+
+/* ---- starting ---- */
+
+static void start_keeper(struct test *t, pid_t worker)
+{
+	struct keeper_setup setup = {
+		.version = KEEPER_PROTOCOL_VERSION,
+		.slot = 3,
+		.log_level = 0,
+		.restarts = 5,
+		.worker = worker,
+	};
+	const struct keeper_setup_text text = {"a", "test", t->run_dir, "stderr"};
+	struct buffer payload = {0};
+	int pidfd = worker ? pidfd_open(worker, 0) : -1;
+	int ends[2];
+
+	assert_int_equal(ipc_pair(ends), 0);
+	t->keeper = fork();
+	assert_true(t->keeper >= 0);
+	if (t->keeper == 0) {
+		close(ends[0]);
+		_exit(keeper_main(ends[1], 0, NULL));
+	}
+	close(ends[1]);
+	t->master = ends[0];
+	keeper_setup_encode(&payload, &setup, &text);
+	assert_int_equal(ipc_send(t->master, KEEPER_SETUP, 0, payload.data, payload.len, &pidfd,
+				  worker ? 1 : 0),
+			 0);
+	buffer_free(&payload);
+	if (pidfd >= 0)
+		close(pidfd);
+}
+
+static void send_order(struct test *t)
+{
+	const struct keeper_order order = {.number = 9};
+	int program = open("/proc/self/exe", O_PATH | O_CLOEXEC);
+	const int fds[] = {program, t->arena, t->arena};
+	struct buffer payload = {0};
+
+	buffer_append(&payload, &order, sizeof(order));
+	buffer_append_str(&payload, START_TEXT);
+	assert_int_equal(ipc_send(t->master, KEEPER_ORDER, 0, payload.data, payload.len, fds, 3),
+			 0);
+	buffer_free(&payload);
+	close(program);
+}
+
+/* The keeper started a worker, whose channel is ours now. */
+static void meet_worker(struct test *t)
+{
+	expect(t, t->master, KEEPER_WORKER);
+	assert_int_equal(t->message.nfds, 2);
+	assert_true(keeper_payload_take(payload_of(t), &t->worker, sizeof(t->worker)));
+	assert_true(t->worker.order == 9);
+	t->worker_master_end = t->message.fds[KEEPER_FD_WORKER_CHANNEL];
+	t->worker_pidfd = t->message.fds[KEEPER_FD_WORKER_PIDFD];
+	receive(t, t->worker_master_end);
+	assert_int_equal(t->message.type, STUB_CHANNEL);
+	t->channel = t->message.fds[0];
+}
+
+/* What it was started with: the arena first if it is to adopt. */
+static void expect_start(struct test *t, bool adopt)
+{
+	struct keeper_start start;
+	struct slice rest;
+
+	expect(t, t->channel, KEEPER_START);
+	assert_true(keeper_payload_take_head(payload_of(t), &start, sizeof(start), &rest));
+	assert_int_equal(start.version, KEEPER_PROTOCOL_VERSION);
+	assert_int_equal(start.flags, adopt ? KEEPER_START_ADOPT : 0);
+	assert_true(start.restarts == t->worker.restarts);
+	assert_int_equal(t->worker.adopts, adopt);
+	assert_true(slice_is(rest, START_TEXT));
+	assert_int_equal(t->message.nfds, adopt ? 3 : 2);
+	ipc_message_close_fds(&t->message);
+}
+
+static void start_worker(struct test *t)
+{
+	start_keeper(t, 0);
+	send_order(t);
+	meet_worker(t);
+	expect_start(t, false);
+	assert_true(t->worker.restarts == 5);
+	deposit_arena(t);
+	say_count(t, 0);
+	expect_status(t, true, 0);
+	t->keeper_fds = count_fds(t->keeper);
+}
+
+static void forget_worker(struct test *t)
+{
+	close(t->channel);
+	close(t->worker_pidfd);
+	close(t->worker_master_end);
+	t->channel = t->worker_pidfd = t->worker_master_end = -1;
+}
+
+static void kill_worker(struct test *t)
+{
+	assert_int_equal(pidfd_send_signal(t->worker_pidfd, SIGKILL, NULL, 0), 0);
+	forget_worker(t);
+}
+
+static struct keeper_death expect_death(struct test *t)
+{
+	struct keeper_death death;
+
+	expect(t, t->master, KEEPER_DEATH);
+	assert_true(keeper_payload_take(payload_of(t), &death, sizeof(death)));
+	assert_int_equal(death.pid, t->worker.pid);
+	ipc_message_close_fds(&t->message);
+	return death;
+}
+
+static int set_up(void **state)
+{
+	struct test *t = calloc(1, sizeof(*t));
+
+	if (!t)
+		return -1;
+	snprintf(t->run_dir, sizeof(t->run_dir), "/tmp/keepsock-test-XXXXXX");
+	if (!mkdtemp(t->run_dir))
+		return -1;
+	t->channel = t->worker_pidfd = t->worker_master_end = t->master = -1;
+	t->arena = memfd_create("arena", MFD_CLOEXEC);
+	*state = t;
+	return t->arena >= 0 ? ftruncate(t->arena, 1 << 20) : -1;
+}
+
+static int tear_down(void **state)
+{
+	struct test *t = *state;
+	char path[96];
+
+	if (t->worker_pidfd >= 0)
+		kill_worker(t);
+	if (t->keeper > 0) {
+		kill(t->keeper, SIGKILL);
+		waitpid(t->keeper, NULL, 0);
+	}
+	if (t->master >= 0)
+		close(t->master);
+	close(t->arena);
+	snprintf(path, sizeof(path), "%s/keeper-3.sock", t->run_dir);
+	unlink(path);
+	rmdir(t->run_dir);
+	free(t);
+	return 0;
+}
+
+/* ---- keeping ---- */
+
+static void test_what_is_deposited_is_kept(void **state)
+{
+	struct test *t = *state;
+	const struct keeper_item released = item_of(1);
+	int pairs[3][2];
+	char byte;
+
+	start_worker(t);
+	make_pairs(pairs, 3);
+	deposit(t, pairs, 0, 3);
+	close_pairs(pairs, 3, 0);
+	say_count(t, 3);
+	expect_status(t, true, 3);
+	assert_int_equal(count_fds(t->keeper), t->keeper_fds + 3);
+	say(t, KEEPER_RELEASE, &released, sizeof(released));
+	say_count(t, 2);
+	expect_status(t, true, 2);
+	assert_int_equal(count_fds(t->keeper), t->keeper_fds + 2);
+	/* It was the last who had it. */
+	assert_int_equal(read(pairs[1][1], &byte, 1), 0);
+	assert_int_equal(recv(pairs[0][1], &byte, 1, MSG_DONTWAIT), -1);
+	close_pairs(pairs, 3, 1);
+}
+
+static void test_counts_that_differ(void **state)
+{
+	const struct keeper_hello hello = {KEEPER_PROTOCOL_VERSION, 3};
+	struct test *t = *state;
+	int pairs[2][2];
+
+	start_worker(t);
+	make_pairs(pairs, 2);
+	deposit(t, pairs, 0, 2);
+	say_count(t, 3);
+	expect_status(t, false, 2);
+	expect(t, t->channel, KEEPER_DEPOSIT_AGAIN);
+	say(t, KEEPER_HELLO, &hello, sizeof(hello));
+	deposit_arena(t);
+	deposit(t, pairs, 0, 2);
+	say_count(t, 2);
+	expect_status(t, true, 2);
+	assert_int_equal(count_fds(t->keeper), t->keeper_fds + 2);
+	close_pairs(pairs, 2, 0);
+	close_pairs(pairs, 2, 1);
+}
+
+/* It says nothing else from then on. */
+static void assert_killed_for(struct test *t)
+{
+	struct keeper_death death = expect_death(t);
+
+	assert_true(WIFSIGNALED(death.status));
+	assert_int_equal(WTERMSIG(death.status), SIGKILL);
+	forget_worker(t);
+	meet_worker(t);
+	expect_start(t, true);
+}
+
+static void test_a_worker_that_breaks_the_rules_is_killed(void **state)
+{
+	struct test *t = *state;
+	const struct keeper_item item = item_of(0);
+	const struct keeper_hello other = {KEEPER_PROTOCOL_VERSION, 4};
+	const int fds[] = {t->arena, t->arena};
+
+	start_worker(t);
+	assert_int_equal(ipc_send(t->channel, KEEPER_DEPOSIT, 0, &item, sizeof(item), fds, 2), 0);
+	assert_killed_for(t);
+	/* Not before it has adopted. */
+	assert_int_equal(ipc_send(t->channel, KEEPER_DEPOSIT, 0, &item, sizeof(item), fds, 1), 0);
+	assert_killed_for(t);
+	say(t, KEEPER_ADOPT_REFUSED, "no", 2);
+	say(t, KEEPER_RELEASE, &item, sizeof(item) - 1);
+	expect_death(t);
+	forget_worker(t);
+	meet_worker(t);
+	expect_start(t, false);
+	deposit_arena(t);
+	say(t, KEEPER_HELLO, &other, sizeof(other));
+	assert_killed_for(t);
+	say(t, KEEPER_ADOPT_REFUSED, "no", 2);
+	say(t, KEEPER_START, NULL, 0);
+	expect_death(t);
+	forget_worker(t);
+	meet_worker(t);
+	expect_start(t, false);
+}
+
+/* ---- handing over ---- */
+
+#define MANY 300u
+
+static void expect_batch(struct test *t, size_t count, int *handed)
+{
+	struct slice payload;
+
+	say(t, KEEPER_NEXT, NULL, 0);
+	expect(t, t->channel, KEEPER_HAND_OVER);
+	payload = payload_of(t);
+	assert_int_equal(keeper_items_count(payload), count);
+	assert_int_equal(t->message.nfds, count);
+	for (size_t i = 0; i < count; i++) {
+		struct keeper_item item = keeper_items_at(payload, i);
+		uint32_t number = item.ref / 4 - 1;
+
+		assert_true(number < MANY);
+		assert_int_equal(handed[number], -1);
+		assert_true(item.generation == GENERATION + number);
+		assert_int_equal(item.kind, KEEPER_KIND_CLIENT);
+		handed[number] = t->message.fds[i];
+	}
+}
+
+static void test_everything_is_handed_over(void **state)
+{
+	const struct keeper_adopted adopted = {MANY, 0};
+	struct keeper_hand_over_end end;
+	struct test *t = *state;
+	struct keeper_death death;
+	static int pairs[MANY][2];
+	static int handed[MANY];
+	pid_t first;
+
+	start_worker(t);
+	make_pairs(pairs, MANY);
+	deposit(t, pairs, 0, IPC_FDS_MAX);
+	/* Sent is deposited, also by a worker that dies at once with our word unread. */
+	say_count(t, 1);
+	deposit(t, pairs, IPC_FDS_MAX, MANY);
+	close_pairs(pairs, MANY, 0);
+	first = t->worker.pid;
+	kill_worker(t);
+	death = expect_death(t);
+	assert_int_equal(WTERMSIG(death.status), SIGKILL);
+	assert_int_equal(death.descriptors, MANY);
+	meet_worker(t);
+	assert_true(t->worker.restarts == 6);
+	expect_start(t, true);
+	memset(handed, -1, sizeof(handed));
+	expect_batch(t, IPC_FDS_MAX, handed);
+	expect_batch(t, MANY - IPC_FDS_MAX, handed);
+	say(t, KEEPER_NEXT, NULL, 0);
+	expect(t, t->channel, KEEPER_HAND_OVER_END);
+	assert_true(keeper_payload_take(payload_of(t), &end, sizeof(end)));
+	assert_int_equal(end.descriptors, MANY);
+	assert_int_equal(end.pid, first);
+	assert_int_equal(end.status, death.status);
+	say(t, KEEPER_ADOPTED, &adopted, sizeof(adopted));
+	say_count(t, MANY);
+	expect_status(t, true, MANY);
+	for (uint32_t i = 0; i < MANY; i++) {
+		uint32_t number;
+
+		assert_int_equal(write(handed[i], &i, sizeof(i)), sizeof(i));
+		assert_int_equal(read(pairs[i][1], &number, sizeof(number)), sizeof(number));
+		assert_int_equal(number, i);
+		close(handed[i]);
+	}
+	assert_int_equal(count_fds(t->keeper), t->keeper_fds + MANY);
+	close_pairs(pairs, MANY, 1);
+}
+
+static void test_a_successor_may_refuse(void **state)
+{
+	struct test *t = *state;
+	int pairs[2][2];
+	char byte;
+
+	start_worker(t);
+	make_pairs(pairs, 2);
+	deposit(t, pairs, 0, 2);
+	kill_worker(t);
+	expect_death(t);
+	meet_worker(t);
+	expect_start(t, true);
+	assert_int_equal(recv(pairs[0][1], &byte, 1, MSG_DONTWAIT), -1);
+	say(t, KEEPER_ADOPT_REFUSED, "no", 2);
+	/* Although we have them too. */
+	assert_int_equal(read(pairs[0][1], &byte, 1), 0);
+	assert_int_equal(read(pairs[1][1], &byte, 1), 0);
+	deposit_arena(t);
+	say_count(t, 0);
+	expect_status(t, true, 0);
+	assert_int_equal(count_fds(t->keeper), t->keeper_fds);
+	close_pairs(pairs, 2, 0);
+	close_pairs(pairs, 2, 1);
+}
+
+/* What kills every successor is given up, so that the slot serves again. */
+static void test_successors_that_die_before_they_have_adopted(void **state)
+{
+	struct test *t = *state;
+	uint32_t delays[4];
+	int pairs[1][2];
+	char byte;
+
+	start_worker(t);
+	make_pairs(pairs, 1);
+	deposit(t, pairs, 0, 1);
+	for (int i = 0; i < 4; i++) {
+		kill_worker(t);
+		delays[i] = expect_death(t).next_in_ms;
+		meet_worker(t);
+		expect_start(t, i < 3);
+	}
+	assert_true(delays[1] < delays[2] && delays[2] < delays[3]);
+	assert_int_equal(read(pairs[0][1], &byte, 1), 0);
+	close_pairs(pairs, 1, 0);
+	close_pairs(pairs, 1, 1);
+}
+
+static void test_the_cause_stands_in_the_arena(void **state)
+{
+	const uint64_t fault = SIGSEGV;
+	struct test *t = *state;
+
+	start_worker(t);
+	assert_int_equal(
+		pwrite(t->arena, &fault, sizeof(fault), offsetof(struct arena_header, fault)),
+		sizeof(fault));
+	kill_worker(t);
+	assert_int_equal(expect_death(t).fault, SIGSEGV);
+}
+
+/* ---- a keeper that was replaced; this process is the worker ---- */
+
+static int connect_to_keeper(struct test *t)
+{
+	int fd = -1;
+
+	for (int i = 0; i < DEADLINE_MS && fd < 0; i++) {
+		fd = keeper_socket_connect(t->run_dir, 3);
+		if (fd < 0)
+			poll(NULL, 0, 1);
+	}
+	assert_true(fd >= 0);
+	assert_int_equal(fcntl(fd, F_SETFL, 0), 0);
+	return fd;
+}
+
+static void test_a_worker_comes_back_by_the_socket(void **state)
+{
+	const struct keeper_hello hello = {KEEPER_PROTOCOL_VERSION, 3};
+	struct test *t = *state;
+	int pairs[2][2];
+
+	start_keeper(t, getpid());
+	send_order(t);
+	t->channel = connect_to_keeper(t);
+	make_pairs(pairs, 2);
+	say(t, KEEPER_HELLO, &hello, sizeof(hello));
+	deposit_arena(t);
+	deposit(t, pairs, 0, 2);
+	say_count(t, 2);
+	expect_status(t, true, 2);
+	/* The channel breaks; the worker comes again. */
+	close(t->channel);
+	expect_status(t, false, 2);
+	t->channel = connect_to_keeper(t);
+	say(t, KEEPER_HELLO, &hello, sizeof(hello));
+	deposit_arena(t);
+	deposit(t, pairs, 1, 2);
+	say_count(t, 1);
+	expect_status(t, true, 1);
+	close(t->channel);
+	t->channel = -1;
+	close_pairs(pairs, 2, 0);
+	close_pairs(pairs, 2, 1);
+}
+
+static void assert_closed(struct test *t, int fd)
+{
+	struct pollfd poller = {.fd = fd, .events = POLLIN};
+
+	assert_int_equal(poll(&poller, 1, DEADLINE_MS), 1);
+	assert_int_equal(ipc_receive(fd, &t->message), 0);
+	close(fd);
+}
+
+static void test_visitors_that_are_not_the_worker_are_refused(void **state)
+{
+	const struct keeper_hello hello = {KEEPER_PROTOCOL_VERSION, 3};
+	struct test *t = *state;
+	int fd;
+
+	/* Somebody else is the worker. */
+	start_keeper(t, getppid());
+	fd = connect_to_keeper(t);
+	assert_int_equal(ipc_send(fd, KEEPER_HELLO, 0, &hello, sizeof(hello), NULL, 0), 0);
+	assert_closed(t, fd);
+	/* No greeting; the descriptor is not kept. */
+	fd = connect_to_keeper(t);
+	t->keeper_fds = count_fds(t->keeper);
+	assert_int_equal(ipc_send(fd, KEEPER_ARENA, 0, NULL, 0, &t->arena, 1), 0);
+	assert_closed(t, fd);
+	assert_true(count_fds(t->keeper) <= t->keeper_fds);
+	fd = connect_to_keeper(t);
+	assert_int_equal(send(fd, "rubbish", 7, 0), 7);
+	assert_closed(t, fd);
+	/* The latest visitor is heard; one that says nothing has to make room. */
+	fd = connect_to_keeper(t);
+	close(connect_to_keeper(t));
+	assert_closed(t, fd);
+}
+
+/* ---- the end ---- */
+
+static void assert_keeper_ends(struct test *t)
+{
+	struct pollfd poller = {.fd = pidfd_open(t->keeper, 0), .events = POLLIN};
+	int status;
+
+	assert_int_equal(poll(&poller, 1, DEADLINE_MS), 1);
+	close(poller.fd);
+	assert_int_equal(waitpid(t->keeper, &status, 0), t->keeper);
+	t->keeper = 0;
+	assert_true(WIFEXITED(status));
+	assert_int_equal(WEXITSTATUS(status), 0);
+}
+
+static void test_told_to_stop_it_ends_with_its_worker(void **state)
+{
+	struct test *t = *state;
+
+	start_worker(t);
+	assert_int_equal(ipc_send(t->master, KEEPER_STOP, 0, NULL, 0, NULL, 0), 0);
+	/* It still keeps. */
+	say_count(t, 1);
+	expect(t, t->channel, KEEPER_DEPOSIT_AGAIN);
+	kill_worker(t);
+	assert_true(expect_death(t).next_in_ms == KEEPER_NO_START);
+	assert_keeper_ends(t);
+}
+
+static void test_without_a_worker_it_ends_at_once(void **state)
+{
+	struct test *t = *state;
+
+	start_keeper(t, 0);
+	assert_int_equal(ipc_send(t->master, KEEPER_STOP, 0, NULL, 0, NULL, 0), 0);
+	assert_keeper_ends(t);
+}
+
+static void test_without_a_master_it_ends(void **state)
+{
+	struct test *t = *state;
+
+	start_worker(t);
+	close(t->master);
+	t->master = -1;
+	assert_keeper_ends(t);
+}
+
+int main(int argc, char **argv)
+{
+#define WITH_KEEPER(test) cmocka_unit_test_setup_teardown(test, set_up, tear_down)
+	const struct CMUnitTest tests[] = {
+		WITH_KEEPER(test_what_is_deposited_is_kept),
+		WITH_KEEPER(test_counts_that_differ),
+		WITH_KEEPER(test_a_worker_that_breaks_the_rules_is_killed),
+		WITH_KEEPER(test_everything_is_handed_over),
+		WITH_KEEPER(test_a_successor_may_refuse),
+		WITH_KEEPER(test_successors_that_die_before_they_have_adopted),
+		WITH_KEEPER(test_the_cause_stands_in_the_arena),
+		WITH_KEEPER(test_a_worker_comes_back_by_the_socket),
+		WITH_KEEPER(test_visitors_that_are_not_the_worker_are_refused),
+		WITH_KEEPER(test_told_to_stop_it_ends_with_its_worker),
+		WITH_KEEPER(test_without_a_worker_it_ends_at_once),
+		WITH_KEEPER(test_without_a_master_it_ends),
+	};
+
+	if (argc > 1 && strcmp(argv[1], "--role=worker") == 0)
+		return be_worker();
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}

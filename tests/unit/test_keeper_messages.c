@@ -1,0 +1,176 @@
+/* SPDX-License-Identifier: ISC */
+/*
+ * The keeper's messages: who may send what, and that contents of a wrong length
+ * or version are refused.
+ */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#include "keepsock/buffer.h"
+#include "keepsock/keeper_messages.h"
+
+static const struct keeper_setup sample = {
+	.version = KEEPER_PROTOCOL_VERSION,
+	.slot = 7,
+	.log_level = 2,
+	.log_format = 1,
+	.restarts = 1ull << 40,
+	.worker = 4711,
+};
+static const struct keeper_setup_text sample_text = {"a", "etc/\xc3\xa4.conf", "/run/keepsock", ""};
+
+/* Pinned here by hand: a new type must be thought about on all sides. */
+static void test_each_type_has_one_direction(void **state)
+{
+	static const struct {
+		uint32_t type;
+		enum keeper_direction direction;
+	} expected[] = {
+		{KEEPER_SETUP, MASTER_TO_KEEPER},         {KEEPER_ORDER, MASTER_TO_KEEPER},
+		{KEEPER_LOG_LEVEL, MASTER_TO_KEEPER},     {KEEPER_STOP, MASTER_TO_KEEPER},
+		{KEEPER_WORKER, KEEPER_TO_MASTER},        {KEEPER_DEATH, KEEPER_TO_MASTER},
+		{KEEPER_STATUS, KEEPER_TO_MASTER},        {KEEPER_HELLO, WORKER_TO_KEEPER},
+		{KEEPER_ARENA, WORKER_TO_KEEPER},         {KEEPER_DEPOSIT, WORKER_TO_KEEPER},
+		{KEEPER_RELEASE, WORKER_TO_KEEPER},       {KEEPER_COUNT, WORKER_TO_KEEPER},
+		{KEEPER_NEXT, WORKER_TO_KEEPER},          {KEEPER_ADOPTED, WORKER_TO_KEEPER},
+		{KEEPER_ADOPT_REFUSED, WORKER_TO_KEEPER}, {KEEPER_START, KEEPER_TO_WORKER},
+		{KEEPER_HAND_OVER, KEEPER_TO_WORKER},     {KEEPER_HAND_OVER_END, KEEPER_TO_WORKER},
+		{KEEPER_DEPOSIT_AGAIN, KEEPER_TO_WORKER},
+	};
+
+	(void)state;
+	assert_int_equal(sizeof(expected) / sizeof(expected[0]), KEEPER_TYPE_COUNT - 1);
+	for (size_t i = 0; i < KEEPER_TYPE_COUNT - 1; i++) {
+		for (int direction = MASTER_TO_KEEPER; direction <= KEEPER_TO_WORKER; direction++)
+			assert_int_equal(keeper_type_allowed(expected[i].type,
+							     (enum keeper_direction)direction),
+					 direction == (int)expected[i].direction);
+		assert_string_not_equal(keeper_type_name(expected[i].type), "unknown");
+	}
+}
+
+static void test_unknown_types_are_refused(void **state)
+{
+	static const uint32_t types[] = {KEEPER_NONE, KEEPER_TYPE_COUNT, UINT32_MAX};
+
+	(void)state;
+	for (size_t i = 0; i < sizeof(types) / sizeof(types[0]); i++) {
+		for (int direction = MASTER_TO_KEEPER; direction <= KEEPER_TO_WORKER; direction++)
+			assert_false(
+				keeper_type_allowed(types[i], (enum keeper_direction)direction));
+		assert_string_equal(keeper_type_name(types[i]), "unknown");
+	}
+}
+
+static void test_setup_survives_the_way(void **state)
+{
+	struct keeper_setup_text text;
+	struct buffer payload = {0};
+	struct keeper_setup setup;
+
+	(void)state;
+	keeper_setup_encode(&payload, &sample, &sample_text);
+	assert_true(keeper_setup_decode(buffer_slice(&payload), &setup, &text));
+	assert_memory_equal(&setup, &sample, sizeof(setup));
+	assert_string_equal(text.node, sample_text.node);
+	assert_string_equal(text.config_name, sample_text.config_name);
+	assert_string_equal(text.run_dir, sample_text.run_dir);
+	assert_string_equal(text.log_target, "");
+	buffer_free(&payload);
+}
+
+static void test_a_bad_setup_is_refused(void **state)
+{
+	struct keeper_setup other = sample;
+	struct keeper_setup_text text;
+	struct buffer payload = {0};
+	struct keeper_setup setup;
+
+	(void)state;
+	keeper_setup_encode(&payload, &sample, &sample_text);
+	for (size_t length = 0; length < payload.len; length++)
+		assert_false(keeper_setup_decode(slice_from(payload.data, length), &setup, &text));
+	/* A fifth string. */
+	buffer_append_char(&payload, '\0');
+	assert_false(keeper_setup_decode(buffer_slice(&payload), &setup, &text));
+	/* No end. */
+	payload.data[payload.len - 1] = 'x';
+	assert_false(keeper_setup_decode(buffer_slice(&payload), &setup, &text));
+	buffer_reset(&payload);
+	other.version++;
+	keeper_setup_encode(&payload, &other, &sample_text);
+	assert_false(keeper_setup_decode(buffer_slice(&payload), &setup, &text));
+	buffer_free(&payload);
+}
+
+static void test_lengths_are_checked(void **state)
+{
+	struct keeper_count count = {12, 0}, out = {0};
+	struct slice rest;
+
+	(void)state;
+	assert_true(keeper_payload_take(slice_from(&count, sizeof(count)), &out, sizeof(out)));
+	assert_int_equal(out.descriptors, 12);
+	assert_false(keeper_payload_take(slice_from(&count, sizeof(count) - 1), &out, sizeof(out)));
+	assert_false(keeper_payload_take((struct slice){NULL, 0}, &out, sizeof(out)));
+	assert_true(keeper_payload_take_head(slice_from(&count, sizeof(count)), &out.descriptors, 4,
+					     &rest));
+	assert_int_equal(rest.len, sizeof(count) - 4);
+	assert_false(keeper_payload_take_head(slice_from(&count, 3), &out.descriptors, 4, &rest));
+}
+
+static void test_items(void **state)
+{
+	const struct keeper_item items[] = {{4, KEEPER_KIND_CLIENT, 9},
+					    {8, KEEPER_KIND(KEEPER_KIND_REDIS, 63), 10}};
+	struct slice payload = slice_from(items, sizeof(items));
+
+	(void)state;
+	assert_int_equal(sizeof(struct keeper_item), 16);
+	assert_int_equal(keeper_items_count(payload), 2);
+	assert_true(keeper_items_count(slice_from(items, sizeof(items) - 1)) == SIZE_MAX);
+	assert_int_equal(keeper_items_count((struct slice){NULL, 0}), 0);
+	assert_int_equal(keeper_items_at(payload, 1).ref, 8);
+	assert_int_equal(KEEPER_KIND_OF(items[1].kind), KEEPER_KIND_REDIS);
+	assert_int_equal(KEEPER_KIND_SHARD(items[1].kind), 63);
+	assert_int_equal(KEEPER_KIND_OF(items[0].kind), KEEPER_KIND_CLIENT);
+}
+
+static void test_causes_of_death(void **state)
+{
+	struct buffer text = {0};
+
+	(void)state;
+	keeper_describe_death(&text, 9, 11);
+	assert_string_equal(buffer_cstr(&text), "signal 9 (Killed)");
+	buffer_reset(&text);
+	keeper_describe_death(&text, 3 << 8, 0);
+	assert_string_equal(buffer_cstr(&text), "exit status 3");
+	buffer_reset(&text);
+	keeper_describe_death(&text, KEEPER_NO_STATUS, 11);
+	assert_string_equal(buffer_cstr(&text), "signal 11 (Segmentation fault)");
+	buffer_reset(&text);
+	keeper_describe_death(&text, KEEPER_NO_STATUS, 0);
+	assert_non_null(strstr(buffer_cstr(&text), "nobody waited for it"));
+	buffer_free(&text);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(test_each_type_has_one_direction),
+		cmocka_unit_test(test_unknown_types_are_refused),
+		cmocka_unit_test(test_setup_survives_the_way),
+		cmocka_unit_test(test_a_bad_setup_is_refused),
+		cmocka_unit_test(test_lengths_are_checked),
+		cmocka_unit_test(test_items),
+		cmocka_unit_test(test_causes_of_death),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
