@@ -10,6 +10,7 @@ import os
 import pathlib
 import random
 import re
+import resource
 import shutil
 import signal
 import socket
@@ -154,6 +155,7 @@ class Keepsock:
         self.config = self.directory / "keepsock.conf"
         self.config.write_text(config_text(self.settings))
         self.process = None
+        self.descriptor_limit = None    # of each process; None: as ours
 
     # Life and end
 
@@ -163,8 +165,13 @@ class Keepsock:
         with log:
             self.process = subprocess.Popen([keepsockd(), "-c", str(self.config)], stdout=log,
                                             stderr=log, stdin=subprocess.DEVNULL,
-                                            start_new_session=True)
+                                            start_new_session=True,
+                                            preexec_fn=self._limit_descriptors)
         return self
+
+    def _limit_descriptors(self):
+        if self.descriptor_limit:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (self.descriptor_limit,) * 2)
 
     def start(self):
         self.launch()
@@ -241,6 +248,26 @@ class Keepsock:
             if title:
                 found[int(title.group(1))] = process.pid
         return found
+
+    def keepers(self):
+        """{slot: pid} of the running keepers."""
+        found = {}
+        for process in self.members(self.process.pid):
+            title = re.match(r"keepsockd: keeper (\d+) of ", process.title)
+            if title:
+                found[int(title.group(1))] = process.pid
+        return found
+
+    def worker_rows(self):
+        """{slot: its row of `show workers`}"""
+        return {row["worker"]: row for row in self.ctl_json("show", "workers")["rows"]}
+
+    def all_protected(self):
+        """The rows if every slot is protected and kept and open connections are the same number."""
+        rows = self.worker_rows()
+        agree = all(row["protected"] and row["kept"] == row["connections"] + 1
+                    for row in rows.values())
+        return rows if agree else None
 
     def redis_pid(self):
         for process in self.members(self.process.pid):
