@@ -110,8 +110,9 @@ struct fanout_record {
 	uint64_t first_sequence, last_sequence;
 	uint64_t last_offset; /* 0 = channel without history */
 	uint64_t messages;    /* how many the batch has, all of one kind */
-	uint64_t kind;        /* enum channel_message_kind: which subscribers it is for */
-	uint64_t last_batch;  /* number of the last batch begun */
+	uint64_t sequences;  /* ref of the first chunk with their sequences, 0 = only one message */
+	uint64_t kind;       /* enum channel_message_kind: which subscribers it is for */
+	uint64_t last_batch; /* number of the last batch begun */
 	uint64_t last_sequence_served;
 };
 

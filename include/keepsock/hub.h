@@ -39,7 +39,8 @@ struct channel_record {
 	uint32_t tombstones; /* entries emptied during a fan-out */
 	uint64_t history;    /* 1 if its publications carry offsets */
 	uint64_t unplaced;   /* subscriptions with SUBSCRIPTION_UNPLACED */
-	uint64_t reserved[3];
+	uint64_t behind;     /* 1 while what was missed is read from history and served */
+	uint64_t reserved[2];
 };
 
 _Static_assert(sizeof(struct channel_record) == 128, "a channel record is 128 bytes");

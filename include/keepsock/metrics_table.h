@@ -125,6 +125,18 @@
 	       "Times an event loop was later than node.loop_lag_warning.")                        \
 	METRIC(worker_restarts_total, COUNTER,                                                     \
 	       "Workers that were replaced because they died.")                                    \
+	METRIC(takeover_adoptions_total, COUNTER,                                                  \
+	       "Workers that went on with what a dead one had left.")                              \
+	METRIC(takeover_connections_total, COUNTER,                                                \
+	       "Connections that lived on in another worker.")                                     \
+	METRIC(takeover_connections_lost_total, COUNTER,                                           \
+	       "Connections that did not: damaged, or not deposited yet.")                         \
+	METRIC(takeover_blamed_connections_total, COUNTER,                                         \
+	       "Connections closed because workers died serving them again and again.")            \
+	METRIC(takeover_skipped_batches_total, COUNTER,                                            \
+	       "Fan-outs given up because workers died of them again and again.")                  \
+	METRIC(takeover_microseconds, GAUGE_WORST,                                                 \
+	       "Time from the start of the worker's adoption to its first loop turn.")             \
 	METRIC(keeper_restarts_total, COUNTER,                                                     \
 	       "Keepers that the master replaced because they died.")                              \
 	METRIC(keeper_descriptors, GAUGE,                                                          \

@@ -20,6 +20,8 @@ struct node_page;
 	EVENT(WORKER_STARTED, "worker started")                                                   \
 	EVENT(WORKER_DIED, "worker died")                                                         \
 	EVENT(KEEPER_DIED, "keeper died")                                                         \
+	EVENT(ADOPTED, "adopted")                     /* what a dead worker left lives on */      \
+	EVENT(BLAMED, "blamed")                       /* workers died of it again and again */    \
 	EVENT(REDIS_LOST, "redis lost")               /* connections to a shard are gone */       \
 	EVENT(REDIS_BACK, "redis back")               /* ... and there again */                   \
 	EVENT(REDIS_MOVED, "redis moved")             /* another server, e.g. told by Sentinel */ \

@@ -72,7 +72,8 @@ struct passport_id {
 	FIELD(struct stream_queue, messages, QUEUE, "messages waiting or incomplete, unmasked")   \
 	FIELD(struct stream_queue, out, QUEUE, "bytes committed and not written")                 \
 	FIELD(struct passport_reader, reader, READER, "WebSocket reader in mid-stream")           \
-	FIELD(uint64_t, command_number, NUMBER, "commands and requests consumed")                 \
+	FIELD(uint64_t, command_number, NUMBER,                                                   \
+	      "commands consumed; kind REDIS: the last sequence")                                 \
 	FIELD(uint32_t, command_index, NUMBER, "commands consumed of the first waiting message")  \
 	FIELD(uint16_t, close_code, NUMBER, "WebSocket close code we sent or will send")          \
 	FIELD(uint8_t, codec, NUMBER, "message codec, 0 = JSON; below PASSPORT_CODECS")           \
@@ -130,7 +131,9 @@ enum passport_flags {
 	PASSPORT_REQUEST_BEGUN = 1u << 6, /* part of a request is here, its time is running */
 	PASSPORT_CONTINUE_SENT = 1u << 5, /* 100 Continue was answered for this request */
 	PASSPORT_DEFLATE = 1u << 7,       /* permessage-deflate was negotiated */
-	PASSPORT_WINDOW = 7u << 8         /* 15 - the window bits we may compress with */
+	PASSPORT_WINDOW = 7u << 8,        /* 15 - the window bits we may compress with */
+	PASSPORT_ADMITTED = 1u << 11,     /* counted as a client connection */
+	PASSPORT_REDIS_LIVE = 1u << 12    /* kind REDIS: signed in, settled, hearing its channels */
 };
 
 #define PASSPORT_WINDOW_SHIFT 8

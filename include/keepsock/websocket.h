@@ -34,6 +34,7 @@ enum websocket_close_code {
 	WEBSOCKET_CLOSE_NO_STATUS = 1005, /* "no code was given": never on the wire */
 	WEBSOCKET_CLOSE_INVALID_DATA = 1007,
 	WEBSOCKET_CLOSE_TOO_BIG = 1009,
+	WEBSOCKET_CLOSE_INTERNAL_ERROR = 1011,
 };
 
 #define WEBSOCKET_CONTROL_LIMIT 125 /* payload bytes of a control frame (§5.5) */
@@ -174,5 +175,9 @@ struct websocket_server_frame {
  */
 enum websocket_event websocket_parse_server_frame(struct slice input,
 						  struct websocket_server_frame *frame);
+
+/* Bytes of the whole unmasked frame that begins the input, whatever it holds; 0: its header is not
+ * whole. */
+uint64_t websocket_frame_length(struct slice input);
 
 #endif

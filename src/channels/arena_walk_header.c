@@ -38,11 +38,18 @@ static bool names_record(const struct arena_walk *walk, uint64_t ref, enum arena
 
 static void walk_frames(struct arena_walk *walk, const struct fanout_record *fanout)
 {
-	if (fanout->frame >= walk->refs || fanout->deflated >= walk->refs) {
+	if (fanout->frame >= walk->refs || fanout->deflated >= walk->refs ||
+	    fanout->sequences >= walk->refs) {
 		walk_violation(walk, "fanout: a frame outside the arena");
 		return;
 	}
 	walk_frame(walk, (arena_ref)fanout->frame, fanout->frame_length);
+	if ((fanout->messages > 1) != (fanout->sequences != 0))
+		walk_violation(walk, "fanout: %llu messages without their sequences",
+			       (unsigned long long)fanout->messages);
+	else if (fanout->sequences)
+		walk_frame(walk, (arena_ref)fanout->sequences,
+			   fanout->messages * sizeof(uint64_t));
 	if (!fanout->deflated)
 		return;
 	walk_frame(walk, (arena_ref)fanout->deflated, fanout->deflated_length);
@@ -58,7 +65,7 @@ static void walk_fanout(struct arena_walk *walk)
 	const struct channel_record *channel;
 
 	if (!fanout->batch) {
-		if (fanout->frame || fanout->deflated)
+		if (fanout->frame || fanout->deflated || fanout->sequences)
 			walk_violation(walk, "fanout: no batch, but a frame");
 		return;
 	}

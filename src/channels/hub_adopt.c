@@ -69,6 +69,7 @@ static void drop_fanout(struct adopting *a)
 	arena_commit_add(&commit, &fanout->batch, 0);
 	arena_commit_add(&commit, &fanout->frame, 0);
 	arena_commit_add(&commit, &fanout->deflated, 0);
+	arena_commit_add(&commit, &fanout->sequences, 0);
 	if (WORK_KIND(atomic_load(&work->serving)) == WORK_SERVING_BATCH)
 		arena_commit_add(&commit, &work->serving, 0);
 	arena_commit_apply(&commit);

@@ -117,6 +117,22 @@ static enum websocket_event parse_server_header(const uint8_t *in, size_t len,
 	return is_control ? WEBSOCKET_CONTROL : WEBSOCKET_DATA;
 }
 
+uint64_t websocket_frame_length(struct slice input)
+{
+	const uint8_t *in = (const uint8_t *)input.data;
+	uint64_t length = input.len > 1 ? in[1] & LENGTH_BITS : 0;
+	size_t extended = length == 127 ? 8 : length == 126 ? 2 : 0;
+
+	if (input.len < 2 + extended)
+		return 0;
+	if (extended > 0) {
+		length = 0;
+		for (size_t i = 0; i < extended; i++)
+			length = length << 8 | in[2 + i];
+	}
+	return 2 + extended + length;
+}
+
 enum websocket_event websocket_parse_server_frame(struct slice input,
 						  struct websocket_server_frame *frame)
 {

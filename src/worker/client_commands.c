@@ -53,6 +53,7 @@ struct connection *client_command_answered(struct pending *pending)
 	loop_watch_begin(c->worker, LOOP_REDIS_REPLY);
 	loop_watch_subject(c->worker, WORK_WORD(WORK_SERVING_CONNECTION, c->passport));
 	c->pending = NULL;
+	client_session_announce(c);
 	connection_draft(c);
 	return c;
 }

@@ -102,12 +102,9 @@ void client_session_continue(struct connection *c)
 		connection_flush(c);
 }
 
-static void announce(struct connection *c)
+void client_session_announce(struct connection *c)
 {
-	struct work_slot *work = &c->worker->arena->header->work;
-
-	arena_store(&work->serving_item, connection_passport(c)->command_number + 1);
-	arena_store(&work->serving, WORK_WORD(WORK_SERVING_CONNECTION, c->passport));
+	connection_announce(c, connection_passport(c)->command_number + 1);
 }
 
 /* False: the next command has to wait, or there is nobody left to serve. */
@@ -127,7 +124,7 @@ static bool serve_command(struct connection *c, struct slice raw)
 	/* What a connect that was interrupted between its commits left behind. */
 	if (connection_passport(c)->state == PASSPORT_STATE_UNAUTHENTICATED)
 		client_unsubscribe_all(c);
-	announce(c);
+	client_session_announce(c);
 	connection_draft(c);
 	switch (client_command_execute(c, &command, &close_code)) {
 	case COMMAND_DONE:

@@ -204,7 +204,89 @@ void connection_accept(struct worker *w, int fd, const struct sockaddr_storage *
 		connection_close(c, "not watched");
 }
 
+/* --- adopting --- */
+
+struct connection *connection_attach(struct worker *w, arena_ref ref, int fd)
+{
+	struct connection *c = connection_at(w, ref);
+
+	memset(c, 0, sizeof(*c));
+	c->worker = w;
+	c->passport = ref;
+	c->fd = fd;
+	if (fd >= 0)
+		deposits_client_is_kept(c);
+	return c;
+}
+
+/* What the predecessor may have had Redis remember of it: its heap half knew. */
+static void adopt_memory(struct connection *c)
+{
+	struct worker *w = c->worker;
+	const struct passport *passport = connection_passport(c);
+
+	if (passport->command_number > 0)
+		c->remembered =
+			w->shard_count < 64 ? ((uint64_t)1 << w->shard_count) - 1 : UINT64_MAX;
+	c->session_known = passport->identity != 0;
+	c->announced = true;
+}
+
+static bool starts_paused(const struct connection *c)
+{
+	const struct passport *passport = connection_passport(c);
+
+	if (passport->state == PASSPORT_STATE_HTTP)
+		return (passport->flags & PASSPORT_PEER_FIN) != 0;
+	return passport->state == PASSPORT_STATE_ECHO &&
+	       queue_length(&passport->out) > (uint64_t)c->worker->settings.client.queue_max_size;
+}
+
+void connection_adopt(struct connection *c)
+{
+	struct worker *w = c->worker;
+	const struct passport *passport = connection_passport(c);
+
+	adopt_memory(c);
+	c->admitted = (passport->flags & PASSPORT_ADMITTED) != 0;
+	c->paused = starts_paused(c);
+	w->connection_count++;
+	metric_add(METRIC_connections_open, 1);
+	if (c->admitted)
+		metric_add(METRIC_client_connections, 1);
+	if (passport->flags & PASSPORT_DEFLATE)
+		metric_add(METRIC_deflate_connections, 1);
+	if (passport->state == PASSPORT_STATE_CONNECTED)
+		users_add(&w->users, c);
+	if (c->paused || watch(c)) {
+		connection_arm(c);
+		connection_schedule(c);
+	} else {
+		connection_close(c, "not watched");
+	}
+}
+
+void connection_bury(struct connection *c)
+{
+	static const struct timeval now = {0, 0};
+	struct worker *w = c->worker;
+
+	adopt_memory(c);
+	client_session_end(c);
+	c->next_closed = w->closed;
+	w->closed = c;
+	event_add(w->turn, &now);
+}
+
 /* --- drafts --- */
+
+void connection_announce(struct connection *c, uint64_t item)
+{
+	struct work_slot *work = &c->worker->arena->header->work;
+
+	arena_store(&work->serving_item, item);
+	arena_store(&work->serving, WORK_WORD(WORK_SERVING_CONNECTION, c->passport));
+}
 
 struct passport_draft *connection_draft(struct connection *c)
 {
@@ -447,6 +529,24 @@ void connection_process_input(struct connection *c)
 		return;
 	queue_copy(w->arena, &passport->in, passport->in.done, kept, w->arena->scratch);
 	websocket_session_process(c, kept, kept);
+}
+
+void connection_resume(struct connection *c)
+{
+	const struct passport *passport = connection_passport(c);
+
+	if (c->fd < 0)
+		return;
+	if (passport->state == PASSPORT_STATE_HTTP) {
+		http_session_process(c);
+	} else {
+		connection_process_input(c);
+		if (c->fd >= 0 && !c->pending && queue_length(&passport->messages) > 0)
+			client_session_pump(c);
+	}
+	if (c->fd >= 0 && !c->writing &&
+	    (queue_length(&passport->out) > 0 || passport->state == PASSPORT_STATE_DRAINING))
+		connection_flush(c);
 }
 
 void connection_ready(void *worker, arena_ref passport, short what)

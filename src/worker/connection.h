@@ -57,6 +57,16 @@ struct connection {
 void connection_accept(struct worker *w, int fd, const struct sockaddr_storage *peer,
 		       uint16_t local_port);
 
+/*
+ * A predecessor's passport gets its heap half, and its socket (taken over; -1:
+ * it has none). Nothing happens to it yet; then it is adopted or buried.
+ */
+struct connection *connection_attach(struct worker *w, arena_ref passport, int fd);
+/* Serves it from now on, beginning with what waits in its passport. */
+void connection_adopt(struct connection *c);
+/* Without a socket there is nobody to serve: cleans up behind it, its passport goes. */
+void connection_bury(struct connection *c);
+
 /* A poller_callback: the socket is ready. */
 void connection_ready(void *worker, arena_ref passport, short what);
 
@@ -68,6 +78,14 @@ const char *connection_peer(const struct passport *passport, char out[CONNECTION
 bool connection_admit(struct connection *c);
 /* The open connection with this client id, NULL if there is none here. */
 struct connection *connection_find(struct worker *w, const struct passport_id *id);
+
+/*
+ * The work slot says whom to blame from now on (DESIGN §3 rule 8), until a commit
+ * clears `serving`. The item is the number of a command or request, or where its
+ * input stands.
+ */
+void connection_announce(struct connection *c, uint64_t item);
+#define CONNECTION_INPUT(offset) ((uint64_t)1 << 63 | (offset))
 
 /* Begins a draft of its passport. */
 struct passport_draft *connection_draft(struct connection *c);
@@ -94,8 +112,10 @@ void connection_arm(struct connection *c);
 void connection_set_paused(struct connection *c, bool paused);
 /* A WebSocket's input queue holds bytes that came with the upgrade request: serves them. */
 void connection_process_input(struct connection *c);
-/* Lets WebSocket or HTTP work on what is in the input queue once more, in this loop turn. */
+/* Lets it work on what waits in its passport once more, in this loop turn. */
 void connection_schedule(struct connection *c);
+/* Its turn has come. */
+void connection_resume(struct connection *c);
 
 /* Periodic: closes the longest queues when the arena is nearly full. */
 void connection_relieve_arena(struct worker *w);

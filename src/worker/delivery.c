@@ -41,9 +41,10 @@ struct delivery {
 	struct worker *worker;
 	struct group *groups; /* owned; buffers are kept for reuse */
 	size_t count, capacity;
-	size_t next;    /* the group whose fan-out is next or under way */
-	bool under_way; /* a fan-out of groups[next] has begun */
-	size_t bytes;   /* collected */
+	size_t next;             /* the group whose fan-out is next or under way */
+	bool under_way;          /* a fan-out of groups[next] has begun */
+	struct channel *adopted; /* of an adopted fan-out, to catch up once that has ended */
+	size_t bytes;            /* collected */
 	struct buffer push;
 };
 
@@ -283,6 +284,15 @@ static bool group_begin(struct delivery *delivery, struct group *group)
 	return false;
 }
 
+/* Once nothing more of what it missed is to be served. */
+static void check_behind(struct delivery *delivery, struct channel *channel)
+{
+	struct channel_record *record = hub_record(&delivery->worker->hub, channel);
+
+	if (record->behind && !channel->catching_up && !channel->group)
+		arena_store(&record->behind, 0);
+}
+
 static void group_end(struct delivery *delivery)
 {
 	struct group *group = &delivery->groups[delivery->next];
@@ -292,6 +302,11 @@ static void group_end(struct delivery *delivery)
 		channel->group = 0;
 	delivery->next++;
 	delivery->under_way = false;
+	if (channel == delivery->adopted) {
+		delivery->adopted = NULL;
+		delivery_catch_up(delivery, channel);
+	}
+	check_behind(delivery, channel);
 	worker_channel_review(delivery->worker, channel);
 }
 
@@ -423,6 +438,7 @@ static void on_missed_read(void *ctx, const struct redis_subscribe_result *resul
 		set_position(w, channel, result->epoch, result->top, result->sequence);
 	}
 	deliver_held(delivery, channel, result->sequence, result->top);
+	check_behind(delivery, channel);
 	subscribing_joined(w, channel, true);
 	worker_channel_review(w, channel);
 	redis_subscription_work(delivery->shard->subscription);
@@ -455,4 +471,27 @@ void delivery_catch_up(struct delivery *delivery, struct channel *channel)
 	redis_epoch_generate(epoch);
 	redis_subscribe_read(delivery->shard->pool, channel->hash, &subscribe, on_missed_read,
 			     catch_up);
+}
+
+/* --- what a predecessor had begun --- */
+
+void delivery_adopt(struct delivery *delivery, struct channel *channel)
+{
+	const struct fanout_record *record = &delivery->worker->arena->header->fanout;
+	struct group *group = group_new(delivery, channel, (enum channel_message_kind)record->kind);
+
+	/* Its messages lie in the record. What counts here is where they lead. */
+	group_append(delivery, group, record->last_sequence, record->last_offset, SLICE(""));
+	delivery->under_way = true;
+}
+
+void delivery_adopt_behind(struct delivery *delivery, struct channel *channel)
+{
+	if (!fanout_serving(delivery->worker->fanout, channel)) {
+		delivery_catch_up(delivery, channel);
+		return;
+	}
+	/* What is under way is part of what it missed; meanwhile messages are held. */
+	channel->catching_up = true;
+	delivery->adopted = channel;
 }

@@ -31,4 +31,9 @@ bool delivery_run(struct delivery *delivery);
  */
 void delivery_catch_up(struct delivery *delivery, struct channel *channel);
 
+/* The channel of the batch that fanout_adopt() found: it goes on before anything else. */
+void delivery_adopt(struct delivery *delivery, struct channel *channel);
+/* A channel whose record says `behind`: what it missed is read and delivered again. */
+void delivery_adopt_behind(struct delivery *delivery, struct channel *channel);
+
 #endif

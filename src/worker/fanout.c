@@ -8,6 +8,7 @@
 
 #include <errno.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "keepsock/alloc.h"
 #include "keepsock/crash_points.h"
@@ -37,6 +38,7 @@ struct fanout {
 	const void *waiting;     /* whose turn is next, NULL = nobody asked */
 	enum channel_message_kind kind;
 	struct stored_frame plain, deflated;
+	struct stored_frame sequences;   /* of several messages, for a successor */
 	struct served_message *messages; /* owned */
 	size_t message_count, message_capacity;
 	uint32_t next, end; /* subscribers */
@@ -63,6 +65,7 @@ void fanout_free(struct fanout *fanout)
 		return;
 	stored_frame_free(&fanout->plain);
 	stored_frame_free(&fanout->deflated);
+	stored_frame_free(&fanout->sequences);
 	buffer_free(&fanout->packed);
 	free(fanout->messages);
 	free(fanout);
@@ -73,26 +76,33 @@ bool fanout_serving(const struct fanout *fanout, const struct channel *channel)
 	return fanout->channel == channel;
 }
 
-static void remember_messages(struct fanout *fanout, const struct fanout_batch *batch)
+static void forget_messages(struct fanout *fanout)
 {
-	bool any = false;
-
-	if (batch->count > fanout->message_capacity) {
-		fanout->message_capacity = batch->count;
-		fanout->messages =
-			xrealloc(fanout->messages, batch->count * sizeof(*fanout->messages));
-	}
-	for (size_t i = 0; i < batch->count; i++) {
-		const struct fanout_message *from = &batch->messages[i];
-
-		fanout->messages[i] = (struct served_message){
-			.sequence = from->sequence, .start = from->start, .length = from->length};
-		any = any || compression_worthwhile(fanout->worker, from->length);
-	}
-	fanout->message_count = batch->count;
-	fanout->deflated_state = any ? DEFLATED_UNKNOWN : DEFLATED_NONE;
+	fanout->message_count = 0;
+	fanout->deflated_state = DEFLATED_NONE;
 	fanout->packed_count = fanout->longest_packed = 0;
 	buffer_reset(&fanout->packed);
+}
+
+static void remember_message(struct fanout *fanout, uint64_t sequence, size_t start, size_t length)
+{
+	if (fanout->message_count == fanout->message_capacity) {
+		fanout->message_capacity = fanout->message_capacity * 2 + 8;
+		fanout->messages = xrealloc(fanout->messages,
+					    fanout->message_capacity * sizeof(*fanout->messages));
+	}
+	fanout->messages[fanout->message_count++] =
+		(struct served_message){.sequence = sequence, .start = start, .length = length};
+	if (compression_worthwhile(fanout->worker, length))
+		fanout->deflated_state = DEFLATED_UNKNOWN;
+}
+
+static void remember_messages(struct fanout *fanout, const struct fanout_batch *batch)
+{
+	forget_messages(fanout);
+	for (size_t i = 0; i < batch->count; i++)
+		remember_message(fanout, batch->messages[i].sequence, batch->messages[i].start,
+				 batch->messages[i].length);
 }
 
 bool fanout_take_turn(struct fanout *fanout, const void *who)
@@ -106,6 +116,25 @@ bool fanout_take_turn(struct fanout *fanout, const void *who)
 	return true;
 }
 
+/* Frame and sequences, in chunks that nobody reaches yet. False: the arena is full. */
+static bool store_batch(struct fanout *fanout, const struct fanout_batch *batch)
+{
+	struct worker *w = fanout->worker;
+
+	fanout->sequences.first = 0;
+	if (!stored_frame_make(&fanout->plain, w->arena, batch->frames))
+		return false;
+	if (batch->count == 1)
+		return true;
+	buffer_reset(&w->scratch);
+	for (size_t i = 0; i < batch->count; i++)
+		buffer_append(&w->scratch, &batch->messages[i].sequence, sizeof(uint64_t));
+	if (stored_frame_make(&fanout->sequences, w->arena, buffer_slice(&w->scratch)))
+		return true;
+	stored_frame_drop(&fanout->plain, w->arena);
+	return false;
+}
+
 bool fanout_begin(struct fanout *fanout, const struct fanout_batch *batch)
 {
 	struct worker *w = fanout->worker;
@@ -115,7 +144,7 @@ bool fanout_begin(struct fanout *fanout, const struct fanout_batch *batch)
 	const struct fanout_message *last = &batch->messages[batch->count - 1];
 	struct arena_commit commit;
 
-	if (!stored_frame_make(&fanout->plain, w->arena, batch->frames))
+	if (!store_batch(fanout, batch))
 		return false;
 	arena_commit_begin(&commit, w->arena);
 	arena_commit_add(&commit, &record->batch, record->last_batch + 1);
@@ -129,6 +158,7 @@ bool fanout_begin(struct fanout *fanout, const struct fanout_batch *batch)
 	arena_commit_add(&commit, &record->last_sequence, last->sequence);
 	arena_commit_add(&commit, &record->last_offset, last->offset);
 	arena_commit_add(&commit, &record->messages, batch->count);
+	arena_commit_add(&commit, &record->sequences, fanout->sequences.first);
 	arena_commit_add(&commit, &record->kind, batch->kind);
 	arena_commit_add(&commit, &w->arena->header->work.serving,
 			 WORK_WORD(WORK_SERVING_BATCH, channel->ref));
@@ -352,12 +382,14 @@ static void fanout_end(struct fanout *fanout)
 	arena_commit_add(&commit, &record->batch, 0);
 	arena_commit_add(&commit, &record->frame, 0);
 	arena_commit_add(&commit, &record->deflated, 0);
+	arena_commit_add(&commit, &record->sequences, 0);
 	arena_commit_add(&commit, &record->last_sequence_served, record->last_sequence);
 	arena_commit_add(&commit, &w->arena->header->work.serving, 0);
 	arena_commit_apply(&commit);
 	count(fanout);
 	stored_frame_drop(&fanout->plain, w->arena);
 	stored_frame_drop(&fanout->deflated, w->arena);
+	stored_frame_drop(&fanout->sequences, w->arena);
 	fanout->channel = NULL;
 	channel->checked_at = w->now_ms;
 	if (channel_record->tombstones)
@@ -391,4 +423,115 @@ bool fanout_run(struct fanout *fanout)
 	}
 	fanout_end(fanout);
 	return true;
+}
+
+/* --- what a predecessor had begun --- */
+
+/* The sequences of `count` messages, in w->scratch. False: the record does not say them. */
+static bool stored_sequences(struct fanout *fanout, const struct fanout_record *record)
+{
+	struct worker *w = fanout->worker;
+
+	buffer_reset(&w->scratch);
+	stored_frame_adopt(&fanout->sequences, w->arena, (arena_ref)record->sequences);
+	if (record->messages == 1)
+		buffer_append(&w->scratch, &record->first_sequence, sizeof(uint64_t));
+	else
+		stored_frame_copy(&fanout->sequences, 0, fanout->sequences.length, &w->scratch);
+	return record->messages > 0 && w->scratch.len == record->messages * sizeof(uint64_t);
+}
+
+/* Where each message begins, found by going from frame to frame. False: they are not as many as
+ * the record says. */
+static bool find_messages(struct fanout *fanout, const struct fanout_record *record)
+{
+	struct worker *w = fanout->worker;
+	size_t start = 0, deflated_start = 0;
+
+	forget_messages(fanout);
+	buffer_reset(&w->frame);
+	buffer_reset(&w->packed);
+	stored_frame_copy(&fanout->plain, 0, fanout->plain.length, &w->frame);
+	stored_frame_copy(&fanout->deflated, 0, fanout->deflated.length, &w->packed);
+	for (uint64_t i = 0; i < record->messages; i++) {
+		uint64_t length = websocket_frame_length(
+			slice_from(w->frame.data + start, w->frame.len - start));
+		uint64_t sequence;
+
+		if (length == 0 || length > w->frame.len - start)
+			return false;
+		memcpy(&sequence, w->scratch.data + i * sizeof(sequence), sizeof(sequence));
+		remember_message(fanout, sequence, start, (size_t)length);
+		start += (size_t)length;
+		if (!record->deflated)
+			continue;
+		fanout->messages[i].deflated_start = deflated_start;
+		length = websocket_frame_length(slice_from(w->packed.data + deflated_start,
+							   w->packed.len - deflated_start));
+		if (length == 0 || length > w->packed.len - deflated_start)
+			return false;
+		deflated_start += (size_t)length;
+	}
+	if (record->deflated)
+		fanout->deflated_state = DEFLATED_READY;
+	return start == w->frame.len && deflated_start == w->packed.len;
+}
+
+struct channel *fanout_adopt(struct fanout *fanout, bool *whole)
+{
+	struct worker *w = fanout->worker;
+	const struct fanout_record *record = &w->arena->header->fanout;
+	uint64_t cursor = atomic_load(&record->cursor);
+
+	if (!record->batch)
+		return NULL;
+	fanout->channel = hub_channel_at(&w->hub, (arena_ref)record->channel);
+	fanout->kind = (enum channel_message_kind)record->kind;
+	fanout->end = (uint32_t)record->end;
+	fanout->next = cursor == FANOUT_NONE ? 0 : FANOUT_INDEX(cursor) + 1;
+	fanout->delivered = fanout->queued = 0;
+	fanout->bytes_sent = fanout->deflated_served = 0;
+	stored_frame_adopt(&fanout->plain, w->arena, (arena_ref)record->frame);
+	stored_frame_adopt(&fanout->deflated, w->arena, (arena_ref)record->deflated);
+	*whole = stored_sequences(fanout, record) && find_messages(fanout, record);
+	return fanout->channel;
+}
+
+void fanout_skip(struct fanout *fanout)
+{
+	fanout->next = fanout->end;
+}
+
+size_t fanout_frame_length(const struct fanout_record *record, const struct passport *passport)
+{
+	return (size_t)(passport_takes_deflated(record, passport->flags) ? record->deflated_length
+									 : record->frame_length);
+}
+
+bool fanout_adopt_sent(struct worker *w, arena_ref passport, uint64_t sent)
+{
+	struct fanout_record *record = &w->arena->header->fanout;
+	struct passport_draft *draft = &w->draft;
+	struct stored_frame frame = {0};
+	uint32_t index = FANOUT_INDEX(atomic_load(&record->cursor));
+	bool ok;
+
+	if (sent == 0) {
+		/* As if the one before had been the last. */
+		arena_store(&record->cursor,
+			    index == 0 ? FANOUT_NONE : FANOUT_SETTLED | cursor_word(index - 1, 0));
+		return true;
+	}
+	passport_draft_begin(draft, passport);
+	stored_frame_adopt(&frame, w->arena,
+			   (arena_ref)(passport_takes_deflated(record, draft->now.flags)
+					       ? record->deflated
+					       : record->frame));
+	draft->now.out.done += sent;
+	stored_frame_queue(&frame, draft, &draft->now.out, (size_t)sent);
+	arena_commit_add(&draft->commit, &record->cursor,
+			 FANOUT_SETTLED | cursor_word(index, draft->now.out.done));
+	ok = passport_draft_commit(draft);
+	stored_frame_free(&frame);
+	return ok;
 }

@@ -47,4 +47,23 @@ bool fanout_run(struct fanout *fanout);
 /* A batch of this channel is under way. */
 bool fanout_serving(const struct fanout *fanout, const struct channel *channel);
 
+/* --- a batch that a predecessor had begun --- */
+
+/* Bytes that a subscriber gets. */
+size_t fanout_frame_length(const struct fanout_record *record, const struct passport *passport);
+/*
+ * The cursor's subscriber is settled: `sent` bytes of its frame had gone out, the
+ * rest is queued. 0: it is served as if nothing had been tried. False: the arena
+ * is full, nothing changed.
+ */
+bool fanout_adopt_sent(struct worker *w, arena_ref passport, uint64_t sent);
+/*
+ * The channel of the batch under way, which fanout_run() goes on with behind the
+ * settled cursor; NULL: there is none. Not *whole: what the record says of its
+ * messages makes no sense, the batch can only be skipped.
+ */
+struct channel *fanout_adopt(struct fanout *fanout, bool *whole);
+/* Nobody else is served: the next fanout_run() ends it. */
+void fanout_skip(struct fanout *fanout);
+
 #endif

@@ -116,7 +116,8 @@ static void upgrade(struct connection *c, const struct http_request *request, co
 	queue_append(draft, &draft->now.out, w->frame.data, w->frame.len);
 	queue_consume(draft, &draft->now.in, c->http_length);
 	draft->now.state = (uint8_t)state;
-	draft->now.flags = compression | (frame_pings ? PASSPORT_FRAME_PINGS : 0);
+	draft->now.flags =
+		PASSPORT_ADMITTED | compression | (frame_pings ? PASSPORT_FRAME_PINGS : 0);
 	/* Commands are counted from here, but not below what Redis knows of this connection. */
 	draft->now.command_number =
 		c->remembered ? (draft->now.command_number + 1) * HTTP_API_NUMBERS : 0;

@@ -99,6 +99,7 @@ static void refuse(struct connection *c, int status)
 	draft->now.command_number++;
 	connection_drain(c);
 	metric_add(METRIC_http_requests_total, 1);
+	arena_commit_add(&draft->commit, &c->worker->arena->header->work.serving, 0);
 	if (!connection_commit(c))
 		return;
 	log_debug("http_refused status=%d peer_port=%u", status,
@@ -113,6 +114,7 @@ static void wait_for_more(struct connection *c, const struct http_request *reque
 	struct worker *w = c->worker;
 	struct passport_draft *draft = connection_draft(c);
 
+	arena_commit_add(&draft->commit, &w->arena->header->work.serving, 0);
 	/* The rest will never come. */
 	if (draft->now.flags & PASSPORT_PEER_FIN) {
 		connection_drain(c);
@@ -153,10 +155,6 @@ static void serve(struct connection *c, const struct http_request *request, stru
 
 	draft->now.deadline = 0;
 	draft->now.flags &= ~(uint32_t)PASSPORT_REQUEST_BEGUN;
-	arena_commit_add(&draft->commit, &w->arena->header->work.serving_item,
-			 draft->now.command_number + 1);
-	arena_commit_add(&draft->commit, &w->arena->header->work.serving,
-			 WORK_WORD(WORK_SERVING_CONNECTION, c->passport));
 	if (!connection_commit(c))
 		return;
 	connection_arm(c);
@@ -187,6 +185,7 @@ void http_session_process(struct connection *c)
 	input = whole_input(c);
 	if (input.len == 0)
 		return;
+	connection_announce(c, connection_passport(c)->command_number + 1);
 	switch (http_parse_head(input, (size_t)w->settings.http.head_size_limit, &request,
 				&head_length, &status)) {
 	case HTTP_ERROR: refuse(c, status); return;
@@ -202,4 +201,10 @@ void http_session_process(struct connection *c)
 	}
 	c->http_length = head_length + body_length;
 	serve(c, &request, body);
+}
+
+void http_session_fail(struct connection *c)
+{
+	if (c->fd >= 0 && connection_passport(c)->state == PASSPORT_STATE_HTTP)
+		refuse(c, 500);
 }

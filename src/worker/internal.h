@@ -55,8 +55,8 @@ struct worker {
 	uint64_t restarts; /* how often this slot's worker was replaced */
 	int ipc_fd;        /* to the master */
 	struct event *ipc_event;
-	struct deposits *deposits; /* owned; what the keeper has of us */
-	bool deposits_due;         /* some are to be sent before this turn's replies */
+	struct deposits *deposits;  /* owned; what the keeper has of us */
+	bool deposits_due;          /* some are to be sent before this turn's replies */
 	struct listener *listeners; /* owned */
 	size_t listener_count;
 	struct event *accept_again; /* after running out of descriptors */
@@ -167,6 +167,9 @@ void http_session_process(struct connection *c);
 void http_session_respond(struct connection *c, int status, const char *content_type,
 			  struct slice body, const char *extra_headers);
 
+/* The request under way is answered 500, and the connection ends with it. */
+void http_session_fail(struct connection *c);
+
 /* --- websocket_session.c --- */
 /* Serves `length` bytes that lie in the read scratch, the first `kept` of which are in the input
  * queue too. */
@@ -178,6 +181,8 @@ void client_session_pump(struct connection *c);
 /* A reply for the command under way: consumes the command in the draft that is open and commits.
  * False if the connection is gone. */
 bool client_session_finish(struct connection *c);
+/* In the work slot: whom to blame for what follows, until the next commit that clears it. */
+void client_session_announce(struct connection *c);
 /* After the finish of a command that waited: the next commands, then what is to be written. */
 void client_session_continue(struct connection *c);
 const struct message_codec *client_session_codec(const struct passport *passport);

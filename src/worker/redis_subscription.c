@@ -59,6 +59,7 @@ static void channel_forget(struct worker *w, struct channel *channel)
 
 	now.state = CHANNEL_ABSENT;
 	now.unconfirmed = 0;
+	now.behind = 0;
 	/* Only subscribers have something to catch up with. */
 	if (hub_subscribers(&w->hub, channel) == 0)
 		now.positioned = 0;
@@ -67,8 +68,8 @@ static void channel_forget(struct worker *w, struct channel *channel)
 	arena_commit_apply(&commit);
 }
 
-/* The next channel of this shard; previous NULL = start. */
-static struct channel *channel_next(const struct redis_subscription *s, struct channel *previous)
+struct channel *redis_subscription_next_channel(const struct redis_subscription *s,
+						struct channel *previous)
 {
 	struct channel *channel = hub_next(&s->worker->hub, previous);
 
@@ -77,19 +78,18 @@ static struct channel *channel_next(const struct redis_subscription *s, struct c
 	return channel;
 }
 
-/* No channel is heard any more. Who waited is answered; who is subscribed catches up later. */
-static void channels_forget(struct redis_subscription *s)
+void redis_subscription_forget_channels(struct redis_subscription *s)
 {
 	struct worker *w = s->worker;
 	struct channel *channel = NULL;
 
-	while ((channel = channel_next(s, channel))) {
+	while ((channel = redis_subscription_next_channel(s, channel))) {
 		channel_forget(w, channel);
 		hub_held_free(channel);
 		redis_subscription_review(s, channel);
 	}
 	channel = NULL;
-	while ((channel = channel_next(s, channel))) {
+	while ((channel = redis_subscription_next_channel(s, channel))) {
 		if (channel->waiters)
 			subscribing_joined(w, channel, false);
 	}
@@ -100,7 +100,7 @@ void redis_subscription_forget_sequences(struct redis_subscription *s)
 {
 	struct channel *channel = NULL;
 
-	while ((channel = channel_next(s, channel)))
+	while ((channel = redis_subscription_next_channel(s, channel)))
 		hub_sequences_reset(&s->worker->hub, channel);
 	s->last_sequence = 0;
 	s->sequences_old = false;
@@ -118,7 +118,7 @@ void redis_subscription_lost(struct redis_subscription *s, const char *why)
 	s->state = SUBSCRIPTION_WAITING;
 	s->run++;
 	if (live) {
-		channels_forget(s);
+		redis_subscription_forget_channels(s);
 		s->sequences_old = true;
 	}
 	redis_subscription_retry_later(s);
@@ -212,7 +212,7 @@ static bool channel_change(struct redis_subscription *s, struct channel *channel
 	now.state = (uint8_t)state;
 	now.unconfirmed++;
 	if (state == CHANNEL_LEAVING)
-		now.positioned = 0;
+		now.positioned = now.behind = 0;
 	passport_draft_begin(&w->draft, s->passport);
 	if (!append_channel_command(w, verb, hub_name(&w->hub, channel)))
 		w->draft.failed = true;
@@ -283,12 +283,21 @@ void redis_subscription_settle(struct redis_subscription *s)
 
 /* --- input --- */
 
+/* In the open draft: consumed with it is the last sequence that came before. */
+static void draft_consume(struct redis_subscription *s, uint64_t offset)
+{
+	struct passport *now = &s->worker->draft.now;
+
+	queue_consume(&s->worker->draft, &now->in, offset - now->in.done);
+	now->command_number = s->last_sequence;
+}
+
 static void commit_consumed(struct redis_subscription *s, uint64_t offset)
 {
 	struct worker *w = s->worker;
 
 	passport_draft_begin(&w->draft, s->passport);
-	queue_consume(&w->draft, &w->draft.now.in, offset - w->draft.now.in.done);
+	draft_consume(s, offset);
 	passport_draft_commit(&w->draft);
 }
 
@@ -324,7 +333,7 @@ static void on_sequence_reset(struct redis_subscription *s, uint64_t sequence)
 	log_warning("redis_sequence_reset from=%llu to=%llu", (unsigned long long)s->last_sequence,
 		    (unsigned long long)sequence);
 	redis_subscription_forget_sequences(s);
-	while ((channel = channel_next(s, channel))) {
+	while ((channel = redis_subscription_next_channel(s, channel))) {
 		if (channel->waiting > 0)
 			channel->held_overflow = true;
 	}
@@ -371,6 +380,14 @@ static bool audit(struct redis_subscription *s, long long count)
 	return false;
 }
 
+/* From here on a successor can go on with the connection. */
+static void set_live_flag(struct redis_subscription *s)
+{
+	passport_draft_begin(&s->worker->draft, s->passport);
+	s->worker->draft.now.flags |= PASSPORT_REDIS_LIVE;
+	passport_draft_commit(&s->worker->draft);
+}
+
 static void on_control_confirmed(struct redis_subscription *s)
 {
 	struct worker *w = s->worker;
@@ -378,6 +395,7 @@ static void on_control_confirmed(struct redis_subscription *s)
 
 	if (s->state != SUBSCRIPTION_CONTROL || s->outstanding > 0)
 		return;
+	set_live_flag(s);
 	redis_subscription_set_state(s, SUBSCRIPTION_LIVE);
 	if (s->run > 0) {
 		s->reconnects++;
@@ -385,7 +403,7 @@ static void on_control_confirmed(struct redis_subscription *s)
 	}
 	s->attempt = 0;
 	event_del(s->retry);
-	while ((channel = channel_next(s, channel)))
+	while ((channel = redis_subscription_next_channel(s, channel)))
 		redis_subscription_review(s, channel);
 	heartbeat_start(s->shard);
 	if (shards_subscribed(w))
@@ -395,10 +413,9 @@ static void on_control_confirmed(struct redis_subscription *s)
 static void on_channel_heard(struct redis_subscription *s, struct channel *channel)
 {
 	struct worker *w = s->worker;
-	const struct channel_record *record = hub_record(&w->hub, channel);
 
 	s->joined++;
-	if (record->positioned && record->history && hub_subscribers(&w->hub, channel) > 0) {
+	if (hub_record(&w->hub, channel)->behind) {
 		delivery_catch_up(s->delivery, channel);
 		return;
 	}
@@ -417,9 +434,11 @@ static void confirm_channel(struct redis_subscription *s, struct channel *channe
 	if (now.unconfirmed == 0) {
 		heard = now.state == CHANNEL_JOINING;
 		now.state = heard ? CHANNEL_JOINED : CHANNEL_ABSENT;
+		now.behind = heard && now.positioned && now.history &&
+			     hub_subscribers(&w->hub, channel) > 0;
 	}
 	passport_draft_begin(&w->draft, s->passport);
-	queue_consume(&w->draft, &w->draft.now.in, parsed_offset(s) - w->draft.now.in.done);
+	draft_consume(s, parsed_offset(s));
 	hub_record_change(&w->hub, &w->draft.commit, channel, &now);
 	passport_draft_commit(&w->draft);
 	if (heard)

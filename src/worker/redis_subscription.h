@@ -13,6 +13,15 @@
 /* Starts connecting at once. NULL when the arena is full. */
 struct redis_subscription *redis_subscription_create(struct redis_shard *shard);
 void redis_subscription_free(struct redis_subscription *subscription);
+/*
+ * Instead of connecting: goes on with the connection whose passport the shard's
+ * record names, on the socket that was handed over (taken in any case; -1: none
+ * was). False: it can't; what it was is forgotten, and a new one is made.
+ */
+bool redis_subscription_adopt(struct redis_subscription *subscription, int fd);
+/* Before that: the batch under way is of a channel of this shard. */
+void redis_subscription_adopt_fanout(struct redis_subscription *subscription,
+				     struct channel *channel);
 /* The run of Redis behind it is known and waits to be settled; then it may go on. */
 bool redis_subscription_settling(const struct redis_subscription *subscription);
 void redis_subscription_settled(struct redis_subscription *subscription);

@@ -83,7 +83,6 @@ void redis_subscription_retry_later(struct redis_subscription *s)
 
 /* --- connecting --- */
 
-/* Every shard has its probe; surveys and their answers go over the first. */
 void redis_subscription_control(struct redis_subscription *s)
 {
 	struct worker *w = s->worker;
@@ -94,7 +93,7 @@ void redis_subscription_control(struct redis_subscription *s)
 	redis_key_reply(&reply_channel, slice_str(w->start.node), w->start.slot);
 	words[3] = reply_channel.data;
 	lengths[3] = reply_channel.len;
-	s->control_channels = s->shard->index == 0 ? 3 : 1;
+	s->control_channels = redis_subscription_controls(s);
 	redis_subscription_set_state(s, SUBSCRIPTION_CONTROL);
 	passport_draft_begin(&w->draft, s->passport);
 	if (!redis_subscription_append_command(w, words, lengths, 1 + (int)s->control_channels))

@@ -13,6 +13,7 @@
 #include "keepsock/redis_resolve.h"
 #include "worker/delivery.h"
 #include "worker/redis_subscription.h"
+#include "worker/shards.h"
 
 enum subscription_state {
 	SUBSCRIPTION_WAITING, /* for the next attempt */
@@ -75,6 +76,17 @@ void redis_subscription_read(struct redis_subscription *s);
 void redis_subscription_forget_sequences(struct redis_subscription *s);
 /* The connection is of no use any more: closes it, announces that, tries again later. */
 void redis_subscription_lost(struct redis_subscription *s, const char *why);
+/* No channel is heard any more. Who waited is answered; who is subscribed catches up later. */
+void redis_subscription_forget_channels(struct redis_subscription *s);
+/* The next channel of this shard; previous NULL = start. */
+struct channel *redis_subscription_next_channel(const struct redis_subscription *s,
+						struct channel *previous);
+/* The control channels that the shard's connection hears. */
+static inline unsigned redis_subscription_controls(const struct redis_subscription *s)
+{
+	/* Every shard has its probe; surveys and their answers go over the first. */
+	return s->shard->index == 0 ? 3 : 1;
+}
 /* Writes what is committed and arms the event for what is left. */
 void redis_subscription_flush(struct redis_subscription *s);
 /* Appends a command to the open draft's output; false: not enough memory. */

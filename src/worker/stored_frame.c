@@ -56,6 +56,19 @@ bool stored_frame_make(struct stored_frame *frame, struct arena *arena, struct s
 	return true;
 }
 
+void stored_frame_adopt(struct stored_frame *frame, struct arena *arena, arena_ref first)
+{
+	frame->first = first;
+	frame->piece_count = 0;
+	frame->length = 0;
+	for (arena_ref ref = first; ref; ref = arena_chunk_at(arena, ref)->next) {
+		struct arena_chunk *chunk = arena_chunk_at(arena, ref);
+
+		remember_piece(frame, chunk->data, chunk->used);
+		frame->length += chunk->used;
+	}
+}
+
 void stored_frame_drop(struct stored_frame *frame, struct arena *arena)
 {
 	arena_ref ref = frame->first;

@@ -24,6 +24,8 @@ bool stored_frame_make(struct stored_frame *frame, struct arena *arena, struct s
 /* Frees the chunks, which no committed word reaches any more. */
 void stored_frame_drop(struct stored_frame *frame, struct arena *arena);
 void stored_frame_free(struct stored_frame *frame);
+/* What a predecessor stored; *frame is as after stored_frame_make(). */
+void stored_frame_adopt(struct stored_frame *frame, struct arena *arena, arena_ref first);
 
 /* What send() returns, with errno. */
 ssize_t stored_frame_send(const struct stored_frame *frame, int fd);

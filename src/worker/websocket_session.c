@@ -263,6 +263,7 @@ void websocket_session_process(struct connection *c, size_t kept, size_t length)
 	uint64_t base = s.draft->now.in.done;
 	size_t used = 0;
 
+	connection_announce(c, CONNECTION_INPUT(base));
 	memcpy(&s.reader, &s.draft->now.reader, sizeof(s.reader));
 	while (end == SESSION_GOES_ON && !s.pong_error) {
 		if (websocket_read(&s.reader, &limits, w->arena->scratch + used, length - used,
@@ -277,6 +278,7 @@ void websocket_session_process(struct connection *c, size_t kept, size_t length)
 	else
 		keep_rest(&s, kept, length, used);
 	arena_commit_add(&s.draft->commit, &w->arena->header->work.syscall, 0);
+	arena_commit_add(&s.draft->commit, &w->arena->header->work.serving, 0);
 	if (!connection_commit(c))
 		return;
 	if (s.pong_error)

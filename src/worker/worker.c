@@ -30,6 +30,7 @@
 #include "keepsock/random.h"
 #include "keepsock/sealed_text.h"
 #include "keepsock/secret.h"
+#include "worker/adopt.h"
 #include "worker/client_connect.h"
 #include "worker/client_expiry.h"
 #include "worker/client_server_side.h"
@@ -275,12 +276,7 @@ static void on_turn(evutil_socket_t fd, short what, void *arg)
 
 		w->turn_first = c->next_turn;
 		c->in_turn = false;
-		if (c->fd < 0)
-			continue;
-		if (connection_passport(c)->state == PASSPORT_STATE_HTTP)
-			http_session_process(c);
-		else
-			connection_process_input(c);
+		connection_resume(c);
 	}
 	shards_settle(w);
 	connection_reap(w);
@@ -382,7 +378,6 @@ static void choose_name(struct worker *w)
 
 	if (n < 0 || n > (int)REDIS_WORKER_NAME_MAX)
 		log_fatal("node_name_too_long node=%s", log_value_str(w->start.node));
-	w->worker_name = name;
 }
 
 static void make_arena(struct worker *w)
@@ -392,21 +387,26 @@ static void make_arena(struct worker *w)
 	w->arena = arena_create((uint64_t)w->settings.memory.arena_size, &error);
 	if (!w->arena)
 		log_fatal("arena_failed error=%s", log_value_str(error));
-	choose_name(w);
-	watch_faults(w->arena);
 	passport_draft_init(&w->draft, w->arena);
 	hub_init(&w->hub, w->arena);
 	users_init(&w->users, w->arena);
-	w->unmasked = xmalloc(ARENA_READ_SCRATCH);
-	compression_open(w);
 }
 
-/* What a predecessor left is of no use to this worker: it starts with nothing. */
-static void refuse_arena(struct worker *w, int arena_fd)
+/* A predecessor's, if there is one and it is of any use; NULL: the worker starts with nothing. */
+static struct adoption *take_arena(struct worker *w, int arena_fd)
 {
-	close(arena_fd);
-	if (deposits_refuse(w->deposits, "it starts with an arena of its own") < 0)
-		log_fatal("keeper_channel_failed error=%s", log_value_str(strerror(errno)));
+	struct adoption *adoption = arena_fd >= 0 ? adopt_begin(w, arena_fd) : NULL;
+
+	if (!adoption)
+		make_arena(w);
+	/* Who goes on with an arena is the same worker to Redis. */
+	w->worker_name = w->arena->header->worker_name;
+	if (w->worker_name[0] == '\0')
+		choose_name(w);
+	watch_faults(w->arena);
+	w->unmasked = xmalloc(ARENA_READ_SCRATCH);
+	compression_open(w);
+	return adoption;
 }
 
 static void connect_redis(struct worker *w)
@@ -422,6 +422,7 @@ static void worker_start(struct worker *w, int keeper_fd)
 	static const struct timeval tick = {0, TIMER_WHEEL_TICK_MS * 1000};
 
 	int arena_fd = receive_start(w, keeper_fd);
+	struct adoption *adoption;
 
 	w->deposits = deposits_create(w, keeper_fd);
 	worker_now(w);
@@ -432,16 +433,18 @@ static void worker_start(struct worker *w, int keeper_fd)
 	if (!w->poller)
 		log_fatal("poller_failed error=%s", log_value_str(strerror(errno)));
 	tokens_open(w);
-	if (arena_fd >= 0)
-		refuse_arena(w, arena_fd);
-	make_arena(w);
 	w->turn = evtimer_new(w->base, on_turn, w);
+	adoption = take_arena(w, arena_fd);
+	connect_redis(w);
+	if (adoption)
+		adopt_finish(adoption);
+	deposits_open(w);
+	control_open(w);
 	w->tick = event_new(w->base, -1, EV_PERSIST, on_tick, w);
 	event_add(w->tick, &tick);
 	loop_watch_start(w, TIMER_WHEEL_TICK_MS);
-	deposits_open(w);
-	connect_redis(w);
-	control_open(w);
+	if (adoption && shards_subscribed(w))
+		control_ready(w);
 	node_event_add(NODE_EVENT_WORKER_STARTED, "pid %d, replaced %llu times before",
 		       (int)getpid(), (unsigned long long)w->restarts);
 	log_info("worker_started pid=%d arena_cap=%llu", (int)getpid(),

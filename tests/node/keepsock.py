@@ -192,6 +192,11 @@ class Keepsock:
         except OSError:
             return False
 
+    def are_protected(self):
+        """Every worker could be killed now: its keeper has all that a successor needs."""
+        rows = self.ctl_json("show", "workers")["rows"]
+        return all(row["protected"] for row in rows)
+
     def stop(self):
         """Ends the node and judges its end."""
         if self.process is None:

@@ -128,13 +128,21 @@ def test_who_was_forgotten_registers_again(node, redis, registry, make_client):
     registry.settled("registered again", lambda all_: set(all_) == {c.id for c in clients})
 
 
-def test_a_killed_workers_sessions_are_gone(node, registry, make_client):
+def test_a_killed_workers_sessions_live_on(node, registry, make_client):
+    """Its successor is the same worker to Redis: the entries stay, under the same name."""
     clients = [make_client(node) for _ in range(16)]
     registered = registry.settled("all are registered",
                                   lambda all_: len(all_) == len(clients) and all_)
     victim = node.workers()[0]
-    dead = {client for client, (worker, _) in registered.items() if worker.startswith("a.0.")}
-    assert 0 < len(dead) < len(clients), "clients are spread over both workers"
+    its = [c for c in clients if registered[c.id][0].startswith("a.0.")]
+    assert 0 < len(its) < len(clients), "clients are spread over both workers"
+    wait_until(node.are_protected, "the keepers have everything")
     os.kill(victim, signal.SIGKILL)
-    registry.settled("those of the dead worker are gone",
-                     lambda all_: set(all_) == {c.id for c in clients} - dead)
+    its[0].result("subscribe", channel="later")
+    registry.settled("the successor goes on with them",
+                     lambda all_: "later" in all_[its[0].id][1]["subscriptions"])
+    assert {client: worker for client, (worker, _) in registry.all().items()} == \
+        {client: worker for client, (worker, _) in registered.items()}
+    its[0].leave()
+    registry.settled("... and with removing them", lambda all_: set(all_) ==
+                     {c.id for c in clients} - {its[0].id})

@@ -7,7 +7,7 @@ import time
 
 from client import Client
 from keepsock import Keepsock, Redis, wait_until
-from wire import Closed, http
+from wire import http
 
 
 def clients_of_each_worker(node, make_client):
@@ -27,15 +27,6 @@ def worker_of(node, client):
     slot, = (row["worker"] for row in node.ctl_json("show", "connections")["rows"]
              if row["id"] == client.id)
     return node.workers()[slot]
-
-
-def is_cut(client):
-    """Waits for the end of a connection whose worker died."""
-    try:
-        while True:
-            client.next_raw()
-    except Closed:
-        return True
 
 
 def test_publications_cross_workers(node, make_client, channel):
@@ -61,39 +52,50 @@ def test_surveys_sum_over_workers(start_node, make_client):
     assert info["num_clients"] == len(everyone) and info["num_channels"] == 1
 
 
-def test_killed_worker_is_replaced(start_node, make_client):
-    """Its clients reconnect and recover, those of the other worker notice nothing."""
+def test_a_killed_workers_clients_notice_nothing(start_node, make_client):
+    """Another worker goes on with their connections: same ids, same subscriptions, nothing missed."""
     node = start_node()
     found = clients_of_each_worker(node, make_client)
+    everyone = [client for clients in found.values() for client in clients]
     victim = node.workers()[0]
-    survivors = [c for pid, clients in found.items() if pid != victim for c in clients]
-    for client in found[victim] + survivors:
-        epoch = client.result("subscribe", channel="c")["epoch"]
+    for client in everyone:
+        client.result("subscribe", channel="c")
+    wait_until(node.are_protected, "the keepers have everything")
     os.kill(victim, signal.SIGKILL)
-    assert all(is_cut(client) for client in found[victim])
-    wait_until(lambda: node.workers().get(0) not in (None, victim), "another worker in slot 0")
-    node.publish("c", "after")
-    for client in survivors:
-        assert client.publication("c")["data"] == "after"
-    wait_until(node.are_all_ready, "the new worker has found Redis")
-    back = make_client(node)
-    result = back.result("subscribe", channel="c", recover=True, offset=0, epoch=epoch)
-    assert [p["data"] for p in result["publications"]] == ["after"]
-    clients_of_each_worker(node, make_client)
+    node.publish("c", "meanwhile")
+    for client in everyone:
+        assert client.publication("c")["data"] == "meanwhile"
+    successor = node.workers()[0]
+    assert successor != victim
+    for client in found[victim]:
+        assert worker_of(node, client) == successor
+        client.result("publish", channel="c", data=client.id)
+        for each in everyone:
+            assert each.publication("c")["data"] == client.id
+    assert node.metrics()["keepsock_takeover_connections_total"] >= len(found[victim])
+    assert not node.metrics()["keepsock_takeover_connections_lost_total"]
 
 
-def test_dead_workers_clients_leave_presence(start_node, make_client):
-    """Its successor takes them out, long before their time to live or a verdict would."""
-    node = start_node(cluster={"node_timeout": "60s"})
+def test_a_dead_workers_clients_stay_present(start_node, make_client):
+    """Its successor is the same worker to Redis: nobody is purged, nobody leaves or joins."""
+    node = start_node(channel={"join_leave": True, "force_push_join_leave": True})
     found = clients_of_each_worker(node, make_client)
+    everyone = [client for clients in found.values() for client in clients]
     victim = node.workers()[0]
-    for clients in found.values():
-        for client in clients:
-            client.result("subscribe", channel="c")
-    survivors = {c.id for pid, clients in found.items() if pid != victim for c in clients}
+    for number, client in enumerate(everyone, 1):
+        client.result("subscribe", channel="c")
+        for each in everyone[:number]:
+            assert each.push()["join"]["info"]["client"] == client.id
+    wait_until(node.are_protected, "the keepers have everything")
     os.kill(victim, signal.SIGKILL)
-    wait_until(lambda: set(node.api("presence", channel="c").get("result", {})
-                           .get("presence", {})) == survivors, "only the others are present")
+    wait_until(lambda: node.workers().get(0) not in (None, victim), "another worker in slot 0")
+    wait_until(node.are_all_ready, "it is ready")
+    assert set(node.api("presence", channel="c")["result"]["presence"]) == {c.id for c in everyone}
+    # What its client does is seen as before.
+    found[victim][0].leave()
+    others = [client for client in everyone if client is not found[victim][0]]
+    for client in others:
+        assert client.push()["leave"]["info"]["client"] == found[victim][0].id
 
 
 def test_worker_killed_again_and_again(start_node, make_client):

@@ -136,13 +136,18 @@ static void write_redis(struct world *world)
 	snprintf(shard->generation, sizeof(shard->generation), "3");
 }
 
+static const uint64_t sequences[] = {991, 992};
+
 static void write_fanout(struct world *world, struct channel *channel)
 {
 	struct fanout_record *record = &world->arena->header->fanout;
 	arena_ref chunk = arena_chunk_alloc(world->arena, sizeof(frame) - 1);
+	arena_ref list = arena_chunk_alloc(world->arena, sizeof(sequences));
 
 	memcpy(arena_chunk_at(world->arena, chunk)->data, frame, sizeof(frame) - 1);
 	arena_chunk_at(world->arena, chunk)->used = sizeof(frame) - 1;
+	memcpy(arena_chunk_at(world->arena, list)->data, sequences, sizeof(sequences));
+	arena_chunk_at(world->arena, list)->used = sizeof(sequences);
 	*record = (struct fanout_record){
 		.batch = 12,
 		.last_batch = 12,
@@ -154,6 +159,7 @@ static void write_fanout(struct world *world, struct channel *channel)
 		.last_sequence = 992,
 		.last_offset = 43,
 		.messages = 2,
+		.sequences = list,
 		.last_sequence_served = NEWS_SEQUENCE,
 	};
 	atomic_store(&record->cursor, (uint64_t)17 << 32 | 555);
@@ -383,6 +389,8 @@ static void assert_header(const struct world *world)
 	assert_int_equal(fanout->last_offset, 43);
 	assert_memory_equal(arena_chunk_at(world->arena, (arena_ref)fanout->frame)->data, frame,
 			    sizeof(frame) - 1);
+	assert_memory_equal(arena_chunk_at(world->arena, (arena_ref)fanout->sequences)->data,
+			    sequences, sizeof(sequences));
 }
 
 static void test_images_are_adopted(void **state)

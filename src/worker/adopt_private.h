@@ -1,0 +1,42 @@
+/* SPDX-License-Identifier: ISC */
+/*
+ * What the steps of an adoption share; adopt.c calls them in their order. Nobody
+ * else includes this.
+ */
+#ifndef KEEPSOCK_WORKER_ADOPT_PRIVATE_H
+#define KEEPSOCK_WORKER_ADOPT_PRIVATE_H
+
+#include "keepsock/arena_adoption.h"
+#include "keepsock/keeper_messages.h"
+#include "worker/adopt.h"
+
+struct adoption {
+	struct worker *worker;
+	uint64_t began_ns;
+	struct arena_adoption found;
+	struct keeper_hand_over_end end; /* how the predecessor ended */
+	int redis_fds[ARENA_SHARDS_MAX]; /* owned; -1 = none */
+	/* Who has died for the last time. */
+	arena_ref guilty_connection; /* 0 = nobody */
+	bool guilty_batch;
+	uint32_t connections; /* that live on */
+	uint32_t lost;        /* passports without socket, and the other way round */
+};
+
+/* --- adopt_sockets.c: which socket belongs to which passport --- */
+/* False: the keeper can't be understood. */
+bool adopt_sockets(struct adoption *adoption);
+/* Of a connection that can't go on: closed, as if it had not been handed over. */
+void adopt_drop_socket(struct adoption *adoption, arena_ref passport);
+
+/* --- adopt_settle.c: what the predecessor had begun to read, write and send --- */
+void adopt_settle(struct adoption *adoption);
+
+/* --- adopt_blame.c: for whose sake workers die --- */
+void adopt_judge(struct adoption *adoption);
+void adopt_punish(struct adoption *adoption);
+
+/* --- adopt_connections.c --- */
+void adopt_connections(struct adoption *adoption);
+
+#endif
