@@ -32,7 +32,8 @@ enum admin_privilege {
 	COMMAND("status", "", VIEW, status,                                                        \
 		"Say how the node is doing.")                                                      \
 	COMMAND("show workers", "", VIEW, show_workers,                                            \
-		"List the worker processes; one that hangs shows its counters.")                   \
+		"List the worker processes and their keepers; one that hangs shows its counters. " \
+		"Protected: the keeper holds all that a successor needs.")                         \
 	COMMAND("show connections", "", VIEW, show_connections,                                    \
 		"List the connections.")                                                           \
 	COMMAND("show connection", "ID", VIEW, show_connection,                                    \

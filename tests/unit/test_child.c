@@ -14,6 +14,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/prctl.h>
 #include <sys/socket.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -131,6 +132,94 @@ static void test_descriptor_3_is_the_channel(void **state)
 	close(ends[1]);
 }
 
+/* As a keeper starts a worker. */
+static void test_two_channels_and_a_program_by_its_descriptor(void **state)
+{
+	struct run *run = *state;
+	char *argv[] = {(char *)"sh", (char *)"-c",
+			(char *)"echo three >&3; echo four >&4; ls /proc/$$/fd", NULL};
+	int output = memfd_create("output", MFD_CLOEXEC);
+	int third = memfd_create("third", MFD_CLOEXEC),
+	    fourth = memfd_create("fourth", MFD_CLOEXEC);
+	int shell = open("/bin/sh", O_PATH | O_CLOEXEC);
+	struct child_spec spec = {
+		.program_fd = shell,
+		.argv = argv,
+		.channels = {third, fourth},
+		.output_fd = output,
+	};
+	struct buffer error = {0};
+	char text[16] = "";
+
+	assert_true(output >= 0 && third >= 0 && fourth >= 0 && shell >= 0);
+	assert_int_equal(child_start(&run->child, run->base, &spec, on_exit_of_child, run, &error),
+			 0);
+	event_base_dispatch(run->base);
+	assert_int_equal(run->ended, 1);
+	read_output(run, output);
+	assert_string_equal(buffer_cstr(&run->output), "0\n1\n2\n3\n4\n");
+	assert_int_equal(pread(third, text, sizeof(text), 0), 6);
+	assert_memory_equal(text, "three\n", 6);
+	assert_int_equal(pread(fourth, text, sizeof(text), 0), 5);
+	assert_memory_equal(text, "four\n", 5);
+	close(output);
+	close(third);
+	close(fourth);
+	close(shell);
+}
+
+/* Starts one from a process that ends at once; its pid. */
+static pid_t start_orphan(struct run *run, bool outlives_us)
+{
+	char *argv[] = {(char *)"sleep", (char *)"1000", NULL};
+	struct child_spec spec = {
+		.path = "sleep",
+		.program_fd = -1,
+		.argv = argv,
+		.channels = {-1, -1},
+		.output_fd = -1,
+		.outlives_us = outlives_us,
+	};
+	struct buffer error = {0};
+	int pipe_fds[2];
+	pid_t parent, orphan = 0;
+
+	assert_int_equal(pipe(pipe_fds), 0);
+	parent = fork();
+	assert_true(parent >= 0);
+	if (parent == 0) {
+		if (child_start(&run->child, run->base, &spec, on_exit_of_child, run, &error) < 0 ||
+		    write(pipe_fds[1], &run->child.pid, sizeof(pid_t)) < 0)
+			_exit(1);
+		_exit(0);
+	}
+	assert_int_equal(waitpid(parent, NULL, 0), parent);
+	assert_int_equal(read(pipe_fds[0], &orphan, sizeof(orphan)), sizeof(orphan));
+	close(pipe_fds[0]);
+	close(pipe_fds[1]);
+	return orphan;
+}
+
+static void test_a_child_outlives_us_only_if_it_is_meant_to(void **state)
+{
+	struct run *run = *state;
+	pid_t orphan;
+	int status;
+
+	/* What our children leave becomes ours, so that its end can be seen. */
+	assert_int_equal(prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0), 0);
+	orphan = start_orphan(run, false);
+	assert_int_equal(waitpid(orphan, &status, 0), orphan);
+	assert_true(WIFSIGNALED(status));
+	assert_int_equal(WTERMSIG(status), SIGKILL);
+	orphan = start_orphan(run, true);
+	assert_int_equal(waitpid(orphan, &status, WNOHANG), 0);
+	assert_int_equal(kill(orphan, SIGTERM), 0);
+	assert_int_equal(waitpid(orphan, &status, 0), orphan);
+	assert_int_equal(WTERMSIG(status), SIGTERM);
+	assert_int_equal(prctl(PR_SET_CHILD_SUBREAPER, 0, 0, 0, 0), 0);
+}
+
 /* Also what somebody forgot to mark close-on-exec, and whatever number the channel has here. */
 static void test_nothing_else_is_inherited(void **state)
 {
@@ -239,6 +328,10 @@ int main(void)
 						make_run, drop_run),
 		cmocka_unit_test_setup_teardown(test_a_program_that_is_missing, make_run, drop_run),
 		cmocka_unit_test_setup_teardown(test_a_child_can_be_ended_without_a_report,
+						make_run, drop_run),
+		cmocka_unit_test_setup_teardown(test_two_channels_and_a_program_by_its_descriptor,
+						make_run, drop_run),
+		cmocka_unit_test_setup_teardown(test_a_child_outlives_us_only_if_it_is_meant_to,
 						make_run, drop_run),
 		cmocka_unit_test(test_restart_delays),
 	};
