@@ -55,9 +55,10 @@ struct worker_slot {
 	int pidfd;  /* owned; -1 */
 	int ipc_fd; /* our end, non-blocking; -1 = none */
 	struct event *ipc_event;
-	struct event *exit_event; /* NULL once it has exited */
-	bool exited;              /* seen by us; the keeper is about to say so */
-	int exit_status;          /* of one that we inherited and reaped; KEEPER_NO_STATUS */
+	struct event *exit_event;    /* NULL once it has exited */
+	bool exited;                 /* seen by us; the keeper is about to say so */
+	struct event *silence_timer; /* ... and is hung if it does not */
+	int exit_status;             /* of one that we inherited and reaped; KEEPER_NO_STATUS */
 	uint64_t started_ms;
 	uint64_t restarts;
 	char last_death[WORKER_LAST_DEATH_TEXT]; /* "" = none died yet */
@@ -93,6 +94,7 @@ void slot_keeper_start(struct worker_slot *slot);
 void slot_keeper_stop(struct worker_slot *slot);
 void slot_keeper_init(struct worker_slot *slot);
 void slot_keeper_free(struct worker_slot *slot);
+void slot_keeper_kill(struct worker_slot *slot, const char *reason);
 /* Tells the keeper something without descriptors; false (and logged) when it can't be. */
 bool slot_keeper_send(struct worker_slot *slot, uint32_t type, const void *payload, size_t len);
 

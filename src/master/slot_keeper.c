@@ -38,7 +38,7 @@ static void close_channel(struct worker_slot *slot)
 	slot->keeper_fd = -1;
 }
 
-static void kill_keeper(struct worker_slot *slot, const char *reason)
+void slot_keeper_kill(struct worker_slot *slot, const char *reason)
 {
 	log_error("keeper_killed slot=%u pid=%d reason=%s", slot->number, (int)slot->keeper.pid,
 		  log_value_str(reason));
@@ -132,7 +132,7 @@ static void dispatch(struct worker_slot *slot, struct ipc_message *message)
 	else
 		problem = on_status(slot, payload);
 	if (problem)
-		kill_keeper(slot, problem);
+		slot_keeper_kill(slot, problem);
 }
 
 /* One message; false when there is no other one now, or never again. */
@@ -150,7 +150,7 @@ static bool read_message(struct worker_slot *slot)
 	if (result < 0 && errno == EAGAIN)
 		return false;
 	if (result < 0)
-		kill_keeper(slot, strerror(errno));
+		slot_keeper_kill(slot, strerror(errno));
 	else
 		child_signal(&slot->keeper, SIGKILL);
 	close_channel(slot);
@@ -345,7 +345,7 @@ static void open_channel(struct worker_slot *slot, int fd)
 	if (!slot->keeper_event || event_add(slot->keeper_event, NULL) < 0)
 		log_fatal("keeper_event_failed");
 	if (!send_setup(slot) || !send_order(slot))
-		kill_keeper(slot, "it could not be told what to do");
+		slot_keeper_kill(slot, "it could not be told what to do");
 }
 
 static void retry_later(struct worker_slot *slot, const char *error)

@@ -37,6 +37,8 @@
 #include "keepsock/node_page.h"
 #include "keepsock/worker_slot.h"
 
+/* A keeper that has not noticed its worker's death by then hangs, and would never replace it. */
+#define KEEPER_SILENCE_MS 3000
 /* Messages read in a row before other events get their turn. */
 #define MESSAGES_PER_TURN 16
 
@@ -202,6 +204,7 @@ static void forget_worker(struct worker_slot *slot)
 	close_channel(slot);
 	reap(slot);
 	free_event(&slot->exit_event);
+	evtimer_del(slot->silence_timer);
 	close_fd(&slot->pidfd);
 	slot->pid = 0;
 	slot->exited = false;
@@ -278,6 +281,7 @@ static void on_unwatched_death(struct worker_slot *slot)
 
 static void on_worker_exit(evutil_socket_t fd, short what, void *ctx)
 {
+	static const struct timeval patience = {.tv_sec = KEEPER_SILENCE_MS / 1000};
 	struct worker_slot *slot = ctx;
 
 	(void)fd;
@@ -287,6 +291,18 @@ static void on_worker_exit(evutil_socket_t fd, short what, void *ctx)
 	slot->exited = true;
 	if (!child_running(&slot->keeper))
 		on_unwatched_death(slot);
+	else if (evtimer_add(slot->silence_timer, &patience) < 0)
+		log_fatal("worker_timer_failed");
+}
+
+static void on_silence(evutil_socket_t fd, short what, void *ctx)
+{
+	struct worker_slot *slot = ctx;
+
+	(void)fd;
+	(void)what;
+	MAGIC_CHECK(slot, WORKER_SLOT_MAGIC);
+	slot_keeper_kill(slot, "it does not tell of its worker's death");
 }
 
 void worker_slot_on_keeper_gone(struct worker_slot *slot)
@@ -359,6 +375,9 @@ void worker_slot_init(struct worker_slot *slot, struct master *master, uint32_t 
 		.left_arena_fd = -1,
 		.exit_status = KEEPER_NO_STATUS,
 	};
+	slot->silence_timer = evtimer_new(master->base, on_silence, slot);
+	if (!slot->silence_timer)
+		log_fatal("worker_timer_failed");
 	slot_keeper_init(slot);
 }
 
@@ -398,6 +417,7 @@ void worker_slot_free(struct worker_slot *slot)
 	}
 	close_channel(slot);
 	free_event(&slot->exit_event);
+	free_event(&slot->silence_timer);
 	close_fd(&slot->pidfd);
 	close_fd(&slot->left_arena_fd);
 	slot->magic = 0;

@@ -209,6 +209,22 @@ def test_a_hung_keeper_holds_nobody_up(start_node, make_client):
     assert_all_hear(node, everyone, "served")
 
 
+def test_a_hung_keeper_whose_worker_dies(start_node, make_client):
+    """Nobody else would ever start the next one."""
+    node = start_node()
+    everyone = crowd_of(node, make_client)
+    survivors = [c for c in everyone if worker_of(node, c) == node.workers()[1]]
+    keeper = node.keepers()[0]
+    os.kill(keeper, signal.SIGSTOP)
+    kill_worker(node, 0)
+    assert another(node.keepers, 0, keeper)
+    wait_until(node.are_all_ready, "ready")
+    rows = wait_until(node.all_protected, "protected")
+    assert (rows[0]["restarts"], rows[0]["keeper_restarts"]) == (1, 1)
+    assert rows[0]["last_death"] == "signal 9 (Killed)"
+    assert_all_hear(node, survivors, "we live")
+
+
 # Few descriptors
 
 def give_to(node, user):
