@@ -14,11 +14,20 @@ import pytest
 
 from client import Client
 from keepsock import API_KEY, wait_until
-from test_workers import clients_of_each_worker, is_cut, worker_of
-from wire import http
+from test_workers import clients_of_each_worker, worker_of
+from wire import Closed, http
 
 HELLO = 8      # position in KEEPER_MESSAGES_TABLE
 VERSION = 1
+
+
+def is_cut(client):
+    """Waits for the connection's end."""
+    try:
+        while True:
+            client.next_raw()
+    except Closed:
+        return True
 
 
 def another(found, slot, before):
@@ -136,15 +145,17 @@ def test_keepers_killed_again_and_again(start_node, make_client):
 
 
 def test_a_replaced_keeper_replaces_its_worker(start_node, make_client):
-    """It is not its child: the master, which inherited it, knows how it ended."""
+    """It is not its child: the master, which inherited it, knows how it ended. What was deposited
+    anew is handed over."""
     node = start_node()
-    clients_of_each_worker(node, make_client)
+    everyone = crowd_of(node, make_client)
     kill_keeper(node, 1)
     wait_until(node.all_protected, "protected again")
     kill_worker(node, 1)
     rows = wait_until(node.all_protected, "and again")
     assert rows[1]["last_death"] == "signal 9 (Killed)"
     assert (rows[1]["restarts"], rows[1]["keeper_restarts"]) == (1, 1)
+    assert_all_hear(node, everyone, "we live")
     wait_until(node.are_all_ready, "ready")
     clients_of_each_worker(node, make_client)
 
@@ -169,13 +180,15 @@ def test_keeper_and_worker_killed_at_once(start_node, make_client):
 
 def test_a_killed_worker_is_replaced_at_once(start_node, make_client):
     node = start_node()
-    clients_of_each_worker(node, make_client)
+    everyone = crowd_of(node, make_client)
+    wait_until(node.all_protected, "protected")
     wait_until(lambda: min(row["uptime_s"] for row in node.worker_rows().values()) >= 1,
                "they live long enough")
     kill_worker(node, 0)
     rows = wait_until(node.all_protected, "protected again")
     assert rows[0]["restarts"] == 1 and rows[0]["last_death"] == "signal 9 (Killed)"
     assert "worker_died slot=0" in node.log() and " restart_in_ms=0" in node.log()
+    assert_all_hear(node, everyone, "we live")
 
 
 def test_the_node_ends_while_a_keeper_is_replaced(make_node, make_client):
@@ -271,6 +284,9 @@ def test_deposits_with_few_descriptors(start_small_node):
         for slot in (0, 1):
             kill_keeper(node, slot)
         wait_until(lambda: kept() == [193, 193], "and kept again")
+        kill_worker(node, 0)
+        wait_until(lambda: kept() == [193, 193], "and by the next worker")
+        assert [row["restarts"] for row in node.worker_rows().values()] == [1, 0]
     finally:
         for connection in crowd:
             connection.close()
