@@ -68,6 +68,9 @@ enum admin_privilege {
 #define ADMIN_TEST_COMMANDS_TABLE(COMMAND)                                                         \
 	COMMAND("debug arena", "SLOT", ADMIN, debug_arena,                                         \
 		"Hand out the arena that the last dead worker of a slot left, as a descriptor.")   \
+	COMMAND("debug adoption", "on|off", ADMIN, debug_adoption,                                 \
+		"Let workers that follow a dead one adopt its connections, or end them. "          \
+		"Keepers that are replaced forget it.")                                            \
 	COMMAND("debug crash-after", "SLOT POINT [COUNT]", ADMIN, debug_crash_after,               \
 		"Let a worker die when it reaches a crash point, for the COUNTth time.")
 /* clang-format on */

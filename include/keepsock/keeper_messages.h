@@ -48,6 +48,7 @@ enum keeper_direction {
 	KEEPER(ORDER,         MASTER_TO_KEEPER, "struct keeper_order, JSON struct ipc_start; fds: program, those of ipc_start. For all workers started from now on; the first order starts the first one") \
 	KEEPER(LOG_LEVEL,     MASTER_TO_KEEPER, "the level's name")                                \
 	KEEPER(STOP,          MASTER_TO_KEEPER, "nothing: start no worker any more, end with the one that runs") \
+	KEEPER(ADOPTION,      MASTER_TO_KEEPER, "a byte, in test builds: 0 = those that follow a dead worker start with nothing, 1 = they adopt") \
 	KEEPER(WORKER,        KEEPER_TO_MASTER, "struct keeper_worker; fds: the master's end of its channel, pidfd") \
 	KEEPER(DEATH,         KEEPER_TO_MASTER, "struct keeper_death; fd, in test builds: the arena as the worker left it") \
 	KEEPER(STATUS,        KEEPER_TO_MASTER, "struct keeper_status")                            \

@@ -21,6 +21,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "config.h"
 #include "keeper/keeper.h"
 #include "keepsock/alloc.h"
 #include "keepsock/clock.h"
@@ -205,6 +206,13 @@ static void on_log_level(struct slice name)
 		log_set_level(level);
 }
 
+#ifdef KEEPSOCK_CRASH_POINTS
+static void on_adoption(struct keeper *keeper, struct slice payload)
+{
+	keeper->never_adopt = payload.len == 1 && payload.data[0] == 0;
+}
+#endif
+
 static void on_stop(struct keeper *keeper)
 {
 	keeper->stopping = true;
@@ -226,6 +234,9 @@ static void on_master_message(struct keeper *keeper, struct ipc_message *message
 	case KEEPER_ORDER: on_order(keeper, message, payload); break;
 	case KEEPER_LOG_LEVEL: on_log_level(payload); break;
 	case KEEPER_STOP: on_stop(keeper); break;
+#ifdef KEEPSOCK_CRASH_POINTS
+	case KEEPER_ADOPTION: on_adoption(keeper, payload); break;
+#endif
 	default: log_error("keeper_message_unexpected type=%s", keeper_type_name(message->type));
 	}
 	/* It may hold secrets, and is not used again soon. */

@@ -76,6 +76,7 @@ struct keeper {
 	/* What is kept. */
 	struct kept_table kept;
 	int arena_fd;              /* owned; -1 = none */
+	bool never_adopt;          /* test builds: as a test wants it */
 	unsigned failed_adoptions; /* in a row: died before they had adopted */
 	size_t hand_over_cursor;
 	uint32_t handed_over;

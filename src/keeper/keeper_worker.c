@@ -233,6 +233,8 @@ static void count_failed_adoption(struct keeper *keeper)
 		keeper->failed_adoptions++;
 	else
 		keeper->failed_adoptions = 0;
+	if (keeper->never_adopt)
+		keeper_give_up_kept(keeper, "a test wants it so");
 	if (keeper->failed_adoptions >= FAILED_ADOPTIONS_MAX) {
 		keeper_give_up_kept(keeper, "its successors died before they had adopted");
 		keeper->failed_adoptions = 0;

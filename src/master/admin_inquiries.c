@@ -14,6 +14,7 @@
 #include "keepsock/buffer.h"
 #include "keepsock/clock.h"
 #include "keepsock/inquiry.h"
+#include "keepsock/keeper_messages.h"
 #include "keepsock/master.h"
 #include "keepsock/node_page.h"
 #include "keepsock/worker_slot.h"
@@ -471,6 +472,21 @@ void admin_on_debug_arena(struct admin_request *request)
 						      "pid", (int)slot->left_pid, "restarts",
 						      (json_int_t)slot->restarts),
 					    slot->left_arena_fd);
+}
+
+void admin_on_debug_adoption(struct admin_request *request)
+{
+	struct master *master = admin_request_master(request);
+	const char *argument = admin_request_call(request)->arguments[0];
+	const char adopt = strcmp(argument, "on") == 0;
+
+	if (!adopt && strcmp(argument, "off") != 0) {
+		admin_answer_error(request, "on or off?");
+		return;
+	}
+	for (uint32_t i = 0; i < master->worker_count; i++)
+		(void)slot_keeper_send(&master->workers[i], KEEPER_ADOPTION, &adopt, 1);
+	admin_answer_object(request, json_pack("{s:b}", "adoption", (int)adopt));
 }
 
 static void on_armed(struct admin_request *request, const struct inquiry_answer *answers,

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: ISC
 """Workers are killed under load, at random moments and at every named crash point, and each time
-the arena they left is judged beside what their clients saw. The node must be a test build
+the arena they left is judged beside what their clients saw. Nobody goes on with it here: the
+connections end, so that what was received is all that was sent. The node must be a test build
 (--enable-sanitizers --enable-crash-points)."""
 
 import json
@@ -257,6 +258,7 @@ def campaign(start_node, rng):
     assert os.access(arena_checker(), os.X_OK), f"{arena_checker()} is missing: make check"
     campaign = Campaign(start_node(**SETTINGS), rng)
     assert "debug arena" in campaign.node.ctl("help").stdout, "this is no build for tests"
+    assert campaign.node.ctl_json("debug", "adoption", "off") == {"adoption": False}
     yield campaign
     campaign.load.close()
     # What was found already says more than a deadline that was missed later.

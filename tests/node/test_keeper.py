@@ -17,7 +17,7 @@ from keepsock import API_KEY, wait_until
 from test_workers import clients_of_each_worker, worker_of
 from wire import Closed, http
 
-HELLO = 8      # position in KEEPER_MESSAGES_TABLE
+HELLO = 9      # position in KEEPER_MESSAGES_TABLE
 VERSION = 1
 
 
