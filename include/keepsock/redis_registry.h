@@ -42,6 +42,29 @@ typedef void (*redis_sessions_callback)(void *ctx, const struct redis_sessions_r
 void redis_sessions_read(struct redis_pool *pool, uint64_t affinity, struct slice worker,
 			 uint64_t cursor, redis_sessions_callback callback, void *ctx);
 
+/* -- what a worker has there --------------------------------------------- */
+
+/* Of the keys that go by a worker's name (redis_keys.h). */
+enum redis_worker_key {
+	REDIS_WORKER_MEMBERS,  /* "<client> <channel>" */
+	REDIS_WORKER_DONE,     /* clients */
+	REDIS_WORKER_SESSIONS, /* clients */
+};
+
+struct redis_names_result {
+	struct redis_outcome outcome;
+	uint64_t cursor; /* for the next call; 0: the walk is over */
+	size_t n_names;
+	const struct slice *names;
+};
+
+typedef void (*redis_names_callback)(void *ctx, const struct redis_names_result *result);
+
+/* Some hundred of the names in one of them, from cursor 0 on; as with redis_sessions_read(). */
+void redis_names_read(struct redis_pool *pool, uint64_t affinity, struct slice worker,
+		      enum redis_worker_key key, uint64_t cursor, redis_names_callback callback,
+		      void *ctx);
+
 /* -- subscriptions of users ---------------------------------------------- */
 
 struct redis_user_subscription {

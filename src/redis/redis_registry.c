@@ -13,6 +13,7 @@
 
 #define SESSIONS_TTL_MS UINT64_C(3600000) /* the heartbeat goes on with it */
 #define SESSIONS_PAGE   500
+#define NAMES_PAGE      500
 
 /* {name, value, name, value, ...}: as many pairs of slices, for free(). NULL: none, or false. */
 static bool read_pairs(const redisReply *reply, struct slice (**pairs)[2], size_t *n)
@@ -94,6 +95,66 @@ void redis_sessions_read(struct redis_pool *pool, uint64_t affinity, struct slic
 	redis_request_add_key(request, worker, redis_key_sessions);
 	redis_request_add_u64(request, cursor);
 	redis_request_add_u64(request, SESSIONS_PAGE);
+	redis_pool_submit(pool, affinity, request);
+}
+
+/* -- what a worker has there --------------------------------------------- */
+
+/* {name, ...}: as many slices, for free(); NULL: none, or false. */
+static bool read_names(const redisReply *reply, struct slice **names, size_t *n)
+{
+	*n = 0;
+	*names = NULL;
+	if (reply->type != REDIS_REPLY_ARRAY)
+		return false;
+	if (reply->elements == 0)
+		return true;
+	*names = xcalloc(reply->elements, sizeof(**names));
+	for (size_t i = 0; i < reply->elements; i++) {
+		if (!redis_reply_text(reply->element[i], &(*names)[i]))
+			return false;
+	}
+	*n = reply->elements;
+	return true;
+}
+
+static bool finish_names(struct redis_request *request, enum redis_result code, const char *error,
+			 const redisReply *reply)
+{
+	struct redis_names_result result = {.outcome = {code, error}};
+	struct slice *names = NULL;
+	bool usable = true;
+
+	if (reply)
+		usable = redis_reply_is_array(reply, 2) &&
+			 redis_reply_u64(reply->element[0], &result.cursor) &&
+			 read_names(reply->element[1], &names, &result.n_names);
+	result.names = names;
+	if (!usable)
+		result = (struct redis_names_result){
+			.outcome = {REDIS_RESULT_ERROR, REDIS_UNUSABLE}};
+	if (request->callback.names)
+		request->callback.names(request->ctx, &result);
+	free(names);
+	return usable;
+}
+
+void redis_names_read(struct redis_pool *pool, uint64_t affinity, struct slice worker,
+		      enum redis_worker_key key, uint64_t cursor, redis_names_callback callback,
+		      void *ctx)
+{
+	static void (*const keys[])(struct buffer *, struct slice) = {
+		[REDIS_WORKER_MEMBERS] = redis_key_members,
+		[REDIS_WORKER_DONE] = redis_key_done,
+		[REDIS_WORKER_SESSIONS] = redis_key_sessions,
+	};
+	struct redis_request *request =
+		redis_request_new(REDIS_SCRIPT_names_read, 1, finish_names, ctx);
+
+	request->callback.names = callback;
+	redis_request_add_key(request, worker, keys[key]);
+	redis_request_add_u64(request, cursor);
+	redis_request_add_u64(request, NAMES_PAGE);
 	redis_pool_submit(pool, affinity, request);
 }
 

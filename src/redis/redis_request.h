@@ -30,6 +30,7 @@
 	X(workers)                  \
 	X(sessions_write)           \
 	X(sessions_read)            \
+	X(names_read)               \
 	X(user_subscription_set)    \
 	X(user_subscription_remove) \
 	X(user_subscriptions)
@@ -81,6 +82,7 @@ struct redis_request {
 		redis_purge_callback purge;
 		redis_workers_callback workers;
 		redis_sessions_callback sessions;
+		redis_names_callback names;
 		redis_user_subscriptions_callback user_subscriptions;
 	} callback;
 	void *ctx; /* the caller's */

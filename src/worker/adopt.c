@@ -14,6 +14,7 @@
  *	 7. connections: heap halves, timers, users, gauges; what waits in a
  *	    passport (input, commands, output) has its turn in the first loop turn,
  *	    and a command without a committed reply runs again
+ *	 8. what Redis keeps under our name for clients that are gone is removed
  */
 #include "worker/adopt.h"
 
@@ -29,6 +30,7 @@
 #include "worker/deposits.h"
 #include "worker/fanout.h"
 #include "worker/redis_subscription.h"
+#include "worker/remains.h"
 #include "worker/sessions.h"
 #include "worker/shards.h"
 
@@ -138,6 +140,7 @@ void adopt_finish(struct adoption *adoption)
 	adopt_connections(adoption);
 	adopt_punish(adoption);
 	sessions_register_all(w);
+	remains_look(w);
 	tell(adoption);
 	arena_adoption_free(&adoption->found);
 	free(adoption);

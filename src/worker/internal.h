@@ -31,6 +31,7 @@ struct fanout;
 struct redis_shard;
 struct sessions;
 struct poller;
+struct remains;
 struct redis_subscription;
 struct survey;
 struct token_verifier;
@@ -71,6 +72,7 @@ struct worker {
 	unsigned shard_count;
 	struct survey *survey;
 	struct sessions *sessions;
+	struct remains *remains;                    /* owned; after an adoption, for a while */
 	struct token_verifier *connection_tokens;   /* owned */
 	struct token_verifier *subscription_tokens; /* owned, unless it is the same */
 

@@ -112,11 +112,18 @@ void sessions_changed(struct connection *c)
 
 void sessions_gone(struct connection *c)
 {
-	struct sessions *sessions = c->worker->sessions;
-
-	if (!sessions || !c->session_known)
+	if (!c->session_known)
 		return;
 	c->session_known = false;
+	sessions_forget(c->worker, &connection_passport(c)->id);
+}
+
+void sessions_forget(struct worker *w, const struct passport_id *id)
+{
+	struct sessions *sessions = w->sessions;
+
+	if (!sessions)
+		return;
 	if (sessions->gone_count >= GONE_MAX) {
 		metric_add(METRIC_sessions_left_behind_total, 1);
 		return;
@@ -127,7 +134,7 @@ void sessions_gone(struct connection *c)
 		sessions->gone =
 			xrealloc(sessions->gone, sessions->gone_capacity * sizeof(*sessions->gone));
 	}
-	sessions->gone[sessions->gone_count++] = connection_passport(c)->id;
+	sessions->gone[sessions->gone_count++] = *id;
 }
 
 void sessions_register_all(struct worker *w)

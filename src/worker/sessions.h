@@ -13,6 +13,7 @@
 #include <stdint.h>
 
 struct connection;
+struct passport_id;
 struct sessions;
 struct worker;
 
@@ -24,6 +25,8 @@ void sessions_free(struct sessions *sessions);
 void sessions_changed(struct connection *c);
 /* It is a client's no more. Before its passport forgets who that was. */
 void sessions_gone(struct connection *c);
+/* Nobody here has this id: its entry goes. */
+void sessions_forget(struct worker *w, const struct passport_id *id);
 /* Redis may have none of them: all are written again, at once. */
 void sessions_register_all(struct worker *w);
 

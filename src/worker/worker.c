@@ -44,6 +44,7 @@
 #include "worker/position_check.h"
 #include "worker/presence_upkeep.h"
 #include "worker/purge.h"
+#include "worker/remains.h"
 #include "worker/sessions.h"
 #include "worker/shards.h"
 #include "worker/subscribing.h"
@@ -257,6 +258,7 @@ static void on_tick(evutil_socket_t fd, short what, void *arg)
 	presence_upkeep_tick(w);
 	position_check_tick(w);
 	sessions_tick(w);
+	remains_tick(w);
 	deposits_tick(w);
 	connection_relieve_arena(w);
 	update_metrics(w);
@@ -474,6 +476,7 @@ static void close_everything(struct worker *w)
 static void worker_free(struct worker *w)
 {
 	close_everything(w);
+	remains_free(w);
 	sessions_free(w->sessions);
 	w->sessions = NULL;
 	survey_free(w->survey);

@@ -1,280 +1,193 @@
 # SPDX-License-Identifier: ISC
-"""Judges what a killed worker left: its arena, as arena_checker prints it, beside what the clients
-on the other side of its sockets sent and received.
+"""Judges what the clients of a node saw whose workers were killed under load.
 
-Every complaint is (rule, text). The rules, and what they rest on:
+Every complaint is (rule, text). The rules:
 
-  arena          the arena's own invariants; the reader of each passport is a possible one
-  stranger       each passport belongs to a connection that exists
-  input          consumed <= read <= sent
-  output         received <= committed, and only where the work slot names a write, or the fan-out's
-                 cursor an unsettled subscriber, more than was counted as written; never less but
-                 after a reset
-  prefix         what was received beyond the counted bytes is the front of what was committed
-  echo           the committed answers of /echo are exactly those to the consumed messages
-  replies        as many replies committed as commands consumed; none received beyond those
-  order          replies come in the order of their commands
-  offsets        publications come with consecutive offsets, once each
-  position       who received everything committed stands where the channel does, or where the batch
-                 under way does for those it has served
-  subscriptions  both sides agree on what is subscribed
-  requests       HTTP: as many responses as requests consumed, input cut at a request's border
-  no-passport    whoever was cut and has no passport received nothing
+  arena       what a dead worker left keeps the arena's own invariants
+  closed      no connection ends but by its own doing; whoever has got nothing yet may be cut (its
+              socket was not deposited), and who reads too slowly may be told so
+  echo        /echo answers with exactly the bytes that answer what was sent, in order, once
+  replies     one reply for each command, none for anything else; none says that Redis is away
+  order       replies come in the order of their commands
+  offsets     publications come with consecutive offsets, once each, to subscribers only; no
+              subscription is given up
+  identity    a client is told its id once, and keeps it
+  requests    HTTP: one successful response for each request, in order
   lost, twice, phantom, content
-                 at the end, of the streams in Redis: acknowledged and consumed publications are in
-                 exactly once, unconsumed ones are not, but for the one under way; subscribers saw
-                 what the stream holds
+              at the end, of the streams in Redis: acknowledged publications are in exactly once,
+              no other than those that were sent; subscribers saw what the stream holds
 """
 
-from crash_record import Transcript, body_of_stream, echo_of, responses
+from crash_record import HEAD_END, Transcript, echo_of, responses
+from wire import TEXT
 
-WRITE = 2
-PROTOCOL_STATES = ("new", "connected", "unusable")
-
-
-def note_replies(recording, transcript):
-    for number in range(1, len(transcript.replies) + 1):
-        refused = number in transcript.errors
-        (recording.refused if refused else recording.acknowledged).add(number)
+SLOW, NO_PONG = 3008, 3012
+TEMPORARY = 100
 
 
-def note_responses(recording, found):
-    for number, response in enumerate(found, 1):
-        succeeded = response.status == 200 and b'"error"' not in response.body
-        (recording.acknowledged if succeeded else recording.refused).add(number)
+class EchoJudge:
+    """Compares every byte as it comes."""
 
-
-class Death:
-    """One dead worker. recordings: {ref of the passport: Recording of its connection}."""
-
-    def __init__(self, view, recordings):
-        self.view, self.recordings = view, recordings
+    def __init__(self, recording):
+        self.recording = recording
         self.complaints = []
-        self.exact = 0            # connections of which all that was written arrived
-        self.judged = 0
-        self.publications = []    # (channel, offset, mark) that clients received
+        self.head = bytearray()   # of the response to the upgrade, until it is whole
+        self.upgraded = False
+        self.due = bytearray()    # answers that have not come
 
-    def complain(self, rule, text):
-        self.complaints.append((rule, text))
+    def expect(self, event):
+        if event.what != "upgrade":
+            self.due += echo_of(event, self.recording.deflate)
 
-    def judge(self):
-        if self.view["violations"]:
-            self.complain("arena", self.view["report"])
-            return self
-        self.channels = {c["name"]: c for c in self.view["channels"]}
-        for passport in self.view["passports"]:
-            if passport["kind"] == 1:
-                self._judge_connection(passport)
-        return self
+    def feed(self, data):
+        if not self.upgraded:
+            self.head += data
+            if HEAD_END not in self.head:
+                return
+            if not self.head.startswith(b"HTTP/1.1 101 "):
+                self.complain(f"no upgrade: {bytes(self.head[:60])!r}")
+            data = bytes(self.head[self.head.index(HEAD_END) + len(HEAD_END):])
+            self.upgraded = True
+        if not self.due.startswith(data):
+            at = next((i for i, (a, b) in enumerate(zip(self.due, data)) if a != b),
+                      min(len(self.due), len(data)))
+            self.complain(f"{data[at:at + 20]!r} instead of {bytes(self.due[at:at + 20])!r}")
+        del self.due[:len(data)]
 
-    # One connection
+    def complain(self, text):
+        if not self.complaints:
+            self.complaints.append(("echo", f"{self.recording}: {text}"))
 
-    def _judge_connection(self, passport):
-        recording = self.recordings.get(passport["ref"])
-        if not recording:
-            self.complain("stranger", f"port {passport['peer_port']}, {passport['state']}")
+    def is_answered(self):
+        return self.upgraded and not self.due
+
+    def end(self):
+        """The connection has ended; after a close handshake everything was answered before."""
+        recording = self.recording
+        if recording.leaving and not recording.gone and not recording.reset and self.due:
+            self.complain(f"{len(self.due)} bytes of answers are missing at the end")
+
+
+class ClientJudge:
+    """Follows a client of the publish/subscribe protocol."""
+
+    def __init__(self, recording):
+        self.recording = recording
+        self.commands = []
+        self.transcript = Transcript(self.commands)
+        self.complaints = self.transcript.complaints
+        self.noted = 0            # replies
+
+    def expect(self, event):
+        if event.what != TEXT:
             return
-        self.judged += 1
-        if not passport["reader_valid"]:
-            self.complain("arena", f"{self._name(passport)}: reader")
-        if not passport["in_done"] <= passport["in_end"] <= recording.sent:
-            self.complain("input", f"{self._name(passport)}: consumed {passport['in_done']}, read "
-                          f"{passport['in_end']}, sent {recording.sent}")
-        stream = self._committed(passport, recording)
-        if recording.kind == "echo":
-            self._judge_echo(passport, recording, stream)
-        elif recording.kind == "api":
-            self._judge_requests(passport, recording, stream)
-        else:
-            self._judge_client(passport, recording, stream)
+        for command in event.data:
+            self.commands.append(command)
+            if command and "publish" in command:
+                self.recording.published[len(self.commands)] = command["publish"]["channel"]
 
-    @staticmethod
-    def _name(passport):
-        return f"port {passport['peer_port']} ({passport['state']})"
+    def feed(self, data):
+        """Yields the messages that became whole."""
+        yield from self.transcript.feed(data)
+        self.note_replies()
+        self.recording.close_code = self.transcript.close_code
+        for channel in self.transcript.lost:
+            self.complaints.append(("offsets", f"{self.recording}: lost its subscription to "
+                                    f"{channel}"))
+        self.transcript.lost.clear()
+        client = self.transcript.client
+        if self.recording.client not in (None, client):
+            self.complaints.append(("identity", f"{self.recording}: {self.recording.client} became "
+                                    f"{client}"))
+        self.recording.client = client
 
-    def _in_doubt(self, passport):
-        """True when the fan-out's send to this connection may or may not have happened."""
-        return self._cursor_names(passport) and not self.view["fanout"]["settled"] and \
-            passport["out_done"] % 2**32 == self.view["fanout"]["base"]
-
-    def _cursor_names(self, passport):
-        fanout = self.view["fanout"]
-        return fanout["batch"] != 0 and fanout["begun"] and any(
-            sub["position"] == fanout["index"] and self._is_of_batch(sub)
-            for sub in passport["subscriptions"])
-
-    def _is_of_batch(self, subscription):
-        return self.channels[subscription["channel"]]["ref"] == self.view["fanout"]["channel"]
-
-    def _committed(self, passport, recording):
-        """All bytes committed to this connection's output; None if some were lost on the way. The
-        frame in doubt counts as far as it was received."""
-        done, received = passport["out_done"], len(recording.received)
-        queued = bytes.fromhex(passport["out_queued"])
-        written = done
-        if (self.view["syscall"], self.view["syscall_ref"]) == (WRITE, passport["ref"]):
-            written = passport["out_end"]
-        if self._in_doubt(passport):
-            queued = bytes.fromhex(self.view["fanout"]["deflated" if passport["takes_deflated"]
-                                                       else "frame"])
-            written = done + len(queued)
-        if received > written:
-            self.complain("output", f"{self._name(passport)}: received {received}, written {done} "
-                          f"to {written}")
-            return None
-        beyond = bytes(recording.received[done:])
-        if not queued.startswith(beyond):
-            self.complain("prefix", f"{self._name(passport)}: {len(beyond)} bytes beyond {done} "
-                          "are not what was committed")
-            return None
-        if received < done:
-            # Without a reset the kernel delivers all that was written before the death.
-            if not recording.reset and not recording.gone:
-                self.complain("output", f"{self._name(passport)}: received {received} of {done} "
-                              "counted as written")
-            return None
-        self.exact += 1
-        if self._in_doubt(passport):
-            return bytes(recording.received)
-        return bytes(recording.received) + queued[received - done:]
-
-    # /echo
-
-    def _judge_echo(self, passport, recording, stream):
-        if passport["state"] == "http":
-            self._judge_no_upgrade(passport)
-            return
-        expected = b"".join(echo_of(event, recording.deflate)
-                            for event in recording.events_within(passport["in_done"])
-                            if event.what != "upgrade")
-        body = body_of_stream(recording.received)
-        if body is not None:
-            head = len(recording.received) - len(body)
-            if not expected.startswith(bytes(body)):
-                self.complain("echo", f"{self._name(passport)}: received what was not sent")
-            if passport["out_end"] != head + len(expected):
-                self.complain("echo", f"{self._name(passport)}: {passport['out_end'] - head} bytes "
-                              f"committed instead of {len(expected)}")
-        elif recording.received and not recording.received.startswith(b"HTTP/1.1 101"[
-                :len(recording.received)]):
-            self.complain("echo", f"{self._name(passport)}: no upgrade")
-        if stream is not None and body_of_stream(stream) != expected:
-            self.complain("echo", f"{self._name(passport)}: other bytes committed than expected")
-
-    def _judge_no_upgrade(self, passport):
-        if passport["in_done"] or passport["out_end"] or passport["command_number"]:
-            self.complain("requests", f"{self._name(passport)}: consumed before the upgrade")
-
-    # HTTP
-
-    def _judge_requests(self, passport, recording, stream):
-        number = passport["command_number"]
-        ends = [event.end for event in recording.events]
-        recording.consumed = number
-        received = responses(recording.received)
-        note_responses(recording, received)
-        if passport["state"] == "http" and (
-                number > len(ends) or passport["in_done"] != ([0] + ends)[number]):
-            self.complain("requests", f"{self._name(passport)}: {number} requests consumed do not "
-                          f"end at {passport['in_done']}")
-        if len(received) > number:
-            self.complain("requests", f"{self._name(passport)}: {len(received)} responses to "
-                          f"{number} requests consumed")
-        if stream is not None:
-            committed = responses(stream)
-            note_responses(recording, committed)
-            if len(committed) != number:
-                self.complain("requests", f"{self._name(passport)}: {len(committed)} responses "
-                              f"committed for {number} requests consumed")
-
-    # The publish/subscribe protocol
-
-    def _judge_client(self, passport, recording, stream):
-        if passport["state"] == "http":
-            self._judge_no_upgrade(passport)
-            return
-        number = passport["command_number"]
-        commands = recording.commands_within(passport["in_done"])
-        received = Transcript(commands).read(recording.received)
-        self._take_transcript(received)
-        recording.consumed = number
-        note_replies(recording, received)
-        if len(received.replies) > number or number > len(commands):
-            self.complain("replies", f"{self._name(passport)}: {len(received.replies)} replies "
-                          f"received, {number} commands consumed of {len(commands)}")
-        if stream is None:
-            self._judge_positions(passport, received, exact=False)
-            return
-        committed = Transcript(commands).read(stream)
-        note_replies(recording, committed)
-        self._take_transcript(committed)
-        if len(committed.replies) != number:
-            self.complain("replies", f"{self._name(passport)}: {len(committed.replies)} replies "
-                          f"committed for {number} commands consumed")
-        if passport["state"] in PROTOCOL_STATES:
-            # Who is gone may be half cleaned up.
-            if not recording.gone:
-                self._judge_subscriptions(passport, committed)
-            self._judge_positions(passport, committed, exact=True)
-
-    def _take_transcript(self, transcript):
-        self.complaints += [c for c in transcript.complaints if c not in self.complaints]
-        self.publications += transcript.publications
-        for channel in transcript.lost:
-            self.complain("offsets", f"{channel}: the server gave up a subscription")
-
-    def _judge_subscriptions(self, passport, transcript):
-        # Those of a connect that is not committed are live only with its reply.
-        own = {sub["channel"] for sub in passport["subscriptions"] if passport["state"] != "new"}
-        if own != set(transcript.positions):
-            self.complain("subscriptions", f"{self._name(passport)}: {sorted(own)}, the client "
-                          f"knows {sorted(transcript.positions)}")
-
-    def _judge_positions(self, passport, transcript, exact):
-        for sub in passport["subscriptions"]:
-            position = transcript.positions.get(sub["channel"])
-            if position is None:
+    def note_replies(self):
+        while self.noted < len(self.transcript.replies):
+            self.noted += 1
+            code = self.transcript.errors.get(self.noted)
+            if code is None:
+                self.recording.acknowledged.add(self.noted)
                 continue
-            offset, sequence, doubtful = self._served(passport, sub)
-            started_later = sub["start_sequence"] > sequence
-            low = offset if exact else 0
-            high = doubtful if doubtful is not None else offset
-            if position < low or (position > high and not started_later):
-                self.complain("position", f"{self._name(passport)}: {sub['channel']} at {position}"
-                              f" instead of {low} to {high}")
+            self.recording.refused[self.noted] = code
+            if code == TEMPORARY:
+                self.complaints.append(("replies", f"{self.recording}: Redis is away, says the "
+                                        f"reply to {self.commands[self.noted - 1]}"))
 
-    def _served(self, passport, sub):
-        """(offset, sequence, offset in doubt or None) up to which a subscriber was served."""
-        channel, fanout = self.channels[sub["channel"]], self.view["fanout"]
-        if not fanout["batch"] or not self._is_of_batch(sub) or not fanout["begun"] or \
-                sub["position"] > fanout["index"]:
-            return channel["offset"], channel["last_sequence"], None
-        if sub["position"] == fanout["index"] and self._in_doubt(passport):
-            return channel["offset"], channel["last_sequence"], fanout["last_offset"]
-        return fanout["last_offset"], fanout["last_sequence"], None
+    def is_answered(self):
+        return self.transcript.replies and len(self.transcript.replies) == len(self.commands)
+
+    def end(self):
+        recording = self.recording
+        code = recording.close_code
+        if recording.ends_with and not recording.reset and code != recording.ends_with:
+            self.complaints.append(("closed", f"{recording}: with {code} instead of "
+                                    f"{recording.ends_with}"))
 
 
-def judge_cut(recordings, known):
-    """Complaints about connections that were cut without a passport in any arena; known: serials
-    of those that had one."""
-    return [("no-passport", f"port {recording.port} received {len(recording.received)} bytes")
-            for recording in recordings
-            if recording.serial not in known and recording.received]
+class RequestJudge:
+    """Follows requests to the HTTP API."""
+
+    def __init__(self, recording):
+        self.recording = recording
+        self.complaints = []
+        self.unread = bytearray()
+        self.requests = self.answered = 0
+
+    def expect(self, event):
+        self.requests += 1
+        if event.data:
+            self.recording.published[self.requests] = event.data
+
+    def feed(self, data):
+        self.unread += data
+        found = responses(self.unread)
+        for response in found:
+            self.take(response)
+        if found:
+            del self.unread[:found[-1].end]
+
+    def take(self, response):
+        self.answered += 1
+        if self.answered > self.requests:
+            self.complaints.append(("requests", f"{self.recording}: a response to no request"))
+        elif response.status == 200 and b'"error"' not in response.body:
+            self.recording.acknowledged.add(self.answered)
+        else:
+            self.recording.refused[self.answered] = response.status
+            self.complaints.append(("requests", f"{self.recording}: request {self.answered} got "
+                                    f"{response.status} {response.body[:80]!r}"))
+
+    def is_answered(self):
+        return self.answered == self.requests
+
+    def end(self):
+        pass
+
+
+JUDGES = {"echo": EchoJudge, "client": ClientJudge, "api": RequestJudge}
+
+
+def judge_end(recording, told):
+    """Complaints about how a connection ended. told: {id: code} of the clients that the server says
+    it has disconnected; what it had still to say to one that reads slowly may be cut off."""
+    if recording.leaving or recording.received == 0:
+        return []
+    code = recording.close_code or told.get(recording.client)
+    if recording.slow and code in (SLOW, NO_PONG):
+        return []
+    how = "by a reset" if recording.reset else f"with {recording.close_code}"
+    return [("closed", f"{recording}: {how}")]
+
+
+def judge_arena(view):
+    """Complaints about what a dead worker left, as arena_checker prints it."""
+    if view["violations"]:
+        return [("arena", view["report"])]
+    return [("arena", f"the reader of port {passport['peer_port']}")
+            for passport in view["passports"] if not passport["reader_valid"]]
 
 
 # The end
-
-def publications_of(recording):
-    """{number: channel} of what a connection published, by the number of its command."""
-    if recording.kind == "api":
-        return {number: event.data for number, event in enumerate(recording.events, 1)
-                if event.data}
-    if recording.kind == "echo":
-        return {}
-    commands = recording.commands_within(recording.planned)
-    return {number: command["publish"]["channel"] for number, command in enumerate(commands, 1)
-            if command and "publish" in command}
-
 
 def judge_streams(streams, recordings, received):
     """streams: {channel: [(offset, mark)]} as in Redis; received: what clients got, as (channel,
@@ -288,30 +201,15 @@ def judge_streams(streams, recordings, received):
                 complaints.append(("twice", f"{key} in {channel}"))
             places[key] = channel
     by_serial = {recording.serial: recording for recording in recordings}
-    for key in places:
-        if not _may_be_there(by_serial.get(key[0]), key[1], places[key]):
-            complaints.append(("phantom", f"{key} in {places[key]}"))
+    for (by, number), channel in places.items():
+        if by not in by_serial or by_serial[by].published.get(number) != channel:
+            complaints.append(("phantom", f"{(by, number)} in {channel}"))
     for recording in recordings:
-        for number, channel in publications_of(recording).items():
-            if _must_be_there(recording, number) and \
-                    places.get((recording.serial, number)) != channel:
-                complaints.append(("lost", f"{(recording.serial, number)} of {channel}"))
+        for number in recording.acknowledged & recording.published.keys():
+            if places.get((recording.serial, number)) != recording.published[number]:
+                complaints.append(("lost", f"{(recording.serial, number)} of "
+                                   f"{recording.published[number]}"))
     return complaints + _judge_content(streams, received)
-
-
-def _may_be_there(recording, number, channel):
-    if not recording or publications_of(recording).get(number) != channel:
-        return False
-    return recording.consumed is None or number <= recording.consumed + 1
-
-
-def _must_be_there(recording, number):
-    if number in recording.refused:
-        return False
-    if number in recording.acknowledged:
-        return True
-    # Consumed, and its reply was lost on the way: only a failure of Redis could excuse it.
-    return recording.consumed is not None and number <= recording.consumed
 
 
 def _judge_order(channel, stream):

@@ -2,7 +2,7 @@
 """The load under which workers are killed: clients of every kind in one event loop.
 
 Actors live for the whole test; each has one connection at a time and opens another as soon as that
-one ends. Everything sent and received is recorded. Randomness decides sizes, fragments, where a
+one ends. Everything received is judged as it comes. Randomness decides sizes, fragments, where a
 write is cut, who does what and who reads slowly.
 """
 
@@ -13,7 +13,8 @@ import selectors
 import socket
 import time
 
-from crash_record import Recording, Transcript, echo_of, responses
+from crash_judge import JUDGES
+from crash_record import Event, Recording
 from keepsock import API_KEY
 from wire import BINARY, CLOSE, PING, PONG, TEXT, close_payload, deflate, frame
 
@@ -38,16 +39,17 @@ class Connection:
             self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
         self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self.socket.setblocking(False)
-        opened_at = time.clock_gettime_ns(time.CLOCK_BOOTTIME) // 1_000_000
         self.socket.connect_ex(("127.0.0.1", load.port))
-        self.recording = load.new_recording(kind, self.socket.getsockname()[1], opened_at)
+        self.recording = load.new_recording(kind, self.socket.getsockname()[1])
+        self.recording.slow = slow
+        self.judge = JUDGES[kind](self.recording)
         self.update_interest()
 
     def plan(self, what, data, *pieces):
-        """Queues the bytes of something whole and notes where it ends."""
+        """Queues the bytes of something whole; its answer is awaited from now on."""
         for piece in pieces:
             self.out += piece
-        self.recording.plan(what, data, sum(map(len, pieces)))
+        self.judge.expect(Event(what, data))
         self.write()
 
     def write(self):
@@ -93,7 +95,7 @@ class Connection:
             self.recording.reset = True
             data = b""
         if data:
-            self.recording.received += data
+            self.recording.received += len(data)
             self.actor.on_data(self, data)
         else:
             self.close()
@@ -116,10 +118,14 @@ class Connection:
         self.socket.close()
         self.recording.ended = True
         self.load.connections.discard(self)
+        if not self.load.ending:
+            self.judge.end()
+        self.load.take(self)
 
 
 class Actor:
     kind = None
+    close_event = CLOSE           # /echo answers it like everything else
 
     def __init__(self, load, slow=False):
         self.load, self.rng, self.slow = load, load.rng, slow
@@ -137,12 +143,15 @@ class Actor:
         raise NotImplementedError
 
     def on_data(self, connection, data):
-        pass
+        connection.judge.feed(data)
 
     def on_end(self, connection):
         self.load.on_end(connection)
         if connection is self.connection and not self.load.ending:
             self.connect()
+
+    def has_everything(self, _):
+        return True
 
     def upgrade(self, path):
         key = base64.b64encode(os.urandom(16)).decode()
@@ -179,7 +188,6 @@ class Actor:
         """Bytes of something that is not whole yet."""
         for piece in pieces:
             self.connection.out += piece
-            self.connection.recording.planned += len(piece)
 
     def send_ping(self):
         payload = self.rng.randbytes(self.rng.randrange(126))
@@ -187,23 +195,18 @@ class Actor:
 
     def send_close(self):
         self.closed = self.connection.recording.leaving = True
-        self.connection.plan(CLOSE, close_payload(1000), frame(CLOSE, close_payload(1000, b"bye")))
+        self.connection.plan(self.close_event, close_payload(1000),
+                             frame(CLOSE, close_payload(1000, b"bye")))
 
 
 class EchoActor(Actor):
     kind = "echo"
 
     def begin(self):
-        self.expected, self.expected_events = 0, 0  # bytes of answers, to so many events
         self.upgrade("/echo")
 
     def act(self):
-        recording = self.connection.recording
-        for event in recording.events[self.expected_events:]:
-            if event.what != "upgrade":
-                self.expected += len(echo_of(event, recording.deflate))
-        self.expected_events = len(recording.events)
-        if recording.leaving or self.expected - len(recording.received) > ECHO_IN_FLIGHT:
+        if self.connection.recording.leaving or len(self.connection.judge.due) > ECHO_IN_FLIGHT:
             return
         dice = self.rng.random()
         if dice < 0.01:
@@ -227,10 +230,11 @@ class EchoActor(Actor):
 
 class ClientActor(Actor):
     kind = "client"
+    close_event = "close"
 
     def begin(self):
-        self.commands, self.closed = [], False
-        self.transcript = Transcript(self.commands)
+        self.closed = False
+        self.commands, self.transcript = [], self.connection.judge.transcript
         self.known = getattr(self, "known", {})
         self.upgrade("/connection/websocket?cf_ws_frame_ping_pong=true")
         # The server must keep what comes before its 101.
@@ -240,10 +244,10 @@ class ClientActor(Actor):
     def on_data(self, connection, data):
         if connection is not self.connection:
             return
-        for message in self.transcript.feed(data):
+        for message in connection.judge.feed(data):
             self.on_message(message)
         while self.transcript.pings:
-            self.connection.plan(PONG, b"", frame(PONG, self.transcript.pings.pop()))
+            self.connection.plan("pong", None, frame(PONG, self.transcript.pings.pop()))
         if self.transcript.upgraded and not self.commands:
             self.send_connect()
         if self.transcript.close_code and not self.closed:
@@ -268,9 +272,6 @@ class ClientActor(Actor):
 
     def in_flight(self):
         return len(self.commands) - len(self.transcript.replies)
-
-    def is_answered(self):
-        return self.transcript.replies and self.in_flight() == 0
 
     def has_everything(self, tops):
         return all(position == tops[channel]
@@ -335,6 +336,7 @@ class ClientActor(Actor):
     def send_garbage(self):
         """What gets 3501."""
         self.connection.recording.leaving = True
+        self.connection.recording.ends_with = 3501
         self.connection.plan(TEXT, [None], frame(TEXT, GARBAGE))
 
 
@@ -342,39 +344,23 @@ class ApiActor(Actor):
     kind = "api"
 
     def begin(self):
-        self.requests, self.answered = 0, 0
-        self.unread = bytearray()
-
-    def on_data(self, connection, data):
-        if connection is not self.connection:
-            return
-        self.unread += data
-        found = responses(self.unread)
-        if found:
-            self.answered += len(found)
-            self.unread = self.unread[found[-1].end:]
-
-    def is_answered(self):
-        return self.answered == self.requests
-
-    def has_everything(self, _):
-        return True
+        pass
 
     def act(self):
-        if self.requests - self.answered >= REQUESTS_IN_FLIGHT:
+        judge = self.connection.judge
+        if judge.requests - judge.answered >= REQUESTS_IN_FLIGHT:
             return
         dice, channel = self.rng.random(), self.rng.choice(CHANNELS)
         if dice < 0.01:
             self.connection.leave()
         elif dice < 0.7:
-            data = {"by": self.connection.recording.serial, "n": self.requests + 1,
+            data = {"by": self.connection.recording.serial, "n": judge.requests + 1,
                     "pad": "a" * self.rng.randrange(300)}
             self.send_request("publish", channel, {"channel": channel, "data": data})
         else:
             self.send_request("history", None, {"channel": channel, "limit": 2})
 
     def send_request(self, method, published, body):
-        self.requests += 1
         body = json.dumps(body).encode()
         if self.rng.random() < 0.3:
             cut = self.rng.randrange(1, len(body))
@@ -396,29 +382,30 @@ class Load:
         self.selector = selectors.DefaultSelector()
         self.connections = set()
         self.recordings = []      # of the whole test, by serial
-        self.by_port = {}         # lists, the latest one last
-        self.cut = []             # ended, and not by their own doing
+        self.complaints = []
+        self.publications = []    # (channel, offset, mark) that clients received
+        self.unanswered = 0       # connections cut before their first answer
         self.ending = False
         self.actors = [kind(self, **options) for kind, count, options in (
             (EchoActor, 6, {}), (EchoActor, 2, {"slow": True}), (ClientActor, 10, {}),
             (ClientActor, 4, {"slow": True}), (ApiActor, 3, {})) for _ in range(count)]
 
-    def new_recording(self, kind, port, opened_at):
-        recording = Recording(kind, len(self.recordings), port, opened_at)
-        self.recordings.append(recording)
-        self.by_port.setdefault(port, []).append(recording)
-        return recording
+    def new_recording(self, kind, port):
+        self.recordings.append(Recording(kind, len(self.recordings), port))
+        return self.recordings[-1]
 
-    def find(self, port, accepted_at):
-        """The recording of a connection the server accepted then: the kernel may give a port again
-        while a passport of its former user is still to be cleaned up. Both sides read one clock, ours
-        before connecting and the server's after accepting."""
-        candidates = [r for r in self.by_port.get(port, ()) if r.opened_at <= accepted_at]
-        return candidates[-1] if candidates else None
+    def take(self, connection):
+        """What the judge of a connection has found so far."""
+        judge = connection.judge
+        self.complaints += judge.complaints
+        judge.complaints.clear()
+        if connection.recording.kind == "client":
+            self.publications += judge.transcript.publications
+            judge.transcript.publications.clear()
 
     def on_end(self, connection):
-        if not connection.recording.leaving:
-            self.cut.append(connection.recording)
+        recording = connection.recording
+        self.unanswered += not recording.leaving and recording.received == 0
 
     def churn(self):
         """Somebody goes and comes back, so that workers see new connections."""
@@ -446,24 +433,18 @@ class Load:
             self.turn(acts)
         return value
 
-    def drain(self, recordings):
-        """Reads these connections to their end."""
-        for connection in list(self.connections):
-            if connection.recording in recordings:
-                connection.read_fast()
-        self.run_until(lambda: all(r.ended for r in recordings), "the dead worker's sockets end")
-
     def settle(self, tops_of):
-        """Ends the load: everything sent is answered, every subscriber has everything."""
+        """Ends the load: everything sent is answered, every subscriber has everything. Returns the
+        connections that stay."""
         for connection in self.connections:
             connection.read_fast()
-        staying = [a for a in self.actors
-                   if a.kind != "echo" and not a.connection.recording.leaving]
-        self.run_until(lambda: all(a.is_answered() for a in staying),
-                       "every command is answered", acts=0)
+        staying = [a for a in self.actors if not a.connection.recording.leaving]
+        self.run_until(lambda: all(a.connection.judge.is_answered() for a in staying),
+                       "everything is answered", acts=0)
         tops = tops_of()
         self.run_until(lambda: all(a.has_everything(tops) for a in staying),
                        "every subscriber has every publication", acts=0)
+        return [a.connection for a in staying]
 
     def close(self):
         if not self.ending:

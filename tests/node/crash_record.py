@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: ISC
 """What one connection sent and received, and what that means.
 
-The load driver fills recordings, the judge reads them beside the arena of the worker that died. A
-transcript understands the server's half of a connection to the publish/subscribe protocol.
+The load driver fills recordings, the judge reads them. A transcript understands the server's half
+of a connection to the publish/subscribe protocol.
 """
 
 import collections
@@ -18,49 +18,37 @@ MIN_SIZE, LEVEL, MEMORY_LEVEL = 128, 1, 6
 
 
 class Recording:
-    """One connection as its client knows it. Offsets count bytes of the stream."""
+    """One connection as its client knows it."""
 
-    def __init__(self, kind, serial, port=0, opened_at=0):
+    def __init__(self, kind, serial, port=0):
         self.kind = kind          # "echo", "client" or "api"
         self.serial = serial      # names it in the publications it makes
         self.port = port
-        self.opened_at = opened_at  # CLOCK_BOOTTIME ms
+        self.slow = False         # does not read as fast as it could
         self.deflate = False      # permessage-deflate was agreed to
         self.sent = 0             # bytes the kernel took
-        self.planned = 0          # bytes made
-        self.events = []          # Event of each whole thing sent, in the order of their ends
-        self.received = bytearray()
+        self.received = 0         # bytes
         self.ended = False
         self.leaving = False      # its end is its own doing
         self.gone = False         # its socket was closed without a word
-        self.reset = False        # the kernel reported an error: bytes on their way may be lost
+        self.reset = False        # the kernel reported an error
+        self.ends_with = None     # the close code that its last message has to be answered with
+        self.close_code = None    # what the server closed it with
+        self.client = None        # the id the server gave it
+        self.published = {}       # number of the command or request: channel
         self.acknowledged = set() # numbers of the commands or requests that succeeded
-        self.refused = set()      # numbers of those that were answered with an error
-        self.consumed = None      # commands or requests consumed when its worker died
+        self.refused = {}         # number: code of those that were answered with an error
 
-    def plan(self, what, data, size):
-        """Notes an event whose last byte is `size` bytes further on."""
-        self.planned += size
-        self.events.append(Event(self.planned, what, data))
-
-    def events_within(self, offset):
-        for event in self.events:
-            if event.end > offset:
-                return
-            yield event
-
-    def commands_within(self, offset):
-        """The commands of all messages that end by offset; None stands for an unreadable one."""
-        return [command for event in self.events_within(offset) if event.what == TEXT
-                for command in event.data]
+    def __str__(self):
+        return f"{self.kind} {self.serial} (port {self.port})"
 
 
 class Event:
-    """what: an opcode (data: the payload; for a client's message its list of commands), or
-    "upgrade" or "request" (data: what a request publishes)."""
+    """Something whole that was sent. what: an opcode (data: the payload; for a client's message
+    its list of commands), or "upgrade" or "request" (data: the channel a request publishes on)."""
 
-    def __init__(self, end, what, data):
-        self.end, self.what, self.data = end, what, data
+    def __init__(self, what, data):
+        self.what, self.data = what, data
 
 
 def packed(payload):
@@ -92,12 +80,6 @@ def mark(data):
     return data["by"], data["n"], zlib.crc32(data["pad"].encode())
 
 
-def body_of_stream(stream):
-    """What follows the head of the upgrade's response; None as long as that is not whole."""
-    end = stream.find(HEAD_END)
-    return None if end < 0 else stream[end + len(HEAD_END):]
-
-
 Response = collections.namedtuple("Response", "status body end")
 
 
@@ -123,6 +105,7 @@ class Transcript:
         self.commands = commands
         self.buffer = bytearray()
         self.upgraded = False
+        self.client = None        # the id in the reply to its connect
         self.close_code = None
         self.replies = []         # ids, in order
         self.errors = {}          # number of the command: error code
@@ -155,12 +138,6 @@ class Transcript:
                 message = json.loads(line)
                 self._take(message)
                 yield message
-
-    def read(self, data):
-        """feed() for whoever wants no messages."""
-        for _ in self.feed(data):
-            pass
-        return self
 
     def _frames(self):
         at, buffer = 0, self.buffer
@@ -198,6 +175,7 @@ class Transcript:
         elif "error" in reply:
             self.errors[number + 1] = reply["error"]["code"]
         elif "connect" in reply:
+            self.client = reply["connect"]["client"]
             for channel, result in reply["connect"].get("subs", {}).items():
                 self._take_subscription(channel, result)
         elif "subscribe" in reply:

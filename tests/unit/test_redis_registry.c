@@ -121,6 +121,88 @@ static void test_many_sessions(void **state)
 	free(sessions);
 }
 
+/* -- what a worker has there --------------------------------------------- */
+
+struct names {
+	struct walk walk;
+	char text[200]; /* of the last page, a space behind each */
+};
+
+static void on_names(void *ctx, const struct redis_names_result *result)
+{
+	struct names *n = ctx;
+
+	n->walk.answers++;
+	n->walk.code = result->outcome.code;
+	n->walk.cursor = result->cursor;
+	n->text[0] = '\0';
+	for (size_t i = 0; i < result->n_names; i++) {
+		size_t length = strlen(n->text);
+
+		n->walk.seen[strtoul(result->names[i].data + 1, NULL, 10) % 2000]++;
+		snprintf(n->text + length, sizeof(n->text) - length, "%.*s ",
+			 SLICE_ARG(result->names[i]));
+	}
+}
+
+static void read_names(struct fixture *f, struct names *n, enum redis_worker_key key)
+{
+	unsigned before = n->walk.answers;
+
+	redis_names_read(f->pool, 1, SLICE(WORKER), key, n->walk.cursor, on_names, n);
+	WAIT_FOR(f->base, n->walk.answers == before + 1);
+}
+
+static void test_names(void **state)
+{
+	struct fixture *f = *state;
+	struct names *n = xcalloc(1, sizeof(*n));
+
+	read_names(f, n, REDIS_WORKER_MEMBERS);
+	assert_int_equal(n->walk.code, REDIS_RESULT_OK);
+	assert_string_equal(n->text, "");
+	redis_server_do(f->server, "SADD keepsock.members." WORKER " c1");
+	redis_server_do(f->server, "HSET keepsock.done." WORKER " c2 1");
+	redis_server_do(f->server, "HSET keepsock.sessions." WORKER " c3 {}");
+	read_names(f, n, REDIS_WORKER_MEMBERS);
+	assert_string_equal(n->text, "c1 ");
+	read_names(f, n, REDIS_WORKER_DONE);
+	assert_string_equal(n->text, "c2 ");
+	read_names(f, n, REDIS_WORKER_SESSIONS);
+	assert_string_equal(n->text, "c3 ");
+	redis_server_do(f->server, "SET keepsock.members." WORKER " 1");
+	redis_server_do(f->server, "DEL keepsock.members." WORKER);
+	redis_server_do(f->server, "RPUSH keepsock.members." WORKER " 1");
+	read_names(f, n, REDIS_WORKER_MEMBERS);
+	assert_int_equal(n->walk.code, REDIS_RESULT_ERROR);
+	free(n);
+}
+
+static void test_many_names(void **state)
+{
+	struct fixture *f = *state;
+	struct names *n = xcalloc(1, sizeof(*n));
+	unsigned pages = 0;
+
+	for (unsigned i = 0; i < 2000; i += 100) {
+		struct buffer command = {0};
+
+		buffer_append_str(&command, "SADD keepsock.members." WORKER);
+		for (unsigned j = i; j < i + 100; j++)
+			buffer_printf(&command, " c%u", j);
+		redis_server_do(f->server, buffer_cstr(&command));
+		buffer_free(&command);
+	}
+	do {
+		read_names(f, n, REDIS_WORKER_MEMBERS);
+		pages++;
+	} while (n->walk.cursor);
+	assert_true(pages > 1);
+	for (unsigned i = 0; i < 2000; i++)
+		assert_true(n->walk.seen[i] > 0);
+	free(n);
+}
+
 /* -- subscriptions of users ---------------------------------------------- */
 
 static void set(struct fixture *f, const char *user, const char *channel, const char *json)
@@ -225,10 +307,8 @@ int main(void)
 {
 #define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
 	const struct CMUnitTest tests[] = {
-		TEST(test_sessions),
-		TEST(test_many_sessions),
-		TEST(test_user_subscriptions),
-		TEST(test_foreign_data),
+		TEST(test_sessions),   TEST(test_many_sessions),      TEST(test_names),
+		TEST(test_many_names), TEST(test_user_subscriptions), TEST(test_foreign_data),
 	};
 
 	quiet_log();
