@@ -10,6 +10,7 @@
 #include <stdbool.h>
 
 #include "config.h"
+#include "keepsock/slice.h"
 
 /* CRASH(symbol, name, what a death there leaves) */
 #define CRASH_POINT_TABLE(CRASH)                                                          \
@@ -49,8 +50,14 @@ enum crash_point {
 void crash_point(enum crash_point point);
 /* Arms a point by its name; hits = 1 means the next time. False: no such point. */
 bool crash_point_arm(const char *name, unsigned hits);
+/*
+ * Dies by SIGABRT, as by a fault of its own, if the text holds
+ * "keepsock-poison-KIND": what every worker dies of that is given it.
+ */
+void crash_poison(const char *kind, struct slice text);
 #else
-#define crash_point(point) ((void)0)
+#define crash_point(point)       ((void)0)
+#define crash_poison(kind, text) ((void)0)
 #endif
 
 #endif

@@ -7,6 +7,8 @@
 
 #ifdef KEEPSOCK_CRASH_POINTS
 #include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
@@ -35,6 +37,14 @@ bool crash_point_arm(const char *name, unsigned hits)
 		}
 	}
 	return false;
+}
+void crash_poison(const char *kind, struct slice text)
+{
+	char poison[64];
+	int length = snprintf(poison, sizeof(poison), "keepsock-poison-%s", kind);
+
+	if (length > 0 && text.len > 0 && memmem(text.data, text.len, poison, (size_t)length))
+		abort();
 }
 #else
 /* ISO C wants a declaration in every file. */

@@ -80,7 +80,7 @@ static void punish_connection(struct adoption *adoption)
 	case PASSPORT_STATE_HTTP: http_session_fail(c); break;
 	case PASSPORT_STATE_CLOSING:
 	case PASSPORT_STATE_DRAINING: connection_close(c, "blamed"); break;
-	default: connection_disconnect(c, WEBSOCKET_CLOSE_INTERNAL_ERROR, "internal error"); break;
+	default: connection_fail(c, WEBSOCKET_CLOSE_INTERNAL_ERROR, "internal error"); break;
 	}
 }
 

@@ -125,6 +125,7 @@ static bool serve_command(struct connection *c, struct slice raw)
 	if (connection_passport(c)->state == PASSPORT_STATE_UNAUTHENTICATED)
 		client_unsubscribe_all(c);
 	client_session_announce(c);
+	crash_poison("command", raw);
 	connection_draft(c);
 	switch (client_command_execute(c, &command, &close_code)) {
 	case COMMAND_DONE:

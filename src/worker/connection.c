@@ -605,6 +605,24 @@ void connection_disconnect(struct connection *c, uint16_t code, const char *reas
 	connection_flush(c);
 }
 
+void connection_fail(struct connection *c, uint16_t code, const char *reason)
+{
+	struct worker *w = c->worker;
+	struct passport_draft *draft = connection_draft(c);
+
+	metric_add(METRIC_disconnects_total, 1);
+	buffer_reset(&w->frame);
+	websocket_append_close(&w->frame, code, reason);
+	queue_append(draft, &draft->now.out, w->frame.data, w->frame.len);
+	draft->now.close_code = code;
+	connection_drain(c);
+	if (!connection_commit(c))
+		return;
+	client_session_end(c);
+	connection_arm(c);
+	connection_flush(c);
+}
+
 void connection_close(struct connection *c, const char *why)
 {
 	struct worker *w = c->worker;

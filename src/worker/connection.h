@@ -101,6 +101,8 @@ bool connection_check_queue(struct connection *c);
 
 /* WebSocket: queues a close frame and waits for the peer's; nothing else is served any more. */
 void connection_disconnect(struct connection *c, uint16_t code, const char *reason);
+/* The same, but what it has sent is not even looked at: it ends once the close frame is written. */
+void connection_fail(struct connection *c, uint16_t code, const char *reason);
 /* In an open draft: nothing more is read; what is queued is written, then the peer may close. */
 void connection_drain(struct connection *c);
 /* Closes the socket at once and gives everything back; `why` is for the log. */

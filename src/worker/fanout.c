@@ -415,6 +415,9 @@ bool fanout_run(struct fanout *fanout)
 	arena_store(&work->serving_item, w->arena->header->fanout.batch);
 	arena_store(&work->serving, WORK_WORD(WORK_SERVING_BATCH, fanout->channel->ref));
 	loop_watch_subject(w, WORK_WORD(WORK_SERVING_BATCH, fanout->channel->ref));
+	for (int i = 0; i < fanout->plain.piece_count && fanout->next < fanout->end; i++)
+		crash_poison("publication", slice_from(fanout->plain.pieces[i].iov_base,
+						       fanout->plain.pieces[i].iov_len));
 	while (fanout->next < fanout->end) {
 		if (serve_index(fanout, fanout->next))
 			fanout->next++;

@@ -7,6 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "keepsock/crash_points.h"
 #include "keepsock/log.h"
 #include "worker/internal.h"
 
@@ -159,6 +160,7 @@ static void serve(struct connection *c, const struct http_request *request, stru
 		return;
 	connection_arm(c);
 	metric_add(METRIC_http_requests_total, 1);
+	crash_poison("request", body);
 	c->http_keep_alive = request->keep_alive;
 	c->http_head_only = request->method == HTTP_METHOD_HEAD;
 	http_route(c, request, body);

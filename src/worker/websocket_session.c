@@ -7,6 +7,7 @@
  */
 #include <string.h>
 
+#include "keepsock/crash_points.h"
 #include "keepsock/deflate.h"
 #include "keepsock/log.h"
 #include "keepsock/websocket.h"
@@ -203,6 +204,7 @@ static enum session_end on_control(struct session *s, const struct websocket_pie
 
 static enum session_end on_piece(struct session *s, const struct websocket_piece *piece)
 {
+	crash_poison("frame", piece->payload);
 	switch (piece->event) {
 	case WEBSOCKET_DATA: return on_data(s, piece);
 	case WEBSOCKET_CONTROL: return on_control(s, piece);
