@@ -117,11 +117,7 @@ class ClientJudge:
         return self.transcript.replies and len(self.transcript.replies) == len(self.commands)
 
     def end(self):
-        recording = self.recording
-        code = recording.close_code
-        if recording.ends_with and not recording.reset and code != recording.ends_with:
-            self.complaints.append(("closed", f"{recording}: with {code} instead of "
-                                    f"{recording.ends_with}"))
+        pass
 
 
 class RequestJudge:
@@ -170,10 +166,14 @@ JUDGES = {"echo": EchoJudge, "client": ClientJudge, "api": RequestJudge}
 def judge_end(recording, told):
     """Complaints about how a connection ended. told: {id: code} of the clients that the server says
     it has disconnected; what it had still to say to one that reads slowly may be cut off."""
-    if recording.leaving or recording.received == 0:
-        return []
-    code = recording.close_code or told.get(recording.client)
+    code = recording.close_code
+    if not code and (recording.slow or recording.reset):
+        code = told.get(recording.client)
     if recording.slow and code in (SLOW, NO_PONG):
+        return []
+    if recording.ends_with and not recording.gone and code != recording.ends_with:
+        return [("closed", f"{recording}: with {code} instead of {recording.ends_with}")]
+    if recording.leaving or recording.received == 0:
         return []
     how = "by a reset" if recording.reset else f"with {recording.close_code}"
     return [("closed", f"{recording}: {how}")]
