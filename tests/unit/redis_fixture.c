@@ -44,8 +44,19 @@ static void on_settled(void *ctx, const struct redis_continuity_result *result)
 
 	assert_int_equal(result->outcome.code, REDIS_RESULT_OK);
 	assert_int_equal(result->state, REDIS_CONTINUITY_KEPT);
+	snprintf(f->run, sizeof(f->run), "%.*s", SLICE_ARG(result->run));
 	snprintf(f->generation, sizeof(f->generation), "%.*s", SLICE_ARG(result->generation));
 	f->answer.count++;
+}
+
+void settle(struct fixture *f)
+{
+	const struct redis_continuity report = {.worker = SLICE(WORKER),
+						.own_run = slice_str(f->run)};
+	unsigned before = f->answer.count;
+
+	redis_continuity(f->pool, 1, &report, on_settled, f);
+	finish(f, before);
 }
 
 static struct fixture *create(unsigned connections)
@@ -68,12 +79,10 @@ static struct fixture *create(unsigned connections)
 int setup(void **state)
 {
 	struct fixture *f = create(2);
-	const struct redis_continuity report = {.worker = SLICE(WORKER)};
 	char letters[REDIS_EPOCH_LENGTH + 1];
 
 	*state = f;
-	redis_continuity(f->pool, 1, &report, on_settled, f);
-	finish(f, 0);
+	settle(f);
 	redis_epoch_generate(letters);
 	choose_letters(f, letters);
 	return 0;
