@@ -440,6 +440,19 @@ def test_late_subscriber_may_be_ahead(scene):
     assert not scene.complaints()
 
 
+def test_records_of_a_connect_that_is_not_answered(scene):
+    """They count for nothing as long as the client is not connected."""
+    recording, passport = scene.add("client", 14, "new", UPGRADE)
+    recording.plan("upgrade", None, 50)
+    recording.plan(TEXT, [{"id": 1, "connect": {"subs": {"news": {}}}}], 60)
+    scene.all_consumed(recording, passport)
+    passport["subscriptions"] = [{"channel": "news", "position": 2, "start_sequence": 40}]
+    scene.view["passports"].append(passport)
+    assert not scene.complaints()
+    passport["state"] = "connected"
+    assert "subscriptions" in [rule for rule, _ in scene.complaints()]
+
+
 def test_cut_without_a_passport():
     early, late = Recording("client", 1, 2001), Recording("client", 2, 2002)
     late.received += UPGRADE
