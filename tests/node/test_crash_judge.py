@@ -442,7 +442,7 @@ def test_late_subscriber_may_be_ahead(scene):
 
 def test_records_of_a_connect_that_is_not_answered(scene):
     """They count for nothing as long as the client is not connected."""
-    recording, passport = scene.add("client", 14, "new", UPGRADE)
+    recording, passport = scene.add("client", 15, "new", UPGRADE)
     recording.plan("upgrade", None, 50)
     recording.plan(TEXT, [{"id": 1, "connect": {"subs": {"news": {}}}}], 60)
     scene.all_consumed(recording, passport)
