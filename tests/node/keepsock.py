@@ -314,7 +314,7 @@ class Redis:
     def _try_ping(self):
         try:
             return self.command("PING") == "PONG"
-        except OSError:
+        except (OSError, AssertionError):  # not there yet, or still loading its data
             return False
 
     def kill(self):
