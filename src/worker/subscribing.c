@@ -16,8 +16,8 @@
 #include "worker/client_expiry.h"
 #include "worker/presence_upkeep.h"
 #include "worker/redis_subscription.h"
-#include "worker/shards.h"
 #include "worker/sessions.h"
+#include "worker/shards.h"
 
 static void read_state(struct subscribing *s);
 
