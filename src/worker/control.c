@@ -15,6 +15,8 @@
 #include "worker/control.h"
 #include "worker/shards.h"
 
+#include "config.h"
+
 /* --- answers --- */
 
 void control_reply(struct worker *w, uint64_t id, json_t *answer)
