@@ -79,9 +79,6 @@ struct redis_pool_options {
 	 */
 	unsigned min_replicas;
 	unsigned min_replicas_timeout_ms;
-	/* Calls that concern channels are UNAVAILABLE until redis_continuity() has settled the
-	 * run, see redis_continuity.h. */
-	bool check_run;
 };
 
 /* As affinity of a call that needs no order: it takes the connection with the least to do. */

@@ -63,10 +63,8 @@ static struct fixture *create(unsigned connections)
 {
 	struct fixture *f = xcalloc(1, sizeof(*f));
 	struct redis_endpoint endpoint = {.host = "127.0.0.1"};
-	struct redis_pool_options options = {.size = connections,
-					     .waiting_limit = MANY,
-					     .reconnect_max_delay_ms = 20,
-					     .check_run = true};
+	struct redis_pool_options options = {
+		.size = connections, .waiting_limit = MANY, .reconnect_max_delay_ms = 20};
 
 	f->base = event_base_new();
 	f->server = redis_server_start(NULL);
