@@ -175,9 +175,10 @@ enum subscription_flags {
 	SUBSCRIPTION_POSITIONED = 1u << 0,
 	SUBSCRIPTION_RECOVERABLE = 1u << 1,
 	SUBSCRIPTION_PRESENCE = 1u << 2,
-	SUBSCRIPTION_JOIN_LEAVE = 1u << 3, /* joins and leaves are pushed to it */
-	SUBSCRIPTION_ANNOUNCED = 1u << 4,  /* its own join and leave are published */
-	SUBSCRIPTION_SERVER_SIDE = 1u << 5 /* made by the server, not by a subscribe command */
+	SUBSCRIPTION_JOIN_LEAVE = 1u << 3,  /* joins and leaves are pushed to it */
+	SUBSCRIPTION_ANNOUNCED = 1u << 4,   /* its own join and leave are published */
+	SUBSCRIPTION_SERVER_SIDE = 1u << 5, /* made by the server, not by a subscribe command */
+	SUBSCRIPTION_LOST = 1u << 6 /* lost continuity: told soon, delivered nothing any more */
 };
 
 /* One subscription of one connection: a 64-byte chunk, linked from its passport. */

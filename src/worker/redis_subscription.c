@@ -238,8 +238,8 @@ static void channel_review(struct redis_subscription *s, struct channel *channel
 	case CHANNEL_ABSENT:
 		if (needed && s->state == SUBSCRIPTION_LIVE)
 			channel_change(s, channel, CHANNEL_JOINING, "SUBSCRIBE");
-		else if (!needed && !channel->group && !record->unconfirmed && !record->count &&
-			 !fanout_serving(w->fanout, channel))
+		else if (!needed && !channel->group && !channel->lost && !record->unconfirmed &&
+			 !record->count && !fanout_serving(w->fanout, channel))
 			hub_release(&w->hub, channel);
 		break;
 	case CHANNEL_LEAVING:

@@ -37,6 +37,7 @@
 #include "worker/heartbeat.h"
 #include "worker/internal.h"
 #include "worker/loop_watch.h"
+#include "worker/lost_subscribers.h"
 #include "worker/poller.h"
 #include "worker/position_check.h"
 #include "worker/presence_upkeep.h"
@@ -408,6 +409,7 @@ static void worker_start(struct worker *w)
 	w->tick = event_new(w->base, -1, EV_PERSIST, on_tick, w);
 	event_add(w->tick, &tick);
 	loop_watch_start(w, TIMER_WHEEL_TICK_MS);
+	lost_subscribers_open(w);
 	connect_redis(w);
 	control_open(w);
 	node_event_add(NODE_EVENT_WORKER_STARTED, "pid %d, replaced %llu times before",
@@ -443,6 +445,7 @@ static void worker_free(struct worker *w)
 	w->sessions = NULL;
 	survey_free(w->survey);
 	shards_close(w);
+	lost_subscribers_close(w);
 	fanout_free(w->fanout);
 	client_server_side_free(w);
 	tokens_close(w);
