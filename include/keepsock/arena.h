@@ -216,7 +216,8 @@ void arena_record_free(struct arena *arena, arena_ref ref);
  */
 void *arena_companion(struct arena *arena, arena_ref ref, size_t size);
 
-/* The next record of a class after `previous` (0 = start), whether in use or not; 0 at the end. */
+/* The next record of a class after `previous` (0 = start), whether in use or not; 0 at the end.
+ * `previous` may have been freed meanwhile. */
 arena_ref arena_record_next(const struct arena *arena, enum arena_class class, arena_ref previous);
 
 /* How many records of a class there are, in use or not. */
