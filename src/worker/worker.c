@@ -378,7 +378,7 @@ static void make_arena(struct worker *w)
 		log_fatal("arena_deposit_failed error=%s", log_value_str(strerror(errno)));
 	passport_draft_init(&w->draft, w->arena);
 	hub_init(&w->hub, w->arena);
-	users_init(&w->users, w->arena);
+	users_init(&w->users, w->arena, w->page, w->start.slot);
 	w->unmasked = xmalloc(ARENA_READ_SCRATCH);
 	compression_open(w);
 }
