@@ -102,7 +102,7 @@ void redis_presence_add_index_key(struct redis_request *request, struct slice wo
 	if (worker.len > 0)
 		redis_request_add_key(request, worker, redis_key_members);
 	else
-		redis_request_add(request, SLICE(""));
+		redis_request_add(request, SLICE(REDIS_KEY_RUN));
 }
 
 /* The two keys of a channel's presence. */

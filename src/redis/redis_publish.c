@@ -106,7 +106,9 @@ static void add_keys(struct redis_request *request, const struct redis_publish *
 
 	redis_request_add(request, SLICE(REDIS_KEY_RUN));
 	redis_request_add(request, SLICE(REDIS_KEY_SEQUENCE));
-	redis_request_add(request, publish->done_key);
+	/* An empty key is one of those that a user may be denied. */
+	redis_request_add(request,
+			  publish->client.len > 0 ? publish->done_key : SLICE(REDIS_KEY_RUN));
 	for (size_t i = 0; i < publish->n_channels; i++) {
 		buffer_reset(&key);
 		redis_key_meta(&key, publish->channels[i].channel);

@@ -5,7 +5,7 @@
 -- order on pub/sub is the order of sequences and of offsets.
 --
 -- KEYS  1 run   2 shard sequence
---       3 the worker's done hash; not touched when ARGV[2] is empty
+--       3 the worker's done hash; any other when ARGV[2] is empty
 --       4, 5 meta and stream of the first channel, 6, 7 of the second, ...
 --       then, with an idempotency key, each channel's result key
 -- ARGV  1 run id   2 client, empty: do not remember the command
