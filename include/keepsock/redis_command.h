@@ -108,6 +108,9 @@ void redis_pool_set_endpoint(struct redis_pool *pool, const struct redis_endpoin
  */
 bool redis_pool_available(const struct redis_pool *pool);
 
+/* False: calls with this affinity are refused at once, as their connection is known to be away. */
+bool redis_pool_takes(const struct redis_pool *pool, uint64_t affinity);
+
 /* Longest run id there can be. */
 #define REDIS_RUN_MAX 64
 

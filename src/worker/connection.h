@@ -33,8 +33,11 @@ struct connection {
 	uint32_t sub_expires_at; /* wall s: no subscription expires before, 0 = none does */
 	uint64_t remembered;     /* bit i: shard i remembers a command of this client */
 	union {
-		uint64_t http_length;    /* bytes of the request under way */
-		uint64_t message_length; /* payload of the message whose command is under way */
+		uint64_t http_length; /* bytes of the request under way */
+		struct {
+			uint32_t message_length; /* payload of the message under way */
+			uint32_t failed_at;      /* boottime ms modulo 2^32: the last error 100 */
+		};
 	};
 	/* That message decompressed, kept while its commands wait; owned, NULL: not kept. */
 	struct unpacked_message *unpacked;

@@ -364,3 +364,27 @@ class Redis:
     def _encode(*words):
         parts = [str(word).encode() for word in words]
         return b"*%d\r\n" % len(parts) + b"".join(b"$%d\r\n%s\r\n" % (len(p), p) for p in parts)
+
+
+class DurableRedis(Redis):
+    """One that keeps every write; its data can be put aside and brought back."""
+
+    def __init__(self):
+        super().__init__(options=("--appendonly", "yes", "--appendfsync", "always"))
+
+    @property
+    def data(self):
+        return f"{self.directory}/appendonlydir"
+
+    def keep(self):
+        shutil.rmtree(f"{self.directory}/kept", ignore_errors=True)
+        shutil.copytree(self.data, f"{self.directory}/kept")
+
+    def rewind(self):
+        """Stopped: to what was kept."""
+        shutil.rmtree(self.data)
+        shutil.copytree(f"{self.directory}/kept", self.data)
+
+    def forget(self):
+        """Stopped: to nothing."""
+        shutil.rmtree(self.data)

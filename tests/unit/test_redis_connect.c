@@ -223,6 +223,7 @@ static void test_hanging_server_times_out(void **state)
 	f->options.command_timeout_ms = 500;
 	f->options.connect_timeout_ms = 500;
 	create_ready_pool(f);
+	assert_true(redis_pool_takes(f->pool, 0));
 	redis_server_pause(f->server);
 	start_calls(f, 40);
 	WAIT_FOR(f->base, count_answers(f) == 40);
@@ -234,6 +235,7 @@ static void test_hanging_server_times_out(void **state)
 	assert_int_equal(stats_of(f).timeouts, count_code(f, REDIS_RESULT_TIMEOUT));
 	WAIT_FOR(f->base, !f->available);
 	/* It accepts connections and answers nothing: still away, and known to be. */
+	assert_false(redis_pool_takes(f->pool, 0));
 	start_call(f, &late, 0);
 	WAIT_FOR(f->base, late.answers == 1);
 	assert_int_equal(late.code, REDIS_RESULT_UNAVAILABLE);
