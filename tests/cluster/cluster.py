@@ -69,10 +69,11 @@ class Monitor:
 
 
 class Cluster:
-    """redis: {name of the node: URL}."""
+    """redis: {name of the node: URL}. longest: how many seconds a fault may go on after it was
+    noticed. more: of the group redis."""
 
-    def __init__(self, redis, rng, **more):
-        self.rng, self.history = rng, History()
+    def __init__(self, redis, rng, longest=3, **more):
+        self.rng, self.longest, self.history = rng, longest, History()
         self.nodes = {name: Keepsock(**SETTINGS, node={"name": name}, redis={"server": url, **more})
                       for name, url in redis.items()}
         for name, node in self.nodes.items():
@@ -101,10 +102,12 @@ class Cluster:
         self.history.faults.append(fault)
         fault.begin = time.time()
         impose()
-        self._wait(fault.nodes, 503, fault.begin)
+        if not fault.brief:
+            self._wait(fault.nodes, 503, fault.begin)
         if heal:
-            self.pause(1, 3)
+            self.pause(1, self.longest)
             heal()
+        if heal or fault.brief:
             fault.healed = time.time()
         self._wait(self.nodes, 200, fault.healed or fault.begin)
         fault.end = time.time()

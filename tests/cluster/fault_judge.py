@@ -198,6 +198,8 @@ class Judge:
             samples = [s for s in self.history.samples
                        if s.node == node and fault.begin <= s.at <= fault.healed]
             failing = [s for s in samples if s.ready == 503 and s.reason]
+            if fault.brief:
+                continue
             if not failing:
                 self.complain("readiness", f"{name}: no 503")
             elif failing[0].at + failing[0].took - fault.begin > NOTICED_WITHIN:

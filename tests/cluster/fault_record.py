@@ -83,12 +83,14 @@ class Sample:
 @dataclasses.dataclass
 class Fault:
     """nodes: names of those that miss Redis. loses: what Redis may lose by it. commands_fail:
-    whether their commands cannot work meanwhile. hangs: nothing is closed, only time tells."""
+    whether their commands cannot work meanwhile. hangs: nothing is closed, only time tells.
+    brief: over before anybody needs to notice."""
     kind: str
     nodes: tuple
     loses: str
     commands_fail: bool = True
     hangs: bool = False
+    brief: bool = False
     begin: float = None
     healed: float = None  # when it was taken back
     end: float = None     # when all nodes were ready again

@@ -15,6 +15,7 @@ from sentinels import NAME, Group
 
 LONG_ROUNDS = 20
 LONG_CHAIN = 30
+LONGEST, LONG_LONGEST = 3, 10
 BOTH, ONE = ("a", "b"), ("b",)
 
 
@@ -27,12 +28,12 @@ def pytest_generate_tests(metafunc):
 class World:
     """One Redis server; node b reaches it through a proxy."""
 
-    def __init__(self, rng):
+    def __init__(self, rng, longest):
         self.redis = DurableRedis().start()
         self.proxy = RedisProxy(self.redis.port)
         self.rng = rng
         self.cluster = Cluster({"a": self.redis.url, "b": f"redis://127.0.0.1:{self.proxy.port}"},
-                               rng)
+                               rng, longest)
 
     def stop(self):
         try:
@@ -45,6 +46,16 @@ class World:
 
     def killed(self):
         self.cluster.suffer(Fault("killed", BOTH, NOTHING), self.redis.kill, self.redis.start)
+
+    def killed_twice(self):
+        """The second time while they have not yet settled what they know."""
+        def heal():
+            self.redis.start()
+            self.cluster.pause(0, 0.7)
+            self.redis.kill()
+            self.redis.start()
+
+        self.cluster.suffer(Fault("killed twice", BOTH, NOTHING), self.redis.kill, heal)
 
     def emptied(self):
         def heal():
@@ -92,8 +103,13 @@ FAULTS = [name for name, what in vars(World).items()
 
 
 @pytest.fixture
-def world(rng):
-    world = World(rng)
+def longest(request):
+    return LONG_LONGEST if request.config.getoption("--long") else LONGEST
+
+
+@pytest.fixture
+def world(rng, longest):
+    world = World(rng, longest)
     try:
         world.cluster.start()
         yield world
@@ -143,15 +159,44 @@ def group():
 
 
 @pytest.fixture
-def group_cluster(group, rng):
-    """Publications are acknowledged when a replica has them."""
-    cluster = Cluster({name: group.url() for name in BOTH}, rng, min_replicas=1)
-    try:
-        yield cluster.start()
-    finally:
+def make_cluster(group, rng):
+    """Publications are acknowledged when so many replicas have them."""
+    clusters = []
+
+    def make(min_replicas):
+        clusters.append(Cluster({name: group.url() for name in BOTH}, rng,
+                                min_replicas=min_replicas))
+        return clusters[-1].start()
+
+    yield make
+    for cluster in clusters:
         cluster.stop()
 
 
-def test_failover(group, group_cluster, round_number):
-    group_cluster.suffer(Fault("failover", BOTH, TAIL), group.master.kill)
-    assert_nothing_is_wrong(group_cluster)
+def test_failover_from_a_dead_master(group, make_cluster, round_number):
+    cluster = make_cluster(min_replicas=1)
+    cluster.suffer(Fault("master killed", BOTH, TAIL), group.master.kill)
+    assert_nothing_is_wrong(cluster)
+
+
+def test_failover_from_a_hanging_master(group, make_cluster, round_number):
+    """When it goes on it believes for a moment that it is the master still."""
+    cluster = make_cluster(min_replicas=1)
+    cluster.suffer(Fault("master hangs", BOTH, TAIL), group.master.pause)
+    group.master.resume()
+    wait_until(lambda: group.master.command("ROLE")[0] == "slave", "it obeys the Sentinels")
+    assert_nothing_is_wrong(cluster)
+
+
+@pytest.mark.long
+def test_failover_by_order(group, make_cluster, round_number):
+    """The old master takes publications until it is told, and its other replica still has them
+    then: only both replicas together cannot."""
+    cluster = make_cluster(min_replicas=2)
+
+    def impose():
+        group.sentinels[0].command("SENTINEL", "FAILOVER", NAME)
+        wait_until(lambda: group.master.command("ROLE")[0] == "slave", "another one took over")
+
+    cluster.suffer(Fault("failover", BOTH, TAIL, brief=True), impose)
+    assert_nothing_is_wrong(cluster)
