@@ -6,7 +6,6 @@
  * told by lost_subscribers_announce().
  */
 #include "worker/position_check.h"
-#include "worker/lost_subscribers.h"
 
 #include <stdlib.h>
 #include <string.h>

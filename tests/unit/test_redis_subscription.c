@@ -30,6 +30,7 @@
 #include "worker/fanout.h"
 #include "worker/heartbeat.h"
 #include "worker/loop_watch.h"
+#include "worker/lost_subscribers.h"
 #include "worker/redis_subscription.h"
 #include "worker/shards.h"
 #include "worker/subscribing.h"
@@ -147,7 +148,7 @@ void subscribing_joined(struct worker *w, struct channel *channel, bool availabl
 	assert_null(channel->waiters);
 }
 
-void client_unsubscribe_insufficient(struct worker *w, struct channel *channel)
+void lost_subscribers_announce(struct worker *w, struct channel *channel)
 {
 	(void)w;
 	(void)channel;
