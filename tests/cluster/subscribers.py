@@ -21,6 +21,7 @@ class Subscribers:
         self.commands = {}
         self.strange = []
         self.quiet = False
+        self.taken_away = 0  # how often a subscription was
         self.received = set()  # (client, channel, mark)
         what = {"nodes": nodes, "clients": clients, "channels": list(channels), "ask": ask,
                 "pause": 400}
@@ -120,5 +121,7 @@ class Subscribers:
                       report.get("offset"), report.get("wasRecovering", False),
                       report.get("recovered", False), report.get("data"))
         subscription.events.append(event)
+        if what == "subscribing":
+            self.taken_away += 1
         if event.mark:
             self.received.add((*key, event.mark))
