@@ -5,7 +5,7 @@ them one after the other, and all of it becomes one History."""
 import threading
 import time
 
-from fault_judge import Judge
+from fault_judge import Judge, probe_tells
 from fault_record import History, Sample
 from keepsock import Keepsock, wait_until
 from publisher import Publisher
@@ -62,6 +62,10 @@ class Monitor:
         assert not self.failure, self.failure
         return self.last and self.last.at >= since and self.last.ready == status
 
+    def probe_tells(self, since):
+        assert not self.failure, self.failure
+        return self.last.at >= since and probe_tells(self.last)
+
     def stop(self):
         self.running = False
         self.thread.join()
@@ -104,6 +108,9 @@ class Cluster:
         impose()
         if not fault.brief:
             self._wait(fault.nodes, 503, fault.begin)
+        if fault.hangs:
+            for name in fault.nodes:
+                _wait_or_go_on(lambda m=self.monitors[name]: m.probe_tells(fault.begin))
         if heal:
             self.pause(1, self.longest)
             heal()

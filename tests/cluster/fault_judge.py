@@ -39,6 +39,10 @@ NEVER = float("inf")
 KINDS = ("publish", "history", "subscribe")
 
 
+def probe_tells(sample):
+    return "probe" in sample.reason or sample.probe_age > PROBE_TIMEOUT
+
+
 class Announcement:
     """A subscription that could not go on where it was. fault: the one that explains it, or None."""
 
@@ -205,8 +209,7 @@ class Judge:
             elif failing[0].at + failing[0].took - fault.begin > NOTICED_WITHIN:
                 self.complain("noticed", f"{name}: after "
                               f"{failing[0].at + failing[0].took - fault.begin:.1f} s")
-            if fault.hangs and not any("probe" in s.reason or s.probe_age > PROBE_TIMEOUT
-                                       for s in samples):
+            if fault.hangs and not any(probe_tells(sample) for sample in samples):
                 self.complain("noticed", f"{name}: the probe tells nothing")
             if fault.commands_fail:
                 self._judge_outage(fault, node, name)
