@@ -199,6 +199,7 @@ def wait_for_the_next_master(group, cluster, replicas):
                    "the node follows", deadline=60)
 
 
+@pytest.mark.long
 def test_failover_from_a_hanging_master(group, make_cluster, round_number):
     """When it goes on it believes for a moment that it is the master still."""
     cluster = make_cluster(min_replicas=1)
