@@ -60,7 +60,6 @@ function subscribeOnce(client, node, channel) {
   });
   subscription.once('subscribed', () => {
     tell('came through', { channel });
-    subscription.removeAllListeners();
     client.removeSubscription(subscription);
   });
   tell('wanted', { node, channel });

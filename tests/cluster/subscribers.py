@@ -4,6 +4,7 @@ a History."""
 
 import json
 import subprocess
+import tempfile
 import threading
 
 from fault_record import Command, Event, Subscription
@@ -25,16 +26,25 @@ class Subscribers:
         self.received = set()  # (client, channel, mark)
         what = {"nodes": nodes, "clients": clients, "channels": list(channels), "ask": ask,
                 "pause": 400}
+        self.errors = tempfile.TemporaryFile("w+")
         self.process = subprocess.Popen(
             ["node", "fault_subscribers.mjs", json.dumps(what)], cwd=CLIENTS, text=True,
-            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self.errors)
         self.reader = threading.Thread(target=self._read, daemon=True)
         self.reader.start()
 
     def wait_ready(self):
         wait_until(lambda: self.ready or self.process.poll() is not None, "all have subscribed")
-        assert self.ready, self.process.stderr.read()
+        self._assert_running()
         return self
+
+    def _assert_running(self):
+        assert self.process.poll() is None, \
+            f"the clients ended with {self.process.returncode}:\n{self._said()}"
+
+    def _said(self):
+        self.errors.seek(0)
+        return self.errors.read()
 
     def all_subscribed(self):
         """Whether nobody is on the way back from a loss that was announced."""
@@ -49,6 +59,7 @@ class Subscribers:
 
     def ask_no_more(self):
         """No new commands; quiet is set when all have come to something."""
+        self._assert_running()
         self.process.stdin.write("enough\n")
         self.process.stdin.flush()
 
@@ -56,10 +67,10 @@ class Subscribers:
         """Ends the clients; what they told until then is in the history."""
         if self.process.poll() is None:
             self.process.stdin.close()
-        assert self.process.wait(DEADLINE) == 0, self.process.stderr.read()
+        assert self.process.wait(DEADLINE) == 0, self._said()
         self.reader.join()
         self.process.stdout.close()
-        self.process.stderr.close()
+        self.errors.close()
         assert not self.strange, self.strange[:3]
 
     def _read(self):
