@@ -42,6 +42,14 @@ enum admin_privilege {
 		"List the channels that have subscribers, once for each worker.")                  \
 	COMMAND("show channel", "NAME", VIEW, show_channel,                                        \
 		"Show one channel: each worker that has subscribers of it, and their number in all.") \
+	COMMAND("show users", "", VIEW, show_users,                                                \
+		"List the users with connections to this node, and how many.")                     \
+	COMMAND("show user", "NAME...", VIEW, show_user,                                           \
+		"List one user's connections to this node.")                                       \
+	COMMAND("show sessions", "", VIEW, show_sessions,                                          \
+		"List the clients of all nodes that share this node's Redis, as they are registered there.") \
+	COMMAND("show nodes", "", VIEW, show_nodes,                                                \
+		"List the registered workers of all nodes, and for how long they have been silent.") \
 	COMMAND("show redis", "", VIEW, show_redis,                                                \
 		"Show each worker's connections to Redis.")                                        \
 	COMMAND("show sentinel", "", VIEW, show_sentinel,                                          \
@@ -56,6 +64,9 @@ enum admin_privilege {
 	COMMAND("disconnect", "CLIENT_ID [CODE] [REASON...]", OPERATE, disconnect,                 \
 		"Disconnect a client, with 3503 \"force disconnect\" unless told otherwise. "      \
 		"Codes: 3000-3499 and 4000-4499 let it reconnect, 3500-3999 and 4500-4999 don't.") \
+	COMMAND("unsubscribe", "CLIENT_ID [CHANNEL]", OPERATE, unsubscribe,                        \
+		"End a client's subscription to a channel, or all of them. What a user has "       \
+		"through the API it gets again when it reconnects.")                               \
 	COMMAND("publish", "CHANNEL JSON...", OPERATE, publish,                                    \
 		"Publish JSON to a channel.")                                                      \
 	COMMAND("purge", "NODE", ADMIN, purge,                                                     \

@@ -251,7 +251,8 @@ void *arena_companion(struct arena *arena, arena_ref ref, size_t size);
 /* True where a record or chunk of that class can begin: nothing is said about what it holds. */
 bool arena_ref_valid(const struct arena *arena, arena_ref ref, enum arena_class class);
 
-/* The next record of a class after `previous` (0 = start), whether in use or not; 0 at the end. */
+/* The next record of a class after `previous` (0 = start), whether in use or not; 0 at the end.
+ * `previous` may have been freed meanwhile. */
 arena_ref arena_record_next(const struct arena *arena, enum arena_class class, arena_ref previous);
 
 /* How many records of a class there are, in use or not. */

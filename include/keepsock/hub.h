@@ -92,6 +92,9 @@ struct channel {
 	bool held_overflow; /* more came than could be held: whoever waits is refused */
 	bool in_review;     /* in the subscription connection's list of channels to look at */
 	struct channel *next_review;
+	bool lost;          /* some subscriptions are SUBSCRIPTION_LOST: not to be freed */
+	uint32_t lost_left; /* entries to look at for those */
+	struct channel *next_lost;
 	uint32_t group;    /* number of its group in the delivery under way, 0 = none */
 	arena_ref *blocks; /* refs of the subscriber array's blocks; owned */
 	uint32_t blocks_capacity;

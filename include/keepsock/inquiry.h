@@ -14,6 +14,11 @@
  *	show channels       -                     name, subscribers, offset, epoch
  *	show channel        name                  as above, more; no row = not here
  *	show redis          -                     the connections to it
+ *	show users          -                     user, connections
+ *	show user           user                  the user's connections
+ *	show sessions       -                     of all nodes: node, worker, client, ...
+ *	show nodes          -                     of all nodes: node, worker, silent_ms, ...
+ *	unsubscribe         client, channel       one: found, unsubscribed
  *	disconnect          client, code, reason  one: closed (0 or 1)
  *	publish             channel, data         one: offset, epoch; data is JSON as text
  *	purge               node                  one: workers, members

@@ -65,6 +65,10 @@
 	       "Publications accepted from clients and the API and stored in Redis.")              \
 	METRIC(publications_suppressed_total, COUNTER,                                             \
 	       "Publications not stored because of their idempotency key or version.")            \
+	METRIC(api_calls_total, COUNTER,                                                           \
+	       "Calls of the HTTP API, each command of a batch by itself.")                        \
+	METRIC(api_errors_total, COUNTER,                                                          \
+	       "Calls of the HTTP API answered with an error code.")                               \
 	METRIC(user_commands_total, COUNTER,                                                       \
 	       "API commands on users that every worker of every node has carried out.")          \
 	METRIC(user_commands_incomplete_total, COUNTER,                                            \

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: ISC */
 /*
  * The node page: one sealed memfd made by the master and mapped by every
- * worker. It carries a set of counters and the last events per worker slot and what is
+ * worker. It carries counters, the last events and users' connections per worker slot, and what is
  * limited node-wide, so both outlive a worker. Each process writes its own slot only;
  * the master also writes the slot of a worker that is dead. Everything in it
  * is an atomic word, nothing in it is a pointer, nobody ever waits on it.
@@ -11,6 +11,7 @@
 
 #include "keepsock/metrics.h"
 #include "keepsock/node_events.h"
+#include "keepsock/node_users.h"
 
 #include <stdatomic.h>
 #include <stdbool.h>
@@ -19,11 +20,12 @@
 #define NODE_WORKERS_MAX 64
 /* The master counts in a slot of its own, after the workers'. */
 #define NODE_SLOT_MASTER NODE_WORKERS_MAX
-#define NODE_PAGE_MAGIC  UINT64_C(0x6b736e6f64653032) /* "ksnode02": changes with the layout */
+#define NODE_PAGE_MAGIC  UINT64_C(0x6b736e6f64653033) /* "ksnode03": changes with the layout */
 
 struct node_slot {
 	_Alignas(64) struct counters counters;
 	struct node_event_ring events;
+	struct node_users users;
 };
 
 struct node_page {
@@ -57,7 +59,8 @@ void node_page_claim_slot(struct node_page *page, uint32_t slot);
 /* This process's ring of events, NULL before it claimed a slot. For node_events.c. */
 extern struct node_event_ring *node_page_own_events;
 
-/* Sets a dead worker's gauges to 0; its counters go on from where they are. */
+/* Sets a dead worker's gauges to 0 and forgets its users; its counters go on from where they are.
+ */
 void node_page_reset_gauges(struct node_page *page, uint32_t slot);
 
 /* A worker is dead; the next one, which may run already, says so itself once it is ready. */

@@ -33,13 +33,17 @@ struct stream_queue {
 /*
  * The message queue: each message is this word, its payload as the peer sent it
  * (unmasked, maybe still compressed), and padding to 8 bytes. The word of an
- * incomplete message is 0, so its payload's length need not be known.
+ * incomplete message is 0, so its payload's length need not be known. It tells
+ * when the message was complete, in ms of CLOCK_BOOTTIME modulo 2^24 (4.6 h).
  */
 #define MESSAGE_COMPLETE             ((uint64_t)1 << 63)
 #define MESSAGE_COMPRESSED           ((uint64_t)1 << 60)
 #define MESSAGE_WORD(opcode, length) (MESSAGE_COMPLETE | (uint64_t)(opcode) << 56 | (length))
+#define MESSAGE_ARRIVED(now_ms)      (((now_ms)&MESSAGE_CLOCK) << 32)
+#define MESSAGE_CLOCK                (((uint64_t)1 << 24) - 1)
 #define MESSAGE_OPCODE(word)         ((unsigned)((word) >> 56) & 0xf)
-#define MESSAGE_LENGTH(word)         ((word) & (((uint64_t)1 << 56) - 1))
+#define MESSAGE_LENGTH(word)         ((word)&UINT32_MAX)
+#define MESSAGE_WAITED(word, now_ms) (((now_ms) - ((word) >> 32)) & MESSAGE_CLOCK)
 #define MESSAGE_PADDED(length)       (((length) + 7) & ~(uint64_t)7)
 
 /* 32 bytes of struct websocket_reader, kept opaque here so that the arena's layout is our own. */
@@ -179,9 +183,10 @@ enum subscription_flags {
 	SUBSCRIPTION_POSITIONED = 1u << 0,
 	SUBSCRIPTION_RECOVERABLE = 1u << 1,
 	SUBSCRIPTION_PRESENCE = 1u << 2,
-	SUBSCRIPTION_JOIN_LEAVE = 1u << 3, /* joins and leaves are pushed to it */
-	SUBSCRIPTION_ANNOUNCED = 1u << 4,  /* its own join and leave are published */
-	SUBSCRIPTION_SERVER_SIDE = 1u << 5 /* made by the server, not by a subscribe command */
+	SUBSCRIPTION_JOIN_LEAVE = 1u << 3,  /* joins and leaves are pushed to it */
+	SUBSCRIPTION_ANNOUNCED = 1u << 4,   /* its own join and leave are published */
+	SUBSCRIPTION_SERVER_SIDE = 1u << 5, /* made by the server, not by a subscribe command */
+	SUBSCRIPTION_LOST = 1u << 6 /* lost continuity: told soon, delivered nothing any more */
 };
 
 /*

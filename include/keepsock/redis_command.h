@@ -79,9 +79,6 @@ struct redis_pool_options {
 	 */
 	unsigned min_replicas;
 	unsigned min_replicas_timeout_ms;
-	/* Calls that concern channels are UNAVAILABLE until redis_continuity() has settled the
-	 * run, see redis_continuity.h. */
-	bool check_run;
 };
 
 /* As affinity of a call that needs no order: it takes the connection with the least to do. */
@@ -110,6 +107,9 @@ void redis_pool_set_endpoint(struct redis_pool *pool, const struct redis_endpoin
  * too.
  */
 bool redis_pool_available(const struct redis_pool *pool);
+
+/* False: calls with this affinity are refused at once, as their connection is known to be away. */
+bool redis_pool_takes(const struct redis_pool *pool, uint64_t affinity);
 
 /* Longest run id there can be. */
 #define REDIS_RUN_MAX 64

@@ -162,8 +162,8 @@ SETTING(client, connection_limit, INT, "0", 0, 10000000, NULL, RELOADABLE,
 SETTING(client, connection_rate_limit, INT, "0", 0, 1000000, NULL, RELOADABLE,
 	"Most new client connections per second of this node; beyond it 503. 0: no limit.")
 SETTING(client, user_connection_limit, INT, "0", 0, 1000000, NULL, RELOADABLE,
-	"Most connections one user, other than \"\", may have in each worker; beyond it 3504. 0: no "
-	"limit.")
+	"Most connections one user, other than \"\", may have on this node; beyond it 3504. Of several "
+	"that come at the same moment to different workers one more may pass. 0: no limit.")
 SETTING(client, insecure, BOOL, "false", 0, 0, NULL, RELOADABLE,
 	"Let every client connect without a token and do everything. For development only.")
 SETTING(client, allow_anonymous, BOOL, "false", 0, 0, NULL, RELOADABLE,

@@ -76,8 +76,9 @@ static void http_publish(struct publisher *publisher, struct slice data)
 	struct buffer body = {0};
 
 	if (publisher->is_batch) {
-		buffer_append_str(&publisher->batch,
-				  publisher->batch.len > 0 ? "," : "{\"commands\":[");
+		buffer_append_str(&publisher->batch, publisher->batch.len > 0
+							     ? ","
+							     : "{\"parallel\":true,\"commands\":[");
 		buffer_append_str(&publisher->batch, "{\"publish\":");
 		append_call(publisher, &publisher->batch, data);
 		buffer_append_str(&publisher->batch, "}");

@@ -18,6 +18,7 @@
 #include "keepsock/master.h"
 #include "keepsock/node_page.h"
 #include "keepsock/worker_slot.h"
+#include "master/admin_answers.h"
 
 #define DISCONNECT_CODE_DEFAULT 3503
 #define DISCONNECT_CODE_MIN     3000
@@ -25,122 +26,6 @@
 #define DISCONNECT_REASON       "force disconnect"
 /* What a close frame has room for beside the code (RFC 6455 5.5). */
 #define DISCONNECT_REASON_MAX 123
-
-/* ---- putting answers together ---- */
-
-static bool is_silent(const struct inquiry_answer *answer)
-{
-	return !answer->rows && !answer->error;
-}
-
-static json_t *list_silent(const struct inquiry_answer *answers, size_t count)
-{
-	json_t *list = json_array();
-
-	for (size_t i = 0; i < count; i++) {
-		if (is_silent(&answers[i]))
-			(void)json_array_append_new(list, json_integer(answers[i].slot));
-	}
-	return list;
-}
-
-/* All rows, each with its worker in front. */
-static json_t *merge_rows(const struct inquiry_answer *answers, size_t count)
-{
-	json_t *merged = json_array();
-	json_t *row;
-	size_t j;
-
-	for (size_t i = 0; i < count; i++) {
-		json_array_foreach(answers[i].rows, j, row)
-		{
-			json_t *copy = json_pack("{s:i}", "worker", (int)answers[i].slot);
-
-			(void)json_object_update(copy, row);
-			(void)json_array_append_new(merged, copy);
-		}
-	}
-	return merged;
-}
-
-/* Numbers by value, all else by text; what is missing comes first. */
-static int compare_values(const json_t *a, const json_t *b)
-{
-	if (json_is_number(a) && json_is_number(b))
-		return (json_number_value(a) > json_number_value(b)) -
-		       (json_number_value(a) < json_number_value(b));
-	if (json_is_string(a) && json_is_string(b))
-		return strcmp(json_string_value(a), json_string_value(b));
-	return json_is_string(a) - json_is_string(b);
-}
-
-static int compare_rows(const void *left, const void *right, void *key)
-{
-	json_t *const *a = left;
-	json_t *const *b = right;
-	int order = compare_values(json_object_get(*a, key), json_object_get(*b, key));
-
-	return order ? order
-		     : compare_values(json_object_get(*a, "worker"), json_object_get(*b, "worker"));
-}
-
-/* A new array with the rows by that key, then by worker. Takes rows over. */
-static json_t *sort_rows(json_t *rows, const char *key)
-{
-	size_t count = json_array_size(rows);
-	json_t **order = xcalloc(count + 1, sizeof(*order));
-	json_t *sorted = json_array();
-
-	for (size_t i = 0; i < count; i++)
-		order[i] = json_array_get(rows, i);
-	qsort_r(order, count, sizeof(*order), compare_rows, (void *)(uintptr_t)key);
-	for (size_t i = 0; i < count; i++)
-		(void)json_array_append(sorted, order[i]);
-	free(order);
-	json_decref(rows);
-	return sorted;
-}
-
-/* The first refusal, NULL when no worker refused. */
-static const char *find_error(const struct inquiry_answer *answers, size_t count)
-{
-	for (size_t i = 0; i < count; i++) {
-		if (answers[i].error)
-			return answers[i].error;
-	}
-	return NULL;
-}
-
-/* For what only one worker can know: nobody did. */
-static void answer_not_found(struct admin_request *request, const char *what,
-			     const struct inquiry_answer *answers, size_t count)
-{
-	const char *error = find_error(answers, count);
-	json_t *silent = list_silent(answers, count);
-
-	if (error)
-		admin_answer_error(request, "%s", error);
-	else if (json_array_size(silent) > 0)
-		admin_answer_error(request, "%s, but %zu of %zu workers are not answering", what,
-				   json_array_size(silent), count);
-	else
-		admin_answer_error(request, "%s", what);
-	json_decref(silent);
-}
-
-static void answer_rows_by(struct admin_request *request, const char *key,
-			   const struct inquiry_answer *answers, size_t count)
-{
-	json_t *rows = merge_rows(answers, count);
-	const char *error = find_error(answers, count);
-
-	if (json_array_size(rows) == 0 && error) {
-		json_decref(rows);
-		admin_answer_error(request, "%s", error);
-	} else {
-		admin_answer_rows(request, sort_rows(rows, key), list_silent(answers, count));
-	}
-}
 
 /* ---- show workers ---- */
 
@@ -205,7 +90,7 @@ static void on_workers(struct admin_request *request, const struct inquiry_answe
 
 		(void)json_object_update(row, json_array_get(answers[i].rows, 0));
 		check_protected(row, json_array_get(answers[i].rows, 0));
-		if (is_silent(&answers[i]) && master->workers[number].state == WORKER_READY) {
+		if (admin_is_silent(&answers[i]) && master->workers[number].state == WORKER_READY) {
 			(void)json_object_set_new(row, "state", json_string("not answering"));
 			(void)json_array_append_new(silent, json_integer(number));
 		}
@@ -224,7 +109,7 @@ void admin_on_show_workers(struct admin_request *request)
 static void on_connections(struct admin_request *request, const struct inquiry_answer *answers,
 			   size_t count)
 {
-	answer_rows_by(request, "id", answers, count);
+	admin_answer_rows_by(request, "id", answers, count);
 }
 
 void admin_on_show_connections(struct admin_request *request)
@@ -235,7 +120,7 @@ void admin_on_show_connections(struct admin_request *request)
 static void on_channels(struct admin_request *request, const struct inquiry_answer *answers,
 			size_t count)
 {
-	answer_rows_by(request, "name", answers, count);
+	admin_answer_rows_by(request, "name", answers, count);
 }
 
 void admin_on_show_channels(struct admin_request *request)
@@ -246,7 +131,7 @@ void admin_on_show_channels(struct admin_request *request)
 static void on_redis(struct admin_request *request, const struct inquiry_answer *answers,
 		     size_t count)
 {
-	answer_rows_by(request, "worker", answers, count);
+	admin_answer_rows_by(request, "worker", answers, count);
 }
 
 void admin_on_show_redis(struct admin_request *request)
@@ -259,10 +144,10 @@ void admin_on_show_redis(struct admin_request *request)
 static void on_connection(struct admin_request *request, const struct inquiry_answer *answers,
 			  size_t count)
 {
-	json_t *rows = merge_rows(answers, count);
+	json_t *rows = admin_merge_rows(answers, count);
 
 	if (json_array_size(rows) == 0)
-		answer_not_found(request, "no connection has that id", answers, count);
+		admin_answer_not_found(request, "no connection has that id", answers, count);
 	else
 		admin_answer_object(request, json_incref(json_array_get(rows, 0)));
 	json_decref(rows);
@@ -276,30 +161,21 @@ void admin_on_show_connection(struct admin_request *request)
 			  INQUIRY_ALL_WORKERS, on_connection);
 }
 
-static json_int_t sum_of(const json_t *rows, const char *key)
-{
-	json_int_t sum = 0;
-
-	for (size_t i = 0; i < json_array_size(rows); i++)
-		sum += json_integer_value(json_object_get(json_array_get(rows, i), key));
-	return sum;
-}
-
 static void on_channel(struct admin_request *request, const struct inquiry_answer *answers,
 		       size_t count)
 {
-	json_t *rows = merge_rows(answers, count);
+	json_t *rows = admin_merge_rows(answers, count);
 	json_t *summary;
 
 	if (json_array_size(rows) == 0) {
 		json_decref(rows);
-		answer_not_found(request, "no client is subscribed to that channel", answers,
-				 count);
+		admin_answer_not_found(request, "no client is subscribed to that channel", answers,
+				       count);
 		return;
 	}
-	summary = json_pack("{s:I}", "subscribers", sum_of(rows, "subscribers"));
-	admin_answer_summary(request, summary, sort_rows(rows, "worker"),
-			     list_silent(answers, count));
+	summary = json_pack("{s:I}", "subscribers", admin_sum_of(rows, "subscribers"));
+	admin_answer_summary(request, summary, admin_sort_rows(rows, "worker"),
+			     admin_list_silent(answers, count));
 }
 
 void admin_on_show_channel(struct admin_request *request)
@@ -321,7 +197,7 @@ static void on_disconnected(struct admin_request *request, const struct inquiry_
 		closed += json_integer_value(
 			json_object_get(json_array_get(answers[i].rows, 0), "closed"));
 	if (closed == 0)
-		answer_not_found(request, "no client has that id", answers, count);
+		admin_answer_not_found(request, "no client has that id", answers, count);
 	else
 		admin_answer_object(request, json_pack("{s:I}", "closed", closed));
 }
@@ -386,21 +262,11 @@ static void on_published(struct admin_request *request, const struct inquiry_ans
 				   count ? answers[0].slot : 0);
 }
 
-/* Any ready worker will do; INQUIRY_ALL_WORKERS when there is none. */
-static uint32_t find_ready(const struct master *master)
-{
-	for (uint32_t i = 0; i < master->worker_count; i++) {
-		if (master->workers[i].state == WORKER_READY)
-			return i;
-	}
-	return INQUIRY_ALL_WORKERS;
-}
-
 /* The data travels as text, so that it is published byte for byte. */
 void admin_on_publish(struct admin_request *request)
 {
 	const struct admin_call *call = admin_request_call(request);
-	uint32_t slot = find_ready(admin_request_master(request));
+	uint32_t slot = admin_find_ready(admin_request_master(request));
 
 	if (!is_json(call->arguments[1]))
 		admin_answer_error(request, "what is to be published must be JSON");
@@ -433,7 +299,7 @@ static void on_purged(struct admin_request *request, const struct inquiry_answer
 void admin_on_purge(struct admin_request *request)
 {
 	const struct admin_call *call = admin_request_call(request);
-	uint32_t slot = find_ready(admin_request_master(request));
+	uint32_t slot = admin_find_ready(admin_request_master(request));
 
 	if (slot == INQUIRY_ALL_WORKERS)
 		admin_answer_error(request, "no worker is ready");
@@ -495,7 +361,7 @@ static void on_armed(struct admin_request *request, const struct inquiry_answer 
 	if (count && answers[0].rows)
 		admin_answer_object(request, json_pack("{s:i}", "slot", (int)answers[0].slot));
 	else
-		answer_not_found(request, "the crash point was not armed", answers, count);
+		admin_answer_not_found(request, "the crash point was not armed", answers, count);
 }
 
 void admin_on_debug_crash_after(struct admin_request *request)

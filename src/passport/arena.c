@@ -397,7 +397,9 @@ arena_ref arena_record_next(const struct arena *arena, enum arena_class class, a
 	uint32_t step = class_sizes[class] / ARENA_REF_SIZE;
 	uint32_t page = previous ? page_of(previous) : arena->first_page;
 
-	if (previous && page_of(previous + step) == page)
+	/* A walk may have paused, and its page have become something else since. */
+	if (previous && arena_class_of(arena, previous) == class &&
+	    page_of(previous + step) == page)
 		return previous + step;
 	if (previous)
 		page++;

@@ -228,10 +228,7 @@ static void on_flush(evutil_socket_t fd, short what, void *ctx)
 
 void redis_connection_append(struct redis_connection *c, const struct redis_request *request)
 {
-	bool unchecked = request->run_checked && !c->pool->options.check_run;
-
-	redis_request_append_to(request, c->pool->sha[request->script], unchecked ? "" : c->run,
-				&c->output);
+	redis_request_append_to(request, c->pool->sha[request->script], c->run, &c->output);
 	redis_connection_schedule_flush(c);
 }
 

@@ -136,7 +136,7 @@ void redis_subscribe_read(struct redis_pool *pool, uint64_t affinity,
 	redis_request_add_key(request, subscribe->channel, redis_key_presence_expire);
 	redis_presence_add_index_key(request,
 				     subscribe->presence ? subscribe->presence->worker : SLICE(""));
-	redis_request_add_checked_run(request);
+	redis_request_add_run(request);
 	redis_request_add_u64(request, subscribe->history);
 	redis_request_add(request, subscribe->history ? slice_str(subscribe->epoch) : SLICE(""));
 	redis_request_add_u64(request, subscribe->meta_ttl_ms);
@@ -204,7 +204,7 @@ void redis_history(struct redis_pool *pool, uint64_t affinity, const struct redi
 	redis_request_add(request, SLICE(REDIS_KEY_RUN));
 	redis_request_add_key(request, history->channel, redis_key_meta);
 	redis_request_add_key(request, history->channel, redis_key_stream);
-	redis_request_add_checked_run(request);
+	redis_request_add_run(request);
 	redis_request_add(request, slice_str(history->epoch));
 	redis_request_add_u64(request, history->meta_ttl_ms);
 	read = add_range(request, history) && history->limit != 0;
@@ -228,6 +228,6 @@ void redis_history_remove(struct redis_pool *pool, uint64_t affinity, struct sli
 
 	redis_request_add(request, SLICE(REDIS_KEY_RUN));
 	redis_request_add_key(request, channel, redis_key_stream);
-	redis_request_add_checked_run(request);
+	redis_request_add_run(request);
 	redis_pool_submit(pool, affinity, request);
 }

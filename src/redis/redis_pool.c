@@ -264,17 +264,28 @@ void redis_pool_set_endpoint(struct redis_pool *pool, const struct redis_endpoin
 
 /* -- calls --------------------------------------------------------------- */
 
-void redis_pool_submit(struct redis_pool *pool, uint64_t affinity, struct redis_request *request)
+static struct redis_connection *own_connection(const struct redis_pool *pool, uint64_t affinity)
 {
 	/* Callers may hand in counters: spread them too (Knuth's multiplicative hash). */
 	uint64_t hash = (affinity * UINT64_C(0x9e3779b97f4a7c15)) >> 32;
 
+	return pool->slots[hash % pool->options.size];
+}
+
+bool redis_pool_takes(const struct redis_pool *pool, uint64_t affinity)
+{
+	MAGIC_CHECK(pool, REDIS_POOL_MAGIC);
+	return !own_connection(pool, affinity)->away;
+}
+
+void redis_pool_submit(struct redis_pool *pool, uint64_t affinity, struct redis_request *request)
+{
 	MAGIC_CHECK(pool, REDIS_POOL_MAGIC);
 	request->pool = pool;
 	if (affinity == REDIS_ANY && !pool->destroyed)
 		redis_connection_submit(redis_pool_least_busy(pool), request);
 	else
-		redis_connection_submit(pool->slots[hash % pool->options.size], request);
+		redis_connection_submit(own_connection(pool, affinity), request);
 }
 
 void redis_pool_submit_publish(struct redis_pool *pool, uint64_t affinity,

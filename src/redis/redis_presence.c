@@ -102,7 +102,7 @@ void redis_presence_add_index_key(struct redis_request *request, struct slice wo
 	if (worker.len > 0)
 		redis_request_add_key(request, worker, redis_key_members);
 	else
-		redis_request_add(request, SLICE(""));
+		redis_request_add(request, SLICE(REDIS_KEY_RUN));
 }
 
 /* The two keys of a channel's presence. */
@@ -121,7 +121,7 @@ void redis_presence_get(struct redis_pool *pool, uint64_t affinity, struct slice
 	request->callback.presence = callback;
 	redis_request_add(request, SLICE(REDIS_KEY_RUN));
 	add_keys(request, channel);
-	redis_request_add_checked_run(request);
+	redis_request_add_run(request);
 	redis_request_add_u64(request, now_ms);
 	redis_pool_submit(pool, affinity, request);
 }
@@ -135,7 +135,7 @@ void redis_presence_stats(struct redis_pool *pool, uint64_t affinity, struct sli
 	request->callback.presence_stats = callback;
 	redis_request_add(request, SLICE(REDIS_KEY_RUN));
 	add_keys(request, channel);
-	redis_request_add_checked_run(request);
+	redis_request_add_run(request);
 	redis_request_add_u64(request, now_ms);
 	redis_pool_submit(pool, affinity, request);
 }
@@ -149,7 +149,7 @@ static void add_changes(struct redis_request *request, const struct redis_presen
 	redis_presence_add_index_key(request, members[0].worker);
 	for (size_t i = 0; i < n; i++)
 		add_keys(request, members[i].channel);
-	redis_request_add_checked_run(request);
+	redis_request_add_run(request);
 }
 
 void redis_presence_refresh(struct redis_pool *pool, uint64_t affinity, uint64_t ttl_ms,

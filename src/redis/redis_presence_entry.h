@@ -14,7 +14,10 @@ struct redis_request;
 /* "<1: join_leave, or 0> <len user> <user><info>" */
 void redis_presence_append_entry(struct buffer *out, const struct redis_presence_member *member);
 
-/* The key of the index of a worker's members; an empty word when it has no name. */
+/*
+ * The key of the index of a worker's members; REDIS_KEY_RUN when it has no
+ * name, since an empty key is one of those that a user may be denied.
+ */
 void redis_presence_add_index_key(struct redis_request *request, struct slice worker);
 
 #endif

@@ -106,7 +106,9 @@ static void add_keys(struct redis_request *request, const struct redis_publish *
 
 	redis_request_add(request, SLICE(REDIS_KEY_RUN));
 	redis_request_add(request, SLICE(REDIS_KEY_SEQUENCE));
-	redis_request_add(request, publish->done_key);
+	/* An empty key is one of those that a user may be denied. */
+	redis_request_add(request,
+			  publish->client.len > 0 ? publish->done_key : SLICE(REDIS_KEY_RUN));
 	for (size_t i = 0; i < publish->n_channels; i++) {
 		buffer_reset(&key);
 		redis_key_meta(&key, publish->channels[i].channel);
@@ -142,16 +144,19 @@ void redis_publish(struct redis_pool *pool, uint64_t affinity, const struct redi
 		return;
 	}
 	add_keys(request, publish);
-	redis_request_add_checked_run(request);
+	redis_request_add_run(request);
 	redis_request_add(request, publish->client);
 	redis_request_add_u64(request, publish->number);
 	redis_request_add(request, slice_from(&kind, 1));
 	redis_request_add(request, slice_str(publish->epoch));
 	redis_request_add(request, publish->body);
 	add_channels(request, publish);
-	redis_request_add_u64(request, is_idempotent(publish) ? publish->idempotency_ttl_ms : 0);
-	redis_request_add_u64(request, publish->version);
-	redis_request_add(request, publish->version_epoch);
+	if (is_idempotent(publish) || publish->version > 0) {
+		redis_request_add_u64(request,
+				      is_idempotent(publish) ? publish->idempotency_ttl_ms : 0);
+		redis_request_add_u64(request, publish->version);
+		redis_request_add(request, publish->version_epoch);
+	}
 	redis_pool_submit_publish(pool, affinity, request);
 }
 
@@ -183,7 +188,7 @@ void redis_control_publish(struct redis_pool *pool, uint64_t affinity, struct sl
 	redis_envelope_append_body(&text, &body);
 	redis_request_add(request, SLICE(REDIS_KEY_RUN));
 	redis_request_add(request, SLICE(REDIS_KEY_SEQUENCE));
-	redis_request_add_checked_run(request);
+	redis_request_add_run(request);
 	redis_request_add(request, pubsub_name);
 	redis_request_add(request, buffer_slice(&text));
 	buffer_free(&text);

@@ -151,12 +151,6 @@ void redis_request_add_run(struct redis_request *request)
 	request->words++;
 }
 
-void redis_request_add_checked_run(struct redis_request *request)
-{
-	redis_request_add_run(request);
-	request->run_checked = true;
-}
-
 static void append_tail(const struct redis_request *request, const char *run, struct buffer *out)
 {
 	struct slice tail = buffer_slice(&request->tail);

@@ -97,7 +97,6 @@ struct redis_request {
 	bool has_run;       /* one argument is the run id of the connection it leaves on */
 	size_t run_at;      /* where in tail it belongs */
 	redisReply *reply;  /* owned: the answer while replicas are waited for */
-	bool run_checked;   /* ... or an empty word, if the pool does not check_run */
 	uint64_t started_ns;
 	uint64_t deadline_ms;      /* boottime */
 	enum redis_result failure; /* in the queue of failed ones: what to answer */
@@ -126,8 +125,6 @@ void redis_request_add_key(struct redis_request *request, struct slice name,
  * command, whichever connection that turns out to be. Once per request.
  */
 void redis_request_add_run(struct redis_request *request);
-/* The same, for the scripts that include run.lua; an empty word unless the pool checks it. */
-void redis_request_add_checked_run(struct redis_request *request);
 
 /* Appends the command as it goes on the wire; sha is the script's, run the connection's. */
 void redis_request_append_to(const struct redis_request *request, const char *sha, const char *run,

@@ -11,9 +11,9 @@
  *	 4. what was in doubt, settled with the kernel's word: every position is exact
  *	 5. Redis: subscription connections go on where their passports stand
  *	 6. the fan-out under way goes on behind its cursor
- *	 7. connections: heap halves, timers, users, gauges; what waits in a
- *	    passport (input, commands, output) has its turn in the first loop turn,
- *	    and a command without a committed reply runs again
+ *	 7. connections: heap halves, timers, users, gauges, who is still to be told
+ *	    of a loss; what waits in a passport (input, commands, output) has its turn
+ *	    in the first loop turn, and a command without a committed reply runs again
  *	 8. what Redis keeps under our name for clients that are gone is removed
  */
 #include "worker/adopt.h"
@@ -29,6 +29,7 @@
 #include "worker/adopt_private.h"
 #include "worker/deposits.h"
 #include "worker/fanout.h"
+#include "worker/lost_subscribers.h"
 #include "worker/redis_subscription.h"
 #include "worker/remains.h"
 #include "worker/sessions.h"
@@ -64,7 +65,7 @@ static bool take_arena(struct adoption *adoption, int arena_fd)
 	}
 	hub_adopt(&w->hub, w->arena, &adoption->found);
 	passport_draft_init(&w->draft, w->arena);
-	users_init(&w->users, w->arena);
+	users_init(&w->users, w->arena, w->page, w->start.slot);
 	log_findings(adoption);
 	return true;
 }
@@ -138,6 +139,7 @@ void adopt_finish(struct adoption *adoption)
 
 	adopt_shards(adoption);
 	adopt_connections(adoption);
+	lost_subscribers_adopt(w);
 	adopt_punish(adoption);
 	sessions_register_all(w);
 	remains_look(w);

@@ -14,6 +14,7 @@
 #include "keepsock/websocket.h"
 #include "worker/adopt_private.h"
 #include "worker/fanout.h"
+#include "worker/lost_subscribers.h"
 
 /* Deaths with the same thing under way, the last one included. */
 #define DEATHS_BY_FAULT 2u
@@ -103,7 +104,7 @@ static void punish_batch(struct adoption *adoption)
 	fanout_skip(w->fanout);
 	/* Never in silence: who counts offsets would miss them. */
 	if (record->last_offset)
-		client_unsubscribe_insufficient(w, channel);
+		lost_subscribers_announce(w, channel);
 }
 
 void adopt_punish(struct adoption *adoption)

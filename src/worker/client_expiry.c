@@ -68,7 +68,10 @@ uint64_t client_expiry_next(const struct connection *c)
 	now = clock_wall_ms();
 	if (next == UINT64_MAX)
 		return 0;
-	return c->worker->now_ms + (next > now ? next - now : 1);
+	if (next > now)
+		return c->worker->now_ms + (next - now);
+	/* Overdue stays overdue: counted from now, every command would put it off again. */
+	return c->worker->now_ms > now - next ? c->worker->now_ms - (now - next) : 1;
 }
 
 /* The subscription that is over, if any; what is left is looked at when it is due. */

@@ -146,6 +146,11 @@ static bool unsubscribe(struct connection *c, const void *arg)
 	return true;
 }
 
+bool client_server_unsubscribe(struct connection *c, struct slice channel)
+{
+	return unsubscribe(c, &channel);
+}
+
 unsigned client_user_unsubscribe(struct worker *w, const struct user_target *target,
 				 struct slice channel)
 {

@@ -61,6 +61,8 @@ unsigned client_user_subscribe(struct worker *w, const struct user_target *targe
 /* An empty channel: all of its subscriptions. The client is told with code 2000. */
 unsigned client_user_unsubscribe(struct worker *w, const struct user_target *target,
 				 struct slice channel);
+/* The same for one connection, which is connected; false: it had no such subscription. */
+bool client_server_unsubscribe(struct connection *c, struct slice channel);
 /* Spares the client ids of the whitelist. An empty reason: that of PROTOCOL's table. */
 unsigned client_user_disconnect(struct worker *w, const struct user_target *target,
 				const struct slice *whitelist, size_t whitelist_count,

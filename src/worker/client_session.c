@@ -44,6 +44,8 @@ void client_session_append_reply(struct connection *c, const struct client_reply
 	metric_add(METRIC_websocket_messages_sent_total, 1);
 	if (reply->error.code)
 		metric_add(METRIC_command_errors_total, 1);
+	if (reply->error.code == CLIENT_ERROR_INTERNAL)
+		c->failed_at = (uint32_t)w->now_ms;
 }
 
 void client_session_append_error(struct connection *c, const struct client_command *command,
@@ -107,8 +109,44 @@ void client_session_announce(struct connection *c)
 	connection_announce(c, connection_passport(c)->command_number + 1);
 }
 
+static bool needs_redis(enum client_method method)
+{
+	switch (method) {
+	case CLIENT_METHOD_SUBSCRIBE:
+	case CLIENT_METHOD_PUBLISH:
+	case CLIENT_METHOD_HISTORY:
+	case CLIENT_METHOD_PRESENCE:
+	case CLIENT_METHOD_PRESENCE_STATS: return true;
+	default: return false;
+	}
+}
+
+/*
+ * Has waited behind others for so long that, given its own time as well, the SDK (which waits for
+ * 5 s, and then reconnects) would not see the answer: half of command_timeout while Redis fails
+ * this client, else all of it.
+ */
+static bool is_overdue(const struct connection *c, uint64_t word)
+{
+	const struct worker *w = c->worker;
+	uint64_t limit = (uint64_t)w->settings.redis.command_timeout;
+
+	if (c->failed_at && (uint32_t)w->now_ms - c->failed_at < limit)
+		limit /= 2;
+	return MESSAGE_WAITED(word, w->now_ms) > limit;
+}
+
+static enum command_outcome refuse_for_now(struct connection *c,
+					   const struct client_command *command)
+{
+	if (connection_passport(c)->state != PASSPORT_STATE_CONNECTED)
+		return COMMAND_REFUSED;
+	client_session_append_error(c, command, CLIENT_ERROR_INTERNAL);
+	return COMMAND_DONE;
+}
+
 /* False: the next command has to wait, or there is nobody left to serve. */
-static bool serve_command(struct connection *c, struct slice raw)
+static bool serve_command(struct connection *c, struct slice raw, bool overdue)
 {
 	struct worker *w = c->worker;
 	struct client_command command;
@@ -127,7 +165,9 @@ static bool serve_command(struct connection *c, struct slice raw)
 	client_session_announce(c);
 	crash_poison("command", raw);
 	connection_draft(c);
-	switch (client_command_execute(c, &command, &close_code)) {
+	switch (overdue && needs_redis(command.method)
+			? refuse_for_now(c, &command)
+			: client_command_execute(c, &command, &close_code)) {
 	case COMMAND_DONE:
 		if (!client_session_finish(c))
 			return false;
@@ -214,7 +254,7 @@ static bool serve_message(struct connection *c, uint64_t word)
 	if (!message_text(c, word, &text))
 		return false;
 	rest = text;
-	c->message_length = MESSAGE_LENGTH(word);
+	c->message_length = (uint32_t)MESSAGE_LENGTH(word);
 	while (codec->next_command(&rest, &raw)) {
 		if (skip > 0) {
 			skip--;
@@ -222,7 +262,7 @@ static bool serve_message(struct connection *c, uint64_t word)
 		}
 		ahead = rest;
 		c->last_command = !codec->next_command(&ahead, &next);
-		if (!serve_command(c, raw)) {
+		if (!serve_command(c, raw, is_overdue(c, word))) {
 			if (c->pending && !c->last_command && (word & MESSAGE_COMPRESSED))
 				keep_message(c, text);
 			return false;

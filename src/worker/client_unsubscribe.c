@@ -84,29 +84,3 @@ void client_unsubscribe_push(struct connection *c, arena_ref subscription, uint3
 	if (connection_check_queue(c))
 		connection_flush(c);
 }
-
-void client_unsubscribe_insufficient(struct worker *w, struct channel *channel)
-{
-	/* The channel must not go away under the walk. */
-	channel->waiting++;
-	for (uint32_t i = hub_record(&w->hub, channel)->count; i-- > 0;) {
-		struct subscriber entry = *hub_subscriber(&w->hub, channel, i);
-		const struct subscription_record *subscription;
-		struct connection *c;
-
-		if (!entry.passport)
-			continue;
-		subscription = arena_at(w->arena, entry.subscription);
-		c = connection_at(w, entry.passport);
-		if (!(subscription->flags & SUBSCRIPTION_POSITIONED))
-			continue;
-		/* A client can't ask again for what the server gave it: it has to connect again. */
-		if (subscription->flags & SUBSCRIPTION_SERVER_SIDE)
-			connection_disconnect(c, CLIENT_DISCONNECT_INSUFFICIENT_STATE, NULL);
-		else
-			client_unsubscribe_push(c, entry.subscription,
-						CLIENT_UNSUBSCRIBE_INSUFFICIENT_STATE);
-	}
-	channel->waiting--;
-	subscribing_settle_channel(w, channel);
-}

@@ -345,9 +345,11 @@ static uint64_t earliest(uint64_t a, uint64_t b)
 void connection_arm(struct connection *c)
 {
 	const struct passport *passport = connection_passport(c);
-
 	uint64_t next = earliest(passport->ping_at, passport->pong_deadline);
 
+	/* Closed, the timer's place holds the list of those to be freed. */
+	if (c->fd < 0)
+		return;
 	next = earliest(next, earliest(passport->deadline, client_expiry_next(c)));
 	timer_wheel_set(&c->worker->wheel, &c->timer, next);
 }

@@ -16,41 +16,47 @@ struct pending;
 struct unpacked_message;
 struct subscribing;
 
-/* The heap half of a connection: only what can be rebuilt. */
+/* The heap half of a connection: only what can be rebuilt. Thousands are idle: every word counts.
+ */
 struct connection {
-	struct timer_entry timer; /* at the earliest of the passport's times */
+	union {
+		struct timer_entry timer;       /* open: at the earliest of the passport's times */
+		struct connection *next_closed; /* closed: in the list of those to be freed */
+	};
 	struct worker *worker;
 	struct pending *pending; /* a command or request that waits for Redis; owned by its call */
-	struct connection *next_closed;
 	struct connection *next_turn; /* list of connections with work left for this loop turn */
 	union {
 		struct subscribing *subscribing; /* subscriptions in preparation, not ready yet */
 		char *http_cors; /* state HTTP: headers for the answer under way; owned */
 	};
 	struct connection *user_next, **user_link; /* in the index of users; NULL = not in it */
-	arena_ref passport;
-	int fd;                  /* owned; -1 = closed */
-	uint32_t sub_expires_at; /* wall s: no subscription expires before, 0 = none does */
-	uint64_t remembered;     /* bit i: shard i remembers a command of this client */
+	uint64_t remembered; /* bit i: shard i remembers a command of this client */
 	union {
-		uint64_t http_length;    /* bytes of the request under way */
-		uint64_t message_length; /* payload of the message whose command is under way */
+		uint64_t http_length; /* bytes of the request under way */
+		struct {
+			uint32_t message_length; /* payload of the message under way */
+			uint32_t failed_at;      /* boottime ms modulo 2^32: the last error 100 */
+		};
 	};
 	/* That message decompressed, kept while its commands wait; owned, NULL: not kept. */
 	struct unpacked_message *unpacked;
-	short watched;   /* what the poller watches it for */
-	bool paused;     /* not reading: too much input waits */
-	bool writing;    /* waits for the socket to take more output */
-	bool over_limit; /* came beyond what the worker can hold: is told so, and closed */
-	bool admitted;   /* counted as a client connection */
-	bool deposited;  /* the keeper has a duplicate of its socket */
-	bool in_turn;
-	bool announced; /* all workers heard of it, where a user may have one connection */
-	bool http_keep_alive;
-	bool http_head_only; /* a HEAD request: no body in the response */
-	bool last_command;   /* the command under way is its message's last */
-	bool session_due;    /* its entry in the registry is to be written */
-	bool session_known;  /* it has one there, or will have */
+	arena_ref passport;
+	int fd;                  /* owned; -1 = closed */
+	uint32_t sub_expires_at; /* wall s: no subscription expires before, 0 = none does */
+	short watched;           /* what the poller watches it for */
+	bool paused : 1;         /* not reading: too much input waits */
+	bool writing : 1;        /* waits for the socket to take more output */
+	bool over_limit : 1;     /* came beyond what the worker can hold: is told so, and closed */
+	bool admitted : 1;       /* counted as a client connection */
+	bool deposited : 1;      /* the keeper has a duplicate of its socket */
+	bool in_turn : 1;
+	bool announced : 1; /* all workers heard of it, where a user may have one connection */
+	bool http_keep_alive : 1;
+	bool http_head_only : 1; /* a HEAD request: no body in the response */
+	bool last_command : 1;   /* the command under way is its message's last */
+	bool session_due : 1;    /* its entry in the registry is to be written */
+	bool session_known : 1;  /* it has one there, or will have */
 };
 
 /* A socket from accept(): passport, deposit, timers. Takes the fd over in any case. */

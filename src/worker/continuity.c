@@ -17,6 +17,7 @@
 #include "worker/redis_subscription.h"
 
 #define ASK_AGAIN_MS 100u
+#define WAIT_MAX_MS  10000u /* nothing is answered meanwhile */
 
 static bool same_run(const struct redis_shard *shard)
 {
@@ -124,6 +125,17 @@ static void on_judgement(void *ctx, const struct redis_continuity_result *result
 		ask_again(shard);
 }
 
+/* Others report when their next attempt to connect is due. */
+static uint64_t wait_for_others(const struct worker *w)
+{
+	uint64_t longest = (uint64_t)w->settings.redis.reconnect_max_delay +
+			   (uint64_t)w->settings.redis.connect_timeout / 2;
+
+	if (longest < REDIS_CONTINUITY_WAIT_MS)
+		longest = REDIS_CONTINUITY_WAIT_MS;
+	return longest < WAIT_MAX_MS ? longest : WAIT_MAX_MS;
+}
+
 void continuity_ask(struct redis_shard *shard)
 {
 	const struct redis_continuity report = {
@@ -131,6 +143,7 @@ void continuity_ask(struct redis_shard *shard)
 		.own_run = own_run(shard),
 		.own_generation = own_generation(shard),
 		.max_seen = shard->record->max_seen,
+		.wait_ms = wait_for_others(shard->worker),
 	};
 	bool settling = redis_subscription_settling(shard->subscription);
 

@@ -15,6 +15,7 @@
 #include "keepsock/websocket.h"
 #include "worker/fanout.h"
 #include "worker/loop_watch.h"
+#include "worker/lost_subscribers.h"
 #include "worker/redis_subscription.h"
 #include "worker/shards.h"
 #include "worker/subscribing.h"
@@ -202,7 +203,7 @@ static void announce_gap(struct delivery *delivery, struct channel *channel,
 	log_warning("channel_gap channel=%s expected_offset=%llu got_offset=%llu",
 		    log_value(hub_name(&w->hub, channel)), (unsigned long long)offset + 1,
 		    (unsigned long long)envelope->offset);
-	client_unsubscribe_insufficient(w, channel);
+	lost_subscribers_announce(w, channel);
 }
 
 /* True: the message is for this channel's subscribers now; held ones are kept on the way. */
@@ -279,7 +280,7 @@ static bool group_begin(struct delivery *delivery, struct group *group)
 	if (group->count > 0) {
 		log_warning("arena_full action=announce_gap channel=%s",
 			    log_value(hub_name(&w->hub, group->channel)));
-		client_unsubscribe_insufficient(w, group->channel);
+		lost_subscribers_announce(w, group->channel);
 	}
 	return false;
 }
@@ -358,7 +359,7 @@ static void deliver_held(struct delivery *delivery, struct channel *channel, uin
 		struct group *group;
 
 		if (held->offset && held->offset != offset + 1) {
-			client_unsubscribe_insufficient(w, channel);
+			lost_subscribers_announce(w, channel);
 			offset = held->offset - 1;
 		}
 		group = group_for(delivery, channel, held->kind);
@@ -434,7 +435,7 @@ static void on_missed_read(void *ctx, const struct redis_subscribe_result *resul
 	} else {
 		log_warning("channel_gap channel=%s after=reconnect",
 			    log_value(hub_name(&w->hub, channel)));
-		client_unsubscribe_insufficient(w, channel);
+		lost_subscribers_announce(w, channel);
 		set_position(w, channel, result->epoch, result->top, result->sequence);
 	}
 	deliver_held(delivery, channel, result->sequence, result->top);

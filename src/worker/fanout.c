@@ -333,10 +333,11 @@ static bool serve_index(struct fanout *fanout, uint32_t index)
 	if (c->fd < 0 || connection_passport(c)->state != PASSPORT_STATE_CONNECTED)
 		return true;
 	/* Most batches need nothing of the record, so that it is not touched. */
-	if (fanout->kind != CHANNEL_MESSAGE_PUBLICATION ||
+	if (fanout->kind != CHANNEL_MESSAGE_PUBLICATION || fanout->channel->lost ||
 	    !hub_is_served(fanout->channel->max_start_sequence, fanout->messages[0].sequence))
 		subscription = arena_at(w->arena, entry.subscription);
-	if (subscription && !channel_message_wanted(fanout->kind, subscription->flags))
+	if (subscription && (!channel_message_wanted(fanout->kind, subscription->flags) ||
+			     (subscription->flags & SUBSCRIPTION_LOST)))
 		return true;
 	frame = frame_for(fanout, connection_passport(c));
 	if (!frame) {

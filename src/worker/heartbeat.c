@@ -45,9 +45,15 @@ uint64_t heartbeat_probe_age(const struct redis_shard *shard)
 		       : 0;
 }
 
+/* Nothing speaks against a new connection until it could have heard one, but for those that come
+ * after one that was deaf. */
 bool heartbeat_probe_overdue(const struct redis_shard *shard)
 {
-	return heartbeat_probe_age(shard) > (uint64_t)shard->worker->settings.redis.probe_timeout;
+	const struct worker *w = shard->worker;
+	uint64_t timeout = (uint64_t)w->settings.redis.probe_timeout;
+
+	return heartbeat_probe_age(shard) > timeout &&
+	       (shard->probe_lost || w->now_ms > shard->listening_ms + timeout);
 }
 
 void heartbeat_on_probe(struct redis_shard *shard)
@@ -153,7 +159,7 @@ void heartbeat_tick(struct worker *w)
 
 void heartbeat_start(struct redis_shard *shard)
 {
-	/* Until the first one could be heard, nothing speaks against this connection. */
+	shard->listening_ms = shard->worker->now_ms;
 	if (!shard->probe_heard_ms)
 		shard->probe_heard_ms = shard->worker->now_ms;
 	shard->unheard_since_ms = 0;

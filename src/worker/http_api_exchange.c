@@ -96,6 +96,8 @@ static bool settle(struct http_api_exchange *exchange, uint32_t index, uint32_t 
 {
 	struct worker *w = exchange->base.worker;
 
+	if (code)
+		metric_add(METRIC_api_errors_total, 1);
 	if (exchange->form == HTTP_API_SINGLE && code && exchange->transport_errors) {
 		buffer_reset(&w->payload);
 		http_api_append_error(&w->payload, code);
@@ -169,6 +171,7 @@ static void go_on(struct http_api_exchange *exchange)
 		uint32_t index = exchange->next;
 
 		exchange->running++;
+		metric_add(METRIC_api_calls_total, 1);
 		code = start_command(exchange);
 		if (single && !code)
 			return;

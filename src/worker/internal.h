@@ -97,6 +97,9 @@ struct worker {
 	size_t unpacked_kept;    /* bytes of decompressed messages kept by connections */
 	uint8_t *unmasked;       /* ARENA_READ_SCRATCH bytes; owned */
 
+	struct channel *lost_first; /* channels with subscribers to be told (lost_subscribers.c) */
+	struct event *lost_event;   /* owned */
+
 	/* A removal that client_unsubscribe_settle() has yet to follow up. */
 	struct channel *removed_channel;
 	bool removed_presence;
@@ -225,8 +228,6 @@ void client_unsubscribe_settle(struct connection *c);
 void client_unsubscribe_all(struct connection *c);
 /* Takes a subscription away and tells the client so. */
 void client_unsubscribe_push(struct connection *c, arena_ref subscription, uint32_t code);
-/* Positioned subscribers of a channel lost continuity: 2500, 3010 for the server's own. */
-void client_unsubscribe_insufficient(struct worker *w, struct channel *channel);
 
 /* --- http_routes.c, http_api.c, http_files.c --- */
 void http_route(struct connection *c, const struct http_request *request, struct slice body);

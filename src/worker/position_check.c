@@ -3,7 +3,7 @@
  * Does what was served here reach as far as what Redis has? Looks at each
  * channel with history once per client.position_check_delay without
  * publications. Run by the worker. It only finds out; who missed something is
- * told by client_unsubscribe_insufficient().
+ * told by lost_subscribers_announce().
  */
 #include "worker/position_check.h"
 
@@ -14,6 +14,7 @@
 #include "keepsock/log.h"
 #include "keepsock/random.h"
 #include "keepsock/redis_scripts.h"
+#include "worker/lost_subscribers.h"
 #include "worker/redis_subscription.h"
 #include "worker/shards.h"
 
@@ -60,7 +61,7 @@ static void on_position(void *ctx, const struct redis_history_result *result)
 		    log_value(hub_name(&w->hub, channel)), (unsigned long long)record->offset,
 		    (unsigned long long)result->top);
 	channel->check_top = 0;
-	client_unsubscribe_insufficient(w, channel);
+	lost_subscribers_announce(w, channel);
 }
 
 static void check_position(struct worker *w, struct channel *channel)

@@ -11,6 +11,7 @@
 #include "keepsock/alloc.h"
 #include "keepsock/crash_points.h"
 #include "keepsock/log.h"
+#include "keepsock/node_events.h"
 #include "keepsock/redis_continuity.h"
 #include "keepsock/redis_keys.h"
 #include "redis/redis_info.h"
@@ -118,6 +119,8 @@ void redis_subscription_lost(struct redis_subscription *s, const char *why)
 	s->state = SUBSCRIPTION_WAITING;
 	s->run++;
 	if (live) {
+		node_event_add(NODE_EVENT_REDIS_LOST, "shard %u: %s", s->shard->index,
+			       s->last_error);
 		redis_subscription_forget_channels(s);
 		s->sequences_old = true;
 	}
@@ -235,8 +238,8 @@ static void channel_review(struct redis_subscription *s, struct channel *channel
 	case CHANNEL_ABSENT:
 		if (needed && s->state == SUBSCRIPTION_LIVE)
 			channel_change(s, channel, CHANNEL_JOINING, "SUBSCRIBE");
-		else if (!needed && !channel->group && !record->unconfirmed && !record->count &&
-			 !fanout_serving(w->fanout, channel))
+		else if (!needed && !channel->group && !channel->lost && !record->unconfirmed &&
+			 !record->count && !fanout_serving(w->fanout, channel))
 			hub_release(&w->hub, channel);
 		break;
 	case CHANNEL_LEAVING:
@@ -399,6 +402,7 @@ static void on_control_confirmed(struct redis_subscription *s)
 	redis_subscription_set_state(s, SUBSCRIPTION_LIVE);
 	if (s->run > 0) {
 		s->reconnects++;
+		node_event_add(NODE_EVENT_REDIS_BACK, "shard %u", s->shard->index);
 		metric_add(METRIC_redis_subscription_reconnects_total, 1);
 	}
 	s->attempt = 0;

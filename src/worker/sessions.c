@@ -83,11 +83,23 @@ void sessions_free(struct sessions *sessions)
 
 /* --- what is due --- */
 
+/* NULL: its connection is gone, and the arena uses the page for something else, or not at all. */
+static struct connection *connection_of(const struct sessions *sessions, arena_ref ref)
+{
+	struct worker *w = sessions->worker;
+
+	return arena_class_of(w->arena, ref) == ARENA_PASSPORT ? connection_at(w, ref) : NULL;
+}
+
 /* All of it is left to the walk. */
 static void forget_dirty(struct sessions *sessions)
 {
-	for (size_t i = 0; i < sessions->dirty_count; i++)
-		connection_at(sessions->worker, sessions->dirty[i])->session_due = false;
+	for (size_t i = 0; i < sessions->dirty_count; i++) {
+		struct connection *c = connection_of(sessions, sessions->dirty[i]);
+
+		if (c)
+			c->session_due = false;
+	}
 	sessions->dirty_count = 0;
 }
 
@@ -250,16 +262,16 @@ static void add_gone(struct sessions *sessions)
 
 static void add_dirty(struct sessions *sessions)
 {
-	struct worker *w = sessions->worker;
 	size_t taken = 0;
 
 	while (taken < sessions->dirty_count && !batch_full(sessions)) {
 		arena_ref ref = sessions->dirty[taken++];
+		struct connection *c = connection_of(sessions, ref);
 
 		/* Written already, by the walk, or another connection's slot by now. */
-		if (!connection_at(w, ref)->session_due)
+		if (!c || !c->session_due)
 			continue;
-		connection_at(w, ref)->session_due = false;
+		c->session_due = false;
 		add_if_connected(sessions, ref);
 	}
 	sessions->dirty_count -= taken;

@@ -41,7 +41,6 @@ static void shard_open(struct worker *w, struct redis_shard *shard, unsigned ind
 		.size = (unsigned)w->settings.redis.pool_size,
 		.command_timeout_ms = (unsigned)w->settings.redis.command_timeout,
 		.connect_timeout_ms = (unsigned)w->settings.redis.connect_timeout,
-		.check_run = true, /* settled by continuity.c */
 		.reconnect_max_delay_ms = (unsigned)w->settings.redis.reconnect_max_delay,
 		.max_overflow = (unsigned)w->settings.redis.pool_max_overflow,
 		.recycle_ms = (uint64_t)w->settings.redis.pool_recycle,

@@ -24,6 +24,7 @@ struct redis_shard {
 	bool predecessors_asked;
 	uint64_t beat_at_ms;       /* boottime of the next heartbeat */
 	uint64_t probe_heard_ms;   /* boottime; 0 = never */
+	uint64_t listening_ms;     /* boottime: the subscription connection is live since */
 	uint64_t unheard_since_ms; /* boottime of the first heartbeat answered since, 0 = none */
 	unsigned beats_unheard;    /* ... and how many were */
 	struct redis_purge_run *purges; /* under way */

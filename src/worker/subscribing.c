@@ -16,8 +16,8 @@
 #include "worker/client_expiry.h"
 #include "worker/presence_upkeep.h"
 #include "worker/redis_subscription.h"
-#include "worker/shards.h"
 #include "worker/sessions.h"
+#include "worker/shards.h"
 
 static void read_state(struct subscribing *s);
 
@@ -167,7 +167,10 @@ struct subscribing *subscribing_start(struct connection *c,
 	struct channel *channel = NULL;
 	struct subscribing *s;
 
-	if (worker_channel_available(w, request->channel))
+	/* Where the script could not run, its channel need not be joined first. */
+	if (worker_channel_available(w, request->channel) &&
+	    redis_pool_takes(worker_pool(w, request->channel),
+			     connection_affinity(connection_passport(c))))
 		channel = hub_get(&w->hub, request->channel);
 	if (!channel)
 		return NULL;

@@ -9,6 +9,7 @@
 #include <string.h>
 
 #include "keepsock/alloc.h"
+#include "keepsock/node_page.h"
 #include "worker/connection.h"
 
 #define BUCKETS_FIRST 256u
@@ -18,20 +19,13 @@ static struct slice connection_user(const struct users *users, const struct conn
 	return passport_user(users->arena, arena_at(users->arena, c->passport));
 }
 
-/* FNV-1a; who may be a user is decided by whoever signs tokens. */
-static uint32_t hash_name(struct slice name)
-{
-	uint32_t hash = 2166136261u;
-
-	for (size_t i = 0; i < name.len; i++)
-		hash = (hash ^ (uint8_t)name.data[i]) * 16777619u;
-	return hash;
-}
-
-void users_init(struct users *users, const struct arena *arena)
+void users_init(struct users *users, const struct arena *arena, struct node_page *page,
+		uint32_t slot)
 {
 	memset(users, 0, sizeof(*users));
 	users->arena = arena;
+	users->page = page;
+	users->slot = slot;
 	users->bucket_count = BUCKETS_FIRST;
 	users->buckets = xcalloc(users->bucket_count, sizeof(struct user *));
 }
@@ -50,7 +44,7 @@ void users_free(struct users *users)
 	memset(users, 0, sizeof(*users));
 }
 
-static struct user **bucket_of(const struct users *users, uint32_t hash)
+static struct user **bucket_of(const struct users *users, uint64_t hash)
 {
 	return &users->buckets[hash & (users->bucket_count - 1)];
 }
@@ -75,7 +69,7 @@ static void grow(struct users *users)
 	free(old);
 }
 
-static struct user *find(const struct users *users, struct slice name, uint32_t hash)
+static struct user *find(const struct users *users, struct slice name, uint64_t hash)
 {
 	struct user *user = *bucket_of(users, hash);
 
@@ -87,20 +81,29 @@ static struct user *find(const struct users *users, struct slice name, uint32_t 
 
 struct user *users_find(const struct users *users, struct slice name)
 {
-	return name.len ? find(users, name, hash_name(name)) : NULL;
+	return name.len ? find(users, name, node_users_hash(name)) : NULL;
 }
 
-uint32_t users_count(const struct users *users, struct slice name)
+uint64_t users_count(const struct users *users, struct slice name)
 {
 	const struct user *user = users_find(users, name);
+	uint64_t count = user ? user->count : 0;
 
-	return user ? user->count : 0;
+	if (users->page && name.len > 0)
+		count += node_users_elsewhere(users->page, users->slot, node_users_hash(name));
+	return count;
+}
+
+static void tell_node(const struct users *users, const struct user *user)
+{
+	if (users->page)
+		node_users_set(users->page, users->slot, user->hash, user->count);
 }
 
 void users_add(struct users *users, struct connection *c)
 {
 	struct slice name = connection_user(users, c);
-	uint32_t hash = hash_name(name);
+	uint64_t hash = node_users_hash(name);
 	struct user *user;
 
 	if (name.len == 0 || c->user_link)
@@ -118,6 +121,7 @@ void users_add(struct users *users, struct connection *c)
 		*bucket = user;
 	}
 	user->count++;
+	tell_node(users, user);
 	c->user_next = user->first;
 	c->user_link = &user->first;
 	if (c->user_next)
@@ -133,13 +137,15 @@ void users_remove(struct users *users, struct connection *c)
 	if (!c->user_link)
 		return;
 	name = connection_user(users, c);
-	user = find(users, name, hash_name(name));
+	user = find(users, name, node_users_hash(name));
 	*c->user_link = c->user_next;
 	if (c->user_next)
 		c->user_next->user_link = c->user_link;
 	c->user_next = NULL;
 	c->user_link = NULL;
-	if (--user->count > 0)
+	user->count--;
+	tell_node(users, user);
+	if (user->count > 0)
 		return;
 	link = bucket_of(users, user->hash);
 	while (*link != user)

@@ -12,13 +12,14 @@
 #include "keepsock/slice.h"
 
 struct arena;
+struct node_page;
 struct connection;
 
 /* One user with at least one connection here. Its name is that of its connections' passports. */
 struct user {
 	struct user *next; /* in its bucket */
 	struct connection *first;
-	uint32_t hash;
+	uint64_t hash;
 	uint32_t count; /* connections */
 };
 
@@ -26,10 +27,15 @@ struct users {
 	const struct arena *arena;
 	struct user **buckets; /* owned */
 	uint32_t bucket_count;
-	uint32_t count; /* users */
+	uint32_t count;         /* users */
+	struct node_page *page; /* where the other workers read our numbers; NULL: nowhere */
+	uint32_t slot;
 };
 
-void users_init(struct users *users, const struct arena *arena);
+/* `page` and `slot`: where all workers of the node tell each other; page NULL: this one is alone.
+ */
+void users_init(struct users *users, const struct arena *arena, struct node_page *page,
+		uint32_t slot);
 void users_free(struct users *users);
 
 /* The connection's passport names its user by now. Does nothing for the user "". */
@@ -39,7 +45,7 @@ void users_remove(struct users *users, struct connection *c);
 
 /* NULL if the user has no connection here. Walk with `first` and connection->user_next. */
 struct user *users_find(const struct users *users, struct slice name);
-/* Connections of the user here; 0 for the user "". */
-uint32_t users_count(const struct users *users, struct slice name);
+/* Connections of the user on this node; 0 for the user "". */
+uint64_t users_count(const struct users *users, struct slice name);
 
 #endif

@@ -48,14 +48,16 @@ static void append_padding(struct session *s)
 	queue_append(s->draft, &s->draft->now.messages, zeros, (size_t)(-end & 7));
 }
 
-static uint64_t message_word(const struct websocket_piece *piece, uint64_t length)
+static uint64_t message_word(const struct session *s, const struct websocket_piece *piece,
+			     uint64_t length)
 {
-	return MESSAGE_WORD(piece->opcode, length) | (piece->compressed ? MESSAGE_COMPRESSED : 0);
+	return MESSAGE_WORD(piece->opcode, length) | MESSAGE_ARRIVED(s->c->worker->now_ms) |
+	       (piece->compressed ? MESSAGE_COMPRESSED : 0);
 }
 
 static void queue_message(struct session *s, const struct websocket_piece *piece)
 {
-	uint64_t word = message_word(piece, piece->payload.len);
+	uint64_t word = message_word(s, piece, piece->payload.len);
 
 	queue_append(s->draft, &s->draft->now.messages, &word, sizeof(word));
 	queue_append(s->draft, &s->draft->now.messages, piece->payload.data, piece->payload.len);
@@ -156,9 +158,9 @@ static enum session_end on_assembled_message(struct session *s, const struct web
 		/* Only a word that an earlier commit reaches needs a place in this one; a peer may
 		 * put any number of fragmented messages into one read. */
 		if (start < queue_end(&s->draft->live->messages))
-			arena_commit_add(&s->draft->commit, word, message_word(piece, length));
+			arena_commit_add(&s->draft->commit, word, message_word(s, piece, length));
 		else
-			*word = message_word(piece, length);
+			*word = message_word(s, piece, length);
 		append_padding(s);
 	}
 	s->draft->now.partial_message = 0;

@@ -40,6 +40,7 @@
 #include "worker/heartbeat.h"
 #include "worker/internal.h"
 #include "worker/loop_watch.h"
+#include "worker/lost_subscribers.h"
 #include "worker/poller.h"
 #include "worker/position_check.h"
 #include "worker/presence_upkeep.h"
@@ -391,7 +392,7 @@ static void make_arena(struct worker *w)
 		log_fatal("arena_failed error=%s", log_value_str(error));
 	passport_draft_init(&w->draft, w->arena);
 	hub_init(&w->hub, w->arena);
-	users_init(&w->users, w->arena);
+	users_init(&w->users, w->arena, w->page, w->start.slot);
 }
 
 /* A predecessor's, if there is one and it is of any use; NULL: the worker starts with nothing. */
@@ -436,6 +437,7 @@ static void worker_start(struct worker *w, int keeper_fd)
 		log_fatal("poller_failed error=%s", log_value_str(strerror(errno)));
 	tokens_open(w);
 	w->turn = evtimer_new(w->base, on_turn, w);
+	lost_subscribers_open(w);
 	adoption = take_arena(w, arena_fd);
 	connect_redis(w);
 	if (adoption)
@@ -481,6 +483,7 @@ static void worker_free(struct worker *w)
 	w->sessions = NULL;
 	survey_free(w->survey);
 	shards_close(w);
+	lost_subscribers_close(w);
 	fanout_free(w->fanout);
 	client_server_side_free(w);
 	tokens_close(w);

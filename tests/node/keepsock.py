@@ -346,7 +346,7 @@ class Redis:
     def _try_ping(self):
         try:
             return self.command("PING") == "PONG"
-        except OSError:
+        except (OSError, AssertionError):  # not there yet, or still loading its data
             return False
 
     def kill(self):
@@ -396,3 +396,27 @@ class Redis:
     def _encode(*words):
         parts = [str(word).encode() for word in words]
         return b"*%d\r\n" % len(parts) + b"".join(b"$%d\r\n%s\r\n" % (len(p), p) for p in parts)
+
+
+class DurableRedis(Redis):
+    """One that keeps every write; its data can be put aside and brought back."""
+
+    def __init__(self):
+        super().__init__(options=("--appendonly", "yes", "--appendfsync", "always"))
+
+    @property
+    def data(self):
+        return f"{self.directory}/appendonlydir"
+
+    def keep(self):
+        shutil.rmtree(f"{self.directory}/kept", ignore_errors=True)
+        shutil.copytree(self.data, f"{self.directory}/kept")
+
+    def rewind(self):
+        """Stopped: to what was kept."""
+        shutil.rmtree(self.data)
+        shutil.copytree(f"{self.directory}/kept", self.data)
+
+    def forget(self):
+        """Stopped: to nothing."""
+        shutil.rmtree(self.data)

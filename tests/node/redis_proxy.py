@@ -24,10 +24,13 @@ class Link:
             return False
         if source is self.node_side:
             self.asked += data
-        if source in self.held:
-            self.held[source] += data
-        elif data:
-            self.ends[source].sendall(data)
+        try:
+            if source in self.held:
+                self.held[source] += data
+            elif data:
+                self.ends[source].sendall(data)
+        except OSError:
+            return False
         return bool(data)
 
 
@@ -42,6 +45,7 @@ class RedisProxy:
         self.selector.register(self.listener, selectors.EVENT_READ)
         self.refusing = False
         self.deafening = None
+        self.stalling = False
         self.running = True
         self.thread = threading.Thread(target=self._run, daemon=True)
         self.thread.start()
@@ -55,18 +59,26 @@ class RedisProxy:
     def _serve(self, key):
         if key.fileobj is self.listener:
             node_side, _ = self.listener.accept()
-            if self.refusing:
+            redis_side = None if self.refusing else self._connect()
+            if not redis_side:
                 node_side.close()
                 return
-            redis_side = socket.create_connection(("127.0.0.1", self.target))
             link = Link(node_side, redis_side)
             self.links.append(link)
+            if self.stalling:
+                self._hold(link)
             for end in link.ends:
                 self.selector.register(end, selectors.EVENT_READ, link)
         elif key.data in self.links and not key.data.move(key.fileobj):
             self._drop(key.data)
         elif self.deafening and key.data in self.links and self.deafening in key.data.asked:
             key.data.held.setdefault(key.data.redis_side, b"")
+
+    def _connect(self):
+        try:
+            return socket.create_connection(("127.0.0.1", self.target))
+        except OSError:
+            return None
 
     def _drop(self, link):
         for end in link.ends:
@@ -80,6 +92,21 @@ class RedisProxy:
             self.refusing = refusing
             for link in list(self.links) if refusing else []:
                 self._drop(link)
+
+    def stall(self, stalling):
+        """Whether the network swallows everything: what is sent meanwhile arrives afterwards."""
+        with self.lock:
+            self.stalling = stalling
+            for link in list(self.links):
+                if stalling:
+                    self._hold(link)
+                else:
+                    self.release(link)
+
+    @staticmethod
+    def _hold(link):
+        for end in link.ends:
+            link.held.setdefault(end, b"")
 
     def deafen(self, text):
         """Nothing more comes back on connections over which these bytes went; None: all is well,
@@ -120,5 +147,8 @@ class RedisProxy:
     def release(self, link):
         with self.lock:
             for source, data in link.held.items():
-                link.ends[source].sendall(data)
+                try:
+                    link.ends[source].sendall(data)
+                except OSError:
+                    pass  # that end is gone; reading from it tells
             link.held.clear()

@@ -31,14 +31,15 @@ class Sentinel(Redis):
 
 
 class Group:
-    """A master, a replica of it and three Sentinels; password: of the servers, and the replica."""
+    """A master, replicas of it and three Sentinels; password: of the servers."""
 
-    def __init__(self, password=None, sentinel_password=None):
+    def __init__(self, password=None, sentinel_password=None, replicas=1):
         login = ["--masterauth", password] if password else []
         options = ["--repl-diskless-sync-delay", "0", *login]
         self.master = Redis(password, options).start()
-        self.replica = Redis(password, [*options, "--replicaof", "127.0.0.1",
-                                        str(self.master.port)]).start()
+        follow = ["--replicaof", "127.0.0.1", str(self.master.port)]
+        self.replicas = [Redis(password, [*options, *follow]).start() for _ in range(replicas)]
+        self.replica = self.replicas[0]
         self.sentinels = [Sentinel(self.master, 2, sentinel_password,
                                    (None, password) if password else None) for _ in range(3)]
 
@@ -49,14 +50,13 @@ class Group:
             wait_until(lambda s=sentinel: self._is_complete(s), "they know each other")
         return self
 
-    @staticmethod
-    def _is_complete(sentinel):
+    def _is_complete(self, sentinel):
         facts = sentinel.facts("SENTINEL", "MASTER", NAME)
-        return (facts["num-slaves"], facts["num-other-sentinels"]) == ("1", "2") and \
-            facts["flags"] == "master"
+        return (facts["num-slaves"], facts["num-other-sentinels"]) == \
+            (str(len(self.replicas)), "2") and facts["flags"] == "master"
 
     def stop(self):
-        for server in [*self.sentinels, self.replica, self.master]:
+        for server in [*self.sentinels, *self.replicas, self.master]:
             server.stop()
 
     def url(self, *others, login=""):

@@ -15,7 +15,7 @@ from keepsock import keepsockctl, wait_until
 
 VIEWS = [["status"], ["show", "workers"], ["show", "connections"], ["show", "channels"],
          ["show", "redis"], ["show", "config"], ["show", "metrics"],
-         ["show", "events"]]
+         ["show", "events"], ["show", "sessions"], ["show", "nodes"]]
 
 
 def texts_in(value):

@@ -144,6 +144,27 @@ def test_a_batch_while_redis_is_away(start_node, redis):
     assert [a["error"]["code"] for a in answers] == [100, 107] * 100
 
 
+def test_a_batch_while_redis_hangs_comes_to_an_end(start_node, redis):
+    """However long each command waits, a batch starts none after ten seconds."""
+    node = start_node(redis={"server": redis.url, "command_timeout": "700ms"})
+    redis.pause()
+    try:
+        answers = replies(node, [{"publish": {"channel": "c", "data": 1}}] * COMMANDS_MAX)
+    finally:
+        redis.resume()
+    assert [a["error"]["code"] for a in answers] == [100] * COMMANDS_MAX
+
+
+def test_calls_are_counted(node, channel):
+    def counts():
+        metrics = node.metrics()
+        return metrics["keepsock_api_calls_total"], metrics["keepsock_api_errors_total"]
+    before = counts()
+    replies(node, [{"publish": {"channel": channel, "data": 1}}, {"publish": {}}, {"rpc": {}}])
+    node.publish(channel, 2)
+    assert [after - old for after, old in zip(counts(), before)] == [4, 2]
+
+
 # legacy
 
 def test_legacy_single(node, client, channel):

@@ -232,8 +232,12 @@ def test_channel_limit_is_3505(start_auth_node, make_client):
 
 
 def test_user_connection_limit_is_3504(start_auth_node, make_client):
-    node = start_auth_node(node={"workers": 1}, client={"user_connection_limit": 2})
-    first, second = (connect_as(make_client, node, "alice") for _ in range(2))
+    node = start_auth_node(node={"workers": 3}, client={"user_connection_limit": 8})
+    first, *_ = [connect_as(make_client, node, "alice") for _ in range(8)]
+    # Whichever worker the next one comes to.
+    for _ in range(5):
+        with connect_only(node, token=tokens.user("alice")) as client:
+            client.expect_disconnect(3504)
     with connect_only(node, token=tokens.user("alice")) as client:
         client.expect_disconnect(3504)
     connect_as(make_client, node, "bob")

@@ -111,6 +111,22 @@ def test_a_slow_redis_holds_nobody_up(node, redis, registry, make_client):
     registry.settled("the entries are gone too", lambda all_: all_ == {})
 
 
+def test_a_crowd_that_left_before_it_was_written(start_node, redis, registry, make_client):
+    """Their passports' pages are given back while their sessions wait to be written."""
+    node = start_node(node={"workers": 1}, redis={"server": redis.url})
+    crowd = [make_client(node) for _ in range(600)]
+    for client in crowd:
+        client.result("subscribe", channel="news")
+    registry.settled("all are registered", lambda all_: len(all_) == 600)
+    redis.pause()
+    for client in crowd:
+        client.cut()
+    wait_until(lambda: node.metrics()["keepsock_client_connections"] == 0, "all are gone")
+    redis.resume()
+    registry.settled("the entries are gone too", lambda all_: all_ == {})
+    assert "worker_died" not in node.log()
+
+
 def test_a_stopped_node_leaves_nothing(make_node, redis, registry, make_client):
     node = make_node(redis={"server": redis.url}).start()
     client = make_client(node)

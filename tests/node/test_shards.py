@@ -106,6 +106,20 @@ def test_a_lost_shard_is_missed_by_its_channels_only(sharded, servers, make_clie
     assert client.publication(kept)["data"] == "still here"
 
 
+def test_a_broadcast_goes_to_both_servers(sharded, servers, make_client):
+    names = [channel_on(sharded, server) for server in servers]
+    client = make_client(sharded)
+    offsets = [client.result("subscribe", channel=name)["offset"] for name in names]
+    answer = sharded.api("broadcast", channels=names, data="all")["result"]["responses"]
+    assert [response["result"]["offset"] for response in answer] == [o + 1 for o in offsets]
+    pushes = {push["channel"]: push["pub"]["data"] for push in (client.push(), client.push())}
+    assert pushes == {name: "all" for name in names}
+    servers[1].kill()
+    wait_until(lambda: [("error" in response) for response in
+                        sharded.api("broadcast", channels=names, data=1)["result"]["responses"]]
+               == [False, True], "each channel has an answer of its own")
+
+
 def test_joined_fan_outs_of_two_shards(sharded, servers, make_client):
     """Bursts on channels of both servers at once: every subscriber gets each channel's in order."""
     node = sharded

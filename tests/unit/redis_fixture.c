@@ -44,18 +44,27 @@ static void on_settled(void *ctx, const struct redis_continuity_result *result)
 
 	assert_int_equal(result->outcome.code, REDIS_RESULT_OK);
 	assert_int_equal(result->state, REDIS_CONTINUITY_KEPT);
+	snprintf(f->run, sizeof(f->run), "%.*s", SLICE_ARG(result->run));
 	snprintf(f->generation, sizeof(f->generation), "%.*s", SLICE_ARG(result->generation));
 	f->answer.count++;
+}
+
+void settle(struct fixture *f)
+{
+	const struct redis_continuity report = {.worker = SLICE(WORKER),
+						.own_run = slice_str(f->run)};
+	unsigned before = f->answer.count;
+
+	redis_continuity(f->pool, 1, &report, on_settled, f);
+	finish(f, before);
 }
 
 static struct fixture *create(unsigned connections)
 {
 	struct fixture *f = xcalloc(1, sizeof(*f));
 	struct redis_endpoint endpoint = {.host = "127.0.0.1"};
-	struct redis_pool_options options = {.size = connections,
-					     .waiting_limit = MANY,
-					     .reconnect_max_delay_ms = 20,
-					     .check_run = true};
+	struct redis_pool_options options = {
+		.size = connections, .waiting_limit = MANY, .reconnect_max_delay_ms = 20};
 
 	f->base = event_base_new();
 	f->server = redis_server_start(NULL);
@@ -68,12 +77,10 @@ static struct fixture *create(unsigned connections)
 int setup(void **state)
 {
 	struct fixture *f = create(2);
-	const struct redis_continuity report = {.worker = SLICE(WORKER)};
 	char letters[REDIS_EPOCH_LENGTH + 1];
 
 	*state = f;
-	redis_continuity(f->pool, 1, &report, on_settled, f);
-	finish(f, 0);
+	settle(f);
 	redis_epoch_generate(letters);
 	choose_letters(f, letters);
 	return 0;

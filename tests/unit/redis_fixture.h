@@ -50,6 +50,7 @@ struct fixture {
 	struct answer answer;
 	struct buffer body;
 	char fresh_letters[REDIS_EPOCH_LENGTH + 1]; /* offered as a new channel's epoch */
+	char run[REDIS_RUN_MAX + 1];                /* the last one settled; its generation */
 	char generation[REDIS_GENERATION_LENGTH + 1];
 	char fresh_epoch[REDIS_EPOCH_MAX + 1]; /* what those letters become */
 };
@@ -67,6 +68,9 @@ void choose_letters(struct fixture *f, const char *letters);
 
 /* Waits until every connection is ready. */
 void wait_for_connections(struct fixture *f);
+
+/* Reports for WORKER, the only one there is, which has seen nothing that could be missing. */
+void settle(struct fixture *f);
 
 /* Integer reply of a command. */
 long long integer_of(struct fixture *f, const char *command);

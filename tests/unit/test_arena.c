@@ -183,6 +183,30 @@ static void test_records_are_walked_in_order(void **state)
 	assert_int_equal(arena_records(arena, ARENA_CHANNEL), 0);
 }
 
+/* Walks that pause between two steps: presence, sessions. */
+static void test_a_walk_goes_on_where_its_page_was_given_back(void **state)
+{
+	struct arena *arena = ((struct world *)*state)->arena;
+	arena_ref refs[3 * 256], last = 0;
+
+	for (size_t i = 0; i < 3 * 256; i++)
+		assert_int_not_equal(arena_record_alloc(arena, ARENA_PASSPORT), 0);
+	for (size_t i = 0; i < 3 * 256; i++)
+		refs[i] = last = arena_record_next(arena, ARENA_PASSPORT, last);
+	/* The only page with room would be kept. */
+	arena_record_free(arena, refs[767]);
+	for (size_t i = 256; i < 512; i++)
+		arena_record_free(arena, refs[i]);
+	assert_int_equal(arena_class_of(arena, refs[300]), ARENA_FREE);
+	assert_int_equal(arena_record_next(arena, ARENA_PASSPORT, refs[300]), refs[512]);
+	/* Another class has the page now. */
+	do
+		last = arena_chunk_alloc(arena, 60000);
+	while (last && arena_class_of(arena, refs[300]) == ARENA_FREE);
+	assert_int_not_equal(arena_class_of(arena, refs[300]), ARENA_FREE);
+	assert_int_equal(arena_record_next(arena, ARENA_PASSPORT, refs[300]), refs[512]);
+}
+
 static void test_companions_belong_to_their_record(void **state)
 {
 	struct arena *arena = ((struct world *)*state)->arena;
@@ -666,6 +690,7 @@ int main(void)
 		IN_WORLD(test_refs_and_addresses_convert),
 		IN_WORLD(test_record_pages_start_as_zeros),
 		IN_WORLD(test_records_are_walked_in_order),
+		IN_WORLD(test_a_walk_goes_on_where_its_page_was_given_back),
 		IN_WORLD(test_companions_belong_to_their_record),
 		IN_WORLD(test_chunks_never_overlap),
 		IN_WORLD(test_freed_space_is_used_again),

@@ -546,6 +546,20 @@ static void test_who_left_gets_nothing(void **state)
 	assert_false(fanout_serving(stage->w.fanout, stage->channel));
 }
 
+static void test_who_lost_continuity_gets_nothing(void **state)
+{
+	struct stage *stage = *state;
+
+	for (int i = 0; i < 4; i++)
+		add_member(stage, i % 2 ? PACKED : PLAIN,
+			   SUBSCRIPTION_POSITIONED | (i < 2 ? SUBSCRIPTION_LOST : 0), 0);
+	stage->channel->lost = true;
+	add_message(stage, 300);
+	serve_all(stage, CHANNEL_MESSAGE_PUBLICATION);
+	for (size_t i = 0; i < 4; i++)
+		expect_messages(stage, i, i < 2 ? 1 : 0);
+}
+
 static void test_fanouts_take_turns(void **state)
 {
 	struct stage *stage = *state;
@@ -580,6 +594,7 @@ int main(void)
 		ON_STAGE(test_no_room_for_a_second_frame),
 		ON_STAGE(test_no_room_at_all),
 		ON_STAGE(test_who_left_gets_nothing),
+		ON_STAGE(test_who_lost_continuity_gets_nothing),
 		ON_STAGE(test_fanouts_take_turns),
 	};
 

@@ -18,6 +18,7 @@
 #include "keepsock/log.h"
 #include "keepsock/redis_scripts.h"
 #include "redis_server.h"
+#include "redis_settle.h"
 #include "redis_wait.h"
 #include "src/redis/redis_info.h"
 #include "src/redis/redis_pool.h"
@@ -482,6 +483,12 @@ static void start_publish(struct fixture *f, struct answer *answer, uint64_t num
 	redis_publish(f->pool, number, &message, on_published, answer);
 }
 
+static void create_settled_pool(struct fixture *f)
+{
+	create_ready_pool(f);
+	settle_run(f->base, f->pool);
+}
+
 static enum redis_result publish(struct fixture *f, struct answer *answer, uint64_t number)
 {
 	start_publish(f, answer, number);
@@ -551,7 +558,7 @@ static void test_a_publish_succeeds_when_replicas_have_it(void **state)
 	struct fixture *f = *state;
 	struct answer answer;
 
-	create_ready_pool(f);
+	create_settled_pool(f);
 	assert_int_equal(stats_of(f).size, 3);
 	assert_int_equal(publish(f, &answer, 0), REDIS_RESULT_OK);
 	assert_int_equal(stream_length(f->replica), 1);
@@ -569,7 +576,7 @@ static void test_too_few_replicas_are_no_success(void **state)
 	struct slice client = SLICE("nobody");
 
 	f->options.min_replicas_timeout_ms = 300;
-	create_ready_pool(f);
+	create_settled_pool(f);
 	redis_server_pause(f->replica);
 	start_publish(f, &answer, 0);
 	/* Nothing else waits for that. */
@@ -594,7 +601,7 @@ static void test_a_repetition_is_no_shortcut(void **state)
 	struct answer answer;
 
 	f->options.min_replicas_timeout_ms = 300;
-	create_ready_pool(f);
+	create_settled_pool(f);
 	redis_server_pause(f->replica);
 	assert_int_equal(publish(f, &answer, 1), REDIS_RESULT_TIMEOUT);
 	/* By another connection, which has written nothing itself. */
@@ -613,7 +620,7 @@ static void test_one_wait_confirms_a_batch(void **state)
 	struct fixture *f = *state;
 	unsigned before;
 
-	create_ready_pool(f);
+	create_settled_pool(f);
 	before = count_waits(f);
 	for (unsigned i = 0; i < MANY / 2; i++)
 		start_publish(f, &answers[i], 0);
@@ -630,7 +637,7 @@ static void test_waiting_publishes_are_answered_when_redis_dies(void **state)
 {
 	struct fixture *f = *state;
 
-	create_ready_pool(f);
+	create_settled_pool(f);
 	redis_server_pause(f->replica);
 	for (unsigned i = 0; i < MANY / 2; i++)
 		start_publish(f, &answers[i], 0);
@@ -648,7 +655,7 @@ static void test_destroying_answers_what_waits_for_replicas(void **state)
 {
 	struct fixture *f = *state;
 
-	create_ready_pool(f);
+	create_settled_pool(f);
 	redis_server_pause(f->replica);
 	for (unsigned i = 0; i < MANY; i++)
 		start_publish(f, &answers[i], 0);
@@ -667,7 +674,7 @@ static void test_a_user_who_may_not_wait_gets_no_success(void **state)
 	redis_server_do(f->server, "ACL SETUSER worker on >secret ~* &* +@all -wait");
 	f->endpoint.user = "worker";
 	f->endpoint.password = "secret";
-	create_ready_pool(f);
+	create_settled_pool(f);
 	assert_int_equal(publish(f, &answer, 0), REDIS_RESULT_UNAVAILABLE);
 	assert_non_null(strstr(stats_of(f).last_error, "NOPERM"));
 	redis_server_do(f->server, "ACL SETUSER worker +wait");

@@ -29,7 +29,7 @@ static int set_up(void **state)
 
 	world->arena = arena_create(16u << 20, &error);
 	assert_non_null(world->arena);
-	users_init(&world->users, world->arena);
+	users_init(&world->users, world->arena, NULL, 0);
 	*state = world;
 	return 0;
 }

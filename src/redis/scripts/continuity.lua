@@ -21,6 +21,12 @@
 -- Only on a settled run anything is read, published or numbered (run.lua), so
 -- between the start of a run and its judgement its sequence does not move.
 --
+-- What a worker saw must be in the data or the worker in the registry: workers
+-- register before they hear anything, and leave the registry after. Two things
+-- escape that. A worker that was registered and died within the very data that is
+-- lost is not missed. And data from a time when no worker was registered looks
+-- like that of an orderly stop.
+--
 -- KEYS  1 run   2 shard sequence   3 workers   4 workers expected to report
 -- ARGV  1 run id, that of the caller's connection   2 worker
 --       3 the last settled run the worker was on, empty: none

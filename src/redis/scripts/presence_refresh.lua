@@ -2,7 +2,7 @@
 --
 -- Adds members or prolongs them, in any number of channels.
 --
--- KEYS  1 run   2 shard sequence   3 the worker's members; empty: in no index
+-- KEYS  1 run   2 shard sequence   3 the worker's members; key 1 again: in no index
 --       4, 5 presence and presence expiry of the first member's channel,
 --       6, 7 of the second's, ...
 -- ARGV  1 run id   2 wall clock ms   3 TTL ms   4 prefix of pub/sub names
@@ -12,7 +12,7 @@
 --include run.lua
 --include members.lua
 
-local now, index = tonumber(ARGV[2]), KEYS[3] ~= '' and KEYS[3]
+local now, index = tonumber(ARGV[2]), KEYS[3] ~= KEYS[1] and KEYS[3]
 local joined = 0
 for i = 4, #KEYS, 2 do
 	local a = 5 + 3 * (i - 4) / 2

@@ -5,7 +5,7 @@
 -- order on pub/sub is the order of sequences and of offsets.
 --
 -- KEYS  1 run   2 shard sequence
---       3 the worker's done hash; not touched when ARGV[2] is empty
+--       3 the worker's done hash; any other when ARGV[2] is empty
 --       4, 5 meta and stream of the first channel, 6, 7 of the second, ...
 --       then, with an idempotency key, each channel's result key
 -- ARGV  1 run id   2 client, empty: do not remember the command
@@ -13,8 +13,8 @@
 --       4 kind letter   5 epoch for channels that have none   6 body
 --       7.. for each channel: pub/sub name, history size (0: no history),
 --           history TTL ms, meta TTL ms (0: never expires)
---       the last three: TTL ms of the result keys (0: no idempotency key),
---           version (0: none), version epoch (empty: any)
+--       the last three, or nothing: TTL ms of the result keys (0: no idempotency
+--           key), version (0: none), version epoch (empty: any)
 -- Reply {0, result} done now, {1, result} done before, {2} number too low.
 --       result = "<number>" and for each channel " <sequence> <offset> <epoch or ->",
 --       sequence 0 where idempotency key or version suppressed it. It is also
@@ -24,9 +24,10 @@
 
 local DONE_TTL_MS = 86400000
 
+local call = redis.call
 local client, number, body = ARGV[2], ARGV[3], ARGV[6]
 local n = math.floor((#ARGV - 6) / 4)
-local result_ttl, version = ARGV[4 * n + 7], ARGV[4 * n + 8]
+local result_ttl, version = ARGV[4 * n + 7] or '0', ARGV[4 * n + 8] or '0'
 
 -- Decimals are compared as text: a Lua number is exact only up to 2^53.
 local function is_lower(a, b)
@@ -38,14 +39,14 @@ end
 
 -- What is in the way of publishing on channel i, "<offset> <epoch or ->"; nil: nothing.
 local function suppressed(i, meta, history)
-	local stored = result_ttl ~= '0' and redis.call('GET', KEYS[3 + 2 * n + i])
+	local stored = result_ttl ~= '0' and call('GET', KEYS[3 + 2 * n + i])
 	if stored then
 		return stored
 	end
 	if version == '0' or not history then
 		return nil
 	end
-	local read = redis.call('HMGET', meta, 'e', 's', 'v', 've')
+	local read = call('HMGET', meta, 'e', 's', 'v', 've')
 	local epoch = ARGV[4 * n + 9]
 	if read[1] and read[3] and (epoch == '' or epoch == read[4]) and not is_lower(read[3], version) then
 		return (read[2] or '0') .. ' ' .. read[1] .. generation
@@ -53,36 +54,13 @@ local function suppressed(i, meta, history)
 	return nil
 end
 
--- The next "<offset> <epoch>" of a channel with history, its stream extended by the body.
-local function append(meta, stream, size, ttl, meta_ttl)
-	local epoch = redis.call('HGET', meta, 'e')
-	if not epoch then
-		-- Without its meta key a stream left over is of an older, unknown epoch.
-		epoch = ARGV[5]
-		redis.call('DEL', meta, stream)
-		redis.call('HSET', meta, 'e', epoch)
-	end
-	local offset = string.format('%.0f', redis.call('HINCRBY', meta, 's', 1))
-	redis.call('XADD', stream, 'MAXLEN', size, offset .. '-0', 'd', body)
-	redis.call('PEXPIRE', stream, ttl)
-	if meta_ttl == '0' then
-		redis.call('PERSIST', meta)
-	else
-		redis.call('PEXPIRE', meta, meta_ttl)
-	end
-	if version ~= '0' then
-		redis.call('HSET', meta, 'v', version, 've', ARGV[4 * n + 9])
-	end
-	return offset .. ' ' .. epoch .. generation
-end
-
 -- The first write: Redis refuses it when full, read-only or short of replicas,
 -- and then nothing has happened yet. Repeated commands write too, so that
 -- WAIT after one covers what the first attempt wrote.
-local sequence = redis.call('INCRBY', KEYS[2], n) - n
+local sequence = call('INCRBY', KEYS[2], n) - n
 
 if client ~= '' then
-	local stored = redis.call('HGET', KEYS[3], client)
+	local stored = call('HGET', KEYS[3], client)
 	if stored then
 		local last = string.match(stored, '^%d+')
 		if last == number then
@@ -97,27 +75,45 @@ end
 local result = {number}
 for i = 1, n do
 	local a = 3 + 4 * i
-	local meta, history = KEYS[2 + 2 * i], ARGV[a + 1] ~= '0'
+	local meta, history, position = KEYS[2 + 2 * i], ARGV[a + 1] ~= '0', '0 -'
 	local before = (result_ttl ~= '0' or version ~= '0') and suppressed(i, meta, history)
 	if before then
-		result[i + 1] = '0 ' .. before
+		position = '0 ' .. before
 	else
-		local position = '0 -'
+		-- Written out here: a function would cost every publish its creation.
 		if history then
-			position = append(meta, KEYS[3 + 2 * i], ARGV[a + 1], ARGV[a + 2], ARGV[a + 3])
+			local stream, epoch = KEYS[3 + 2 * i], call('HGET', meta, 'e')
+			if not epoch then
+				-- Without its meta key a stream left over is of an older, unknown epoch.
+				epoch = ARGV[5]
+				call('DEL', meta, stream)
+				call('HSET', meta, 'e', epoch)
+			end
+			local offset = string.format('%.0f', call('HINCRBY', meta, 's', 1))
+			call('XADD', stream, 'MAXLEN', ARGV[a + 1], offset .. '-0', 'd', body)
+			call('PEXPIRE', stream, ARGV[a + 2])
+			if ARGV[a + 3] == '0' then
+				call('PERSIST', meta)
+			else
+				call('PEXPIRE', meta, ARGV[a + 3])
+			end
+			if version ~= '0' then
+				call('HSET', meta, 'v', version, 've', ARGV[4 * n + 9])
+			end
+			position = offset .. ' ' .. epoch .. generation
 		end
 		if result_ttl ~= '0' then
-			redis.call('SET', KEYS[3 + 2 * n + i], position, 'PX', result_ttl)
+			call('SET', KEYS[3 + 2 * n + i], position, 'PX', result_ttl)
 		end
 		position = string.format('%.0f', sequence + i) .. ' ' .. position
-		redis.call('PUBLISH', ARGV[a], ARGV[4] .. ' ' .. position .. ' ' .. body)
-		result[i + 1] = position
+		call('PUBLISH', ARGV[a], ARGV[4] .. ' ' .. position .. ' ' .. body)
 	end
+	result[i + 1] = position
 end
 
 local text = table.concat(result, ' ')
 if client ~= '' then
-	redis.call('HSET', KEYS[3], client, text)
-	redis.call('PEXPIRE', KEYS[3], DONE_TTL_MS)
+	call('HSET', KEYS[3], client, text)
+	call('PEXPIRE', KEYS[3], DONE_TTL_MS)
 end
 return {0, text}

@@ -51,8 +51,8 @@ if is_dead() then
 end
 
 for _, member in ipairs(redis.call('SPOP', KEYS[6], ARGV[5])) do
-	if redis.call('SISMEMBER', KEYS[5], member) == 0 then
-		local client, channel = string.match(member, '^(%S*) (.*)$')
+	local client, channel = string.match(member, '^(%S*) (.*)$')
+	if client and redis.call('SISMEMBER', KEYS[5], member) == 0 then
 		removed = removed + remove_member(ARGV[6] .. channel, ARGV[7] .. channel, client, KEYS[2], ARGV[8] .. channel)
 	end
 end

@@ -4,7 +4,7 @@
 -- epoch and top offset, the publications missed, and the membership.
 --
 -- KEYS  1 run   2 shard sequence   3 meta   4 stream   5 presence   6 presence expiry
---       7 the worker's members; empty: in no index
+--       7 the worker's members; key 1 again: in no index
 -- ARGV  1 run id   2 "1" with history, "0" without
 --       3 epoch for a channel that has none   4 meta TTL ms (0: never expires)
 --       5 publications to read at most, "0" none   6 the lowest id to read; empty: the newest
@@ -34,7 +34,7 @@ if ARGV[2] == '1' then
 end
 
 if ARGV[8] ~= '' then
-	local index = KEYS[7] ~= '' and KEYS[7]
+	local index = KEYS[7] ~= KEYS[1] and KEYS[7]
 	if add_member(KEYS[5], KEYS[6], index, ARGV[12], ARGV[8], ARGV[9], ARGV[10], tonumber(ARGV[11])) then
 		joined = 1
 		announce('j', KEYS[2], ARGV[13], ARGV[9])

@@ -1,0 +1,199 @@
+/* SPDX-License-Identifier: ISC */
+/*
+ * What the admin socket shows of this worker: connections, channels, the worker
+ * itself. Run by the worker. It reads passports and changes nothing.
+ */
+#include <jansson.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "keepsock/random.h"
+#include "worker/control.h"
+#include "worker/deposits.h"
+
+/* --- passports --- */
+
+static json_t *address_of(const struct passport *passport)
+{
+	char text[CONNECTION_PEER_TEXT];
+
+	return json_string(connection_peer(passport, text));
+}
+
+static json_t *id_of(const struct passport *passport)
+{
+	char text[37];
+
+	connection_id(passport, text);
+	return json_string(text);
+}
+
+bool control_is_client(const struct passport *passport)
+{
+	return passport->magic == PASSPORT_MAGIC && passport->kind == PASSPORT_CLIENT;
+}
+
+json_t *control_connection_row(struct worker *w, const struct passport *passport)
+{
+	json_t *row = json_object();
+
+	json_object_set_new(row, "id", id_of(passport));
+	json_object_set_new(row, "peer", address_of(passport));
+	json_object_set_new(row, "state", json_string(passport_state_name(passport->state)));
+	json_object_set_new(row, "user", control_text(passport_user(w->arena, passport)));
+	json_object_set_new(row, "subscriptions", json_integer(passport->subscription_count));
+	json_object_set_new(row, "queued_bytes",
+			    json_integer((json_int_t)queue_length(&passport->out)));
+	json_object_set_new(row, "age_s",
+			    json_integer((json_int_t)((w->now_ms - passport->accepted_at) / 1000)));
+	return row;
+}
+
+json_t *control_show_connections(struct worker *w, uint64_t id, json_t *args)
+{
+	json_t *rows = json_array();
+	arena_ref ref = 0;
+
+	(void)id;
+	(void)args;
+	while ((ref = arena_record_next(w->arena, ARENA_PASSPORT, ref)) &&
+	       json_array_size(rows) < CONTROL_ROWS_MAX) {
+		const struct passport *passport = arena_at(w->arena, ref);
+
+		if (control_is_client(passport) && connection_at(w, ref)->fd >= 0)
+			json_array_append_new(rows, control_connection_row(w, passport));
+	}
+	return control_rows(rows);
+}
+
+#define SHOW_NUMBER(value)  json_integer((json_int_t)(value))
+#define SHOW_HEX(value)     json_sprintf("0x%llx", (unsigned long long)(value))
+#define SHOW_STATE(value)   json_string(passport_state_name(value))
+#define SHOW_UUID(value)    id_of(passport)
+#define SHOW_ADDRESS(value) address_of(passport)
+#define SHOW_REF(value)     json_integer((json_int_t)(value))
+#define SHOW_QUEUE(value)                                                    \
+	json_pack("{s:I, s:I}", "done", (json_int_t)(value).done, "waiting", \
+		  (json_int_t)queue_length(&(value)))
+#define SHOW_READER(value)                                                                     \
+	json_sprintf("%llx %llx %llx %llx", (unsigned long long)(value).word[0],               \
+		     (unsigned long long)(value).word[1], (unsigned long long)(value).word[2], \
+		     (unsigned long long)(value).word[3])
+
+static json_t *subscriptions_of(struct worker *w, const struct passport *passport)
+{
+	json_t *list = json_array();
+	arena_ref ref = passport->subscriptions;
+
+	while (ref) {
+		const struct subscription_record *subscription = arena_at(w->arena, ref);
+		const struct channel *channel = hub_channel_at(&w->hub, subscription->channel);
+
+		json_array_append_new(list, json_pack("{s:o, s:I, s:I}", "channel",
+						      control_text(hub_name(&w->hub, channel)),
+						      "start_sequence",
+						      (json_int_t)subscription->start_sequence,
+						      "flags", (json_int_t)subscription->flags));
+		ref = subscription->next;
+	}
+	return list;
+}
+
+static json_t *passport_row(struct worker *w, const struct passport *passport)
+{
+	json_t *row = json_object();
+
+#define FIELD(type, name, show, doc) json_object_set_new(row, #name, SHOW_##show(passport->name));
+	PASSPORT_FIELDS(FIELD)
+#undef FIELD
+	json_object_set_new(row, "user", control_text(passport_user(w->arena, passport)));
+	json_object_set_new(row, "name", control_text(passport_name(w->arena, passport)));
+	json_object_set_new(row, "subscribed", subscriptions_of(w, passport));
+	return row;
+}
+
+struct connection *control_find_client(struct worker *w, const char *text)
+{
+	struct uuid uuid;
+	struct passport_id id;
+
+	if (!text || !uuid_parse(slice_str(text), &uuid))
+		return NULL;
+	memcpy(id.bytes, uuid.bytes, sizeof(id.bytes));
+	return connection_find(w, &id);
+}
+
+json_t *control_show_connection(struct worker *w, uint64_t id, json_t *args)
+{
+	struct connection *c =
+		control_find_client(w, json_string_value(json_object_get(args, "id")));
+
+	(void)id;
+	return c ? control_row(passport_row(w, connection_passport(c)))
+		 : control_rows(json_array());
+}
+
+/* --- channels --- */
+
+static json_t *channel_row(struct worker *w, const struct channel *channel)
+{
+	const struct channel_record *record = hub_record(&w->hub, channel);
+	static const char *const states[] = {"absent", "joining", "joined", "leaving"};
+
+	return json_pack("{s:o, s:I, s:I, s:o, s:s}", "name",
+			 control_text(hub_name(&w->hub, channel)), "subscribers",
+			 (json_int_t)hub_subscribers(&w->hub, channel), "offset",
+			 (json_int_t)record->offset, "epoch", control_text(hub_epoch(record)),
+			 "state", states[record->state]);
+}
+
+json_t *control_show_channels(struct worker *w, uint64_t id, json_t *args)
+{
+	json_t *rows = json_array();
+	struct channel *channel = NULL;
+
+	(void)id;
+	(void)args;
+	while ((channel = hub_next(&w->hub, channel)) && json_array_size(rows) < CONTROL_ROWS_MAX)
+		json_array_append_new(rows, channel_row(w, channel));
+	return control_rows(rows);
+}
+
+json_t *control_show_channel(struct worker *w, uint64_t id, json_t *args)
+{
+	const char *name = json_string_value(json_object_get(args, "name"));
+	struct channel *channel = name ? hub_find(&w->hub, slice_str(name)) : NULL;
+	const struct channel_record *record;
+	json_t *row;
+
+	(void)id;
+	if (!channel)
+		return control_rows(json_array());
+	record = hub_record(&w->hub, channel);
+	row = channel_row(w, channel);
+	json_object_set_new(row, "last_sequence", json_integer((json_int_t)record->last_sequence));
+	json_object_set_new(row, "positioned", json_boolean(record->positioned));
+	json_object_set_new(row, "unconfirmed", json_integer((json_int_t)record->unconfirmed));
+	json_object_set_new(row, "waiting", json_integer(channel->waiting));
+	json_object_set_new(row, "held_bytes", json_integer((json_int_t)channel->held_bytes));
+	return control_row(row);
+}
+
+/* --- worker, Redis --- */
+
+json_t *control_show_worker(struct worker *w, uint64_t id, json_t *args)
+{
+	const char *reason = worker_not_ready_reason(w);
+
+	(void)id;
+	(void)args;
+	return control_row(json_pack(
+		"{s:i, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:s, s:b}", "pid", (int)getpid(),
+		"connections", (json_int_t)w->connection_count, "subscriptions",
+		(json_int_t)w->hub.subscription_count, "channels", (json_int_t)w->hub.channel_count,
+		"arena_used", (json_int_t)arena_bytes_used(w->arena), "arena_cap",
+		(json_int_t)arena_bytes_cap(w->arena), "loop_lag_us",
+		(json_int_t)metric_get(METRIC_loop_lag_microseconds), "uptime_s",
+		(json_int_t)((w->now_ms - w->started_ms) / 1000), "redis", reason ? reason : "ok",
+		"settled", (int)deposits_settled(w)));
+}
