@@ -115,6 +115,10 @@ const char *admin_privilege_name(enum admin_privilege privilege);
  */
 int admin_call_parse(char *line, struct admin_call *call, struct buffer *error);
 
+/* The same by another table of that form. */
+int admin_call_parse_in(const struct admin_command *rows, size_t count, char *line,
+			struct admin_call *call, struct buffer *error);
+
 /* Appends the commands as the section of the manual page keepsockctl(1). */
 void admin_commands_write_man(struct buffer *out);
 

@@ -19,4 +19,7 @@ void admin_text_rows(struct buffer *out, const json_t *rows);
 /* An object as aligned lines `key  value`. */
 void admin_text_object(struct buffer *out, const json_t *object);
 
+/* An object as one line `key=value key=value ...`. */
+void admin_text_line(struct buffer *out, const json_t *object);
+
 #endif

@@ -172,4 +172,38 @@ uint32_t settings_redis_shard_count(const struct settings *s);
 /* Open files that the connections of one worker to Redis take at most. */
 uint64_t settings_redis_descriptors(const struct settings *s);
 
+/* One of cluster.peers; name is owned, as the host of the place. */
+struct settings_peer {
+	char *name;
+	struct settings_host_port place;
+};
+
+/* NULL, or what is wrong with it, *out then being empty. */
+const char *settings_peer_parse(const char *text, struct settings_peer *out);
+void settings_peer_free(struct settings_peer *peer);
+
+/* "ADDRESS:PORT" or "[ADDRESS]:PORT"; host is owned. NULL, or what is wrong with it. */
+const char *settings_address_port_parse(const char *text, struct settings_host_port *out);
+
+/* One of cluster.vip. */
+struct settings_vip {
+	int family;                /* AF_INET, AF_INET6 */
+	unsigned char address[16]; /* network order; 4 of them with AF_INET */
+	unsigned prefix;           /* bits */
+};
+
+/* NULL, or what is wrong with it. */
+const char *settings_vip_parse(const char *text, struct settings_vip *out);
+
+/* What the timings of the group cluster amount to, all in ms. */
+struct settings_timing {
+	int64_t hold;       /* a lease is held this long after its renewal was sent */
+	int64_t voucher;    /* a primary's word over the peer link counts this long */
+	int64_t promise;    /* who granted a peer lease acquires nothing for this long */
+	int64_t node_fault; /* worst: from a node's fault to the standby's promotion */
+	int64_t host_lost;  /* worst: from the loss of the host to the standby's promotion */
+};
+
+struct settings_timing settings_timing_of(const struct settings *s);
+
 #endif

@@ -310,9 +310,82 @@ SETTING(redis, probe_timeout, DURATION_MS, "5s", 200, 600 * SETTINGS_SEC, NULL, 
 	"probe_interval.")
 SETTINGS_GROUP_END(redis)
 
-SETTINGS_GROUP(cluster, "The nodes that share a Redis.")
+SETTINGS_GROUP(cluster, "The nodes that share a Redis, and their supervisors (keepsock-supervisor), of which one makes its node the primary.")
 SETTING(cluster, node_timeout, DURATION_MS, "5s", 2 * SETTINGS_SEC, 60 * SETTINGS_SEC, NULL, RELOADABLE,
 	"A worker not heard of for this long is dead: its clients are taken out of the presence.")
+SETTING(cluster, peers, STRING_LIST, "[]", 0, 7, check_cluster_peer, FIXED,
+	"The other nodes' supervisors, each \"NAME=ADDRESS:PORT\" with its node.name and its peer_listen. "
+	"Empty: there are none.")
+SETTING(cluster, peer_listen, STRING, "", 0, 64, check_address_port, FIXED,
+	"\"ADDRESS:PORT\" where the supervisor listens for its peers; an IPv6 address in brackets. Of two "
+	"supervisors the one whose node's name comes first connects.")
+SETTING(cluster, secret_file, PATH, "", 0, 4000, NULL, FIXED,
+	"File whose first line is the secret that all supervisors share; nobody but its owner may read it "
+	"(mode 0600). The links between them are encrypted with a key made from it.")
+SETTING(cluster, socket, PATH, "", 0, 107, NULL, FIXED,
+	"Path of the supervisor's admin socket. Empty: supervisor.sock in node.run_dir.")
+SETTING(cluster, state_dir, PATH, "/var/lib/keepsock-supervisor", 1, 4000, NULL, FIXED,
+	"Directory for what the supervisor must remember: the highest epoch. Made with mode 0700 when missing.")
+SETTING(cluster, priority, INT, "100", 1, 255, NULL, FIXED,
+	"Of several standbys the one with the highest priority is promoted. A primary is never replaced "
+	"because of it.")
+SETTING(cluster, lease_ttl, DURATION_MS, "4s", SETTINGS_SEC, 600 * SETTINGS_SEC, NULL, FIXED,
+	"How long the primary's lease in Redis lasts after its last renewal. The same on all nodes.")
+SETTING(cluster, lease_renew, DURATION_MS, "500ms", 50, 60 * SETTINGS_SEC, NULL, FIXED,
+	"How often the primary renews it, standbys look at it, and supervisors tell each other how they are.")
+SETTING(cluster, lease_guard, DURATION_MS, "1s", SETTINGS_SEC, 60 * SETTINGS_SEC, NULL, FIXED,
+	"How long before its lease ends the primary gives up, and how much longer than lease_ttl others wait "
+	"where they can't see it. The same on all nodes.")
+SETTING(cluster, start_grace, DURATION_MS, "2s", 0, 600 * SETTINGS_SEC, NULL, FIXED,
+	"A supervisor that has just started promotes nobody for this long, so that its peers can be heard.")
+SETTING(cluster, min_change_interval, DURATION_MS, "10s", 0, 3600 * SETTINGS_SEC, NULL, FIXED,
+	"A node that ceased to be the primary becomes it again no sooner than this, unless an operator wants it.")
+SETTING(cluster, check_interval, DURATION_MS, "500ms", 50, 60 * SETTINGS_SEC, NULL, FIXED,
+	"How often each health check of the node is made.")
+SETTING(cluster, check_timeout, DURATION_MS, "1s", 50, 60 * SETTINGS_SEC, NULL, FIXED,
+	"A check without a result after this time has failed.")
+SETTING(cluster, check_fall, INT, "3", 1, 100, NULL, FIXED,
+	"A check that was good is bad after this many failures in a row.")
+SETTING(cluster, check_rise, INT, "2", 1, 100, NULL, FIXED,
+	"A check that was bad is good after this many successes in a row.")
+SETTING(cluster, check_loop_lag, DURATION_MS, "1s", 10, 60 * SETTINGS_SEC, NULL, FIXED,
+	"The check of the event loops fails while a worker's is later than this.")
+SETTING(cluster, check_scripts, STRING_LIST, "[]", 0, 8, check_absolute_path, FIXED,
+	"Programs that check the node too, by their absolute paths: exit status 0 is good.")
+SETTING(cluster, start_node, BOOL, "true", 0, 0, NULL, FIXED,
+	"Start the node when none is running. Otherwise it is another's work, systemd's for example, and the "
+	"supervisor waits for it. A node that is running is adopted in either case.")
+SETTING(cluster, node_binary, PROGRAM, "keepsockd", 1, 4000, NULL, FIXED,
+	"Program to start as the node; without a slash it is looked for beside keepsock-supervisor, then in PATH.")
+SETTING(cluster, restart_limit, INT, "3", 0, 100, NULL, FIXED,
+	"A node that ended is a restart, not a failover, up to this many times within restart_window.")
+SETTING(cluster, restart_window, DURATION_MS, "60s", SETTINGS_SEC, SETTINGS_DAY, NULL, FIXED,
+	"See restart_limit.")
+SETTING(cluster, restart_timeout, DURATION_MS, "2s", 100, 600 * SETTINGS_SEC, NULL, FIXED,
+	"A primary whose node ended and is not there again after this time steps down.")
+SETTING(cluster, promote_timeout, DURATION_MS, "5s", 100, 600 * SETTINGS_SEC, NULL, FIXED,
+	"How long the node may take to become the primary.")
+SETTING(cluster, demote_timeout, DURATION_MS, "15s", 100, 3600 * SETTINGS_SEC, NULL, FIXED,
+	"How long the node may take to send its clients away when it is demoted in good order.")
+SETTING(cluster, vip, STRING_LIST, "[]", 0, 8, check_vip, FIXED,
+	"Addresses that follow the primary, each \"ADDRESS/PREFIX\", IPv4 or IPv6.")
+SETTING(cluster, vip_interface, STRING, "", 0, 15, NULL, FIXED,
+	"Network interface of those addresses.")
+SETTING(cluster, fence, PROGRAM, "", 0, 4000, NULL, FIXED,
+	"Program run before a promotion for which no peer handed over, with the arguments NODE EPOCH: it "
+	"makes sure that the node that was the primary has ended. The promotion waits for it, and goes on "
+	"whatever it answers. Empty: none.")
+SETTING(cluster, notify, PROGRAM, "", 0, 4000, NULL, FIXED,
+	"Program run at each change of state, with the arguments NODE OLD NEW EPOCH REASON. Never two at a "
+	"time: the next waits for the one before. Empty: none.")
+SETTING(cluster, notify_timeout, DURATION_MS, "10s", 100, 600 * SETTINGS_SEC, NULL, FIXED,
+	"fence, notify and check programs that run longer than this are killed; checks after check_timeout.")
+SETTING(cluster, notify_user, STRING, "", 0, 32, NULL, FIXED,
+	"User that these programs run as when the supervisor is root. Empty: node.user, or nobody when that is "
+	"empty too.")
+SETTING(cluster, notify_fifo, PATH, "", 0, 4000, NULL, FIXED,
+	"Named pipe, made when missing, into which the same words are written, a line for each change. Empty: "
+	"none.")
 SETTINGS_GROUP_END(cluster)
 
 SETTINGS_GROUP(http_api, "The server HTTP API under /api.")

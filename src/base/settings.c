@@ -234,6 +234,18 @@ static int later_line(const struct settings_parser *p, const size_t offsets[2])
 	return line;
 }
 
+static bool check_timing(struct settings_parser *p)
+{
+	struct buffer why = {0};
+	size_t offsets[2];
+	bool ok = settings_check_timing(p->out, &why, offsets);
+
+	if (!ok)
+		settings_fail(p, later_line(p, offsets), "%s", buffer_cstr(&why));
+	buffer_free(&why);
+	return ok;
+}
+
 static bool check_whole(struct settings_parser *p)
 {
 	size_t offsets[2];
@@ -241,6 +253,8 @@ static bool check_whole(struct settings_parser *p)
 
 	if (problem)
 		return settings_fail(p, later_line(p, offsets), "%s", problem);
+	if (!check_timing(p))
+		return false;
 	problem = settings_find_channel_contradiction(p->out, &p->out->channel, offsets);
 	if (!problem)
 		return true;
@@ -257,6 +271,10 @@ static void fill_derived(struct settings *s)
 	if (*s->admin.socket == '\0') {
 		free(s->admin.socket);
 		s->admin.socket = xasprintf("%s/admin.sock", s->node.run_dir);
+	}
+	if (*s->cluster.socket == '\0') {
+		free(s->cluster.socket);
+		s->cluster.socket = xasprintf("%s/supervisor.sock", s->node.run_dir);
 	}
 }
 

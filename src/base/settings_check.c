@@ -154,3 +154,8 @@ mode_t settings_admin_mode(const struct settings *s)
 {
 	return (mode_t)strtoul(s->admin.mode, NULL, 8);
 }
+
+const char *check_absolute_path(const char *value)
+{
+	return value[0] == '/' ? NULL : "must hold absolute paths";
+}

@@ -114,7 +114,8 @@ const char *settings_scan(const char *text, struct buffer *out, int *line);
 
 setting_check_fn check_host_label, check_log_level, check_log_target, check_log_format,
 	check_redis_server, check_redis_shard, check_file_mode, check_ip_address, check_regex,
-	check_recovery_mode, check_claim_name, check_error_mode, check_namespace_name;
+	check_recovery_mode, check_claim_name, check_error_mode, check_namespace_name,
+	check_cluster_peer, check_address_port, check_vip, check_absolute_path;
 
 /* settings_whole.c */
 
@@ -131,6 +132,14 @@ const char *settings_find_contradiction(const struct settings *s, size_t offsets
 const char *settings_find_channel_contradiction(const struct settings *s,
 						const struct channel_options *options,
 						size_t offsets[2]);
+
+/*
+ * settings_cluster.c: whether the timings of the group cluster keep two primaries
+ * apart; false with the arithmetic appended to why, and the two settings to change.
+ */
+bool settings_check_timing(const struct settings *s, struct buffer *why, size_t offsets[2]);
+/* "", or what is wrong with the names of the peers. */
+const char *settings_find_peer_problem(const struct settings *s);
 
 /* settings_redis_url.c: whether two of the URLs mean one Redis server. */
 bool redis_shards_collide(const struct settings_list *shards);

@@ -162,6 +162,29 @@ static const char *find_redis_contradiction(const struct settings *s, size_t off
 	return first_found(all, sizeof(all) / sizeof(all[0]), offsets);
 }
 
+static const char *find_cluster_contradiction(const struct settings *s, size_t offsets[2])
+{
+	bool peers = s->cluster.peers.count > 0;
+	bool embedded = s->redis.shards.count == 0 && strcmp(s->redis.server, "embedded") == 0;
+	const char *problem = settings_find_peer_problem(s);
+	const struct contradiction all[] = {
+		CONTRADICTION(peers && embedded, cluster.peers, redis.server,
+			      "cluster.peers needs a Redis that lives and dies with none of the "
+			      "nodes: the embedded one ends with its node, name another in "
+			      "redis.server"),
+		CONTRADICTION(given(problem), cluster.peers, node.name, problem),
+		CONTRADICTION(peers && !given(s->cluster.secret_file), cluster.peers,
+			      cluster.secret_file, "cluster.peers needs cluster.secret_file"),
+		CONTRADICTION(peers && !given(s->cluster.peer_listen), cluster.peers,
+			      cluster.peer_listen, "cluster.peers needs cluster.peer_listen"),
+		CONTRADICTION(s->cluster.vip.count > 0 && !given(s->cluster.vip_interface),
+			      cluster.vip, cluster.vip_interface,
+			      "cluster.vip needs cluster.vip_interface"),
+	};
+
+	return first_found(all, sizeof(all) / sizeof(all[0]), offsets);
+}
+
 #define TOKEN_CONTRADICTIONS(group)                                                           \
 	CONTRADICTION(given(s->group.hmac_previous_secret_file) &&                            \
 			      !given(s->group.hmac_secret_file),                              \
@@ -207,6 +230,8 @@ const char *settings_find_contradiction(const struct settings *s, size_t offsets
 		problem = find_redis_contradiction(s, offsets);
 	if (!problem)
 		problem = find_token_contradiction(s, offsets);
+	if (!problem)
+		problem = find_cluster_contradiction(s, offsets);
 	return problem ? problem : find_personal_contradiction(s, offsets);
 }
 

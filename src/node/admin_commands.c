@@ -156,13 +156,19 @@ static int parse_arguments(char *rest, struct admin_call *call, struct buffer *e
 
 int admin_call_parse(char *line, struct admin_call *call, struct buffer *error)
 {
+	return admin_call_parse_in(commands, COMMAND_COUNT, line, call, error);
+}
+
+int admin_call_parse_in(const struct admin_command *rows, size_t count, char *line,
+			struct admin_call *call, struct buffer *error)
+{
 	char *rest = NULL;
 
 	memset(call, 0, sizeof(*call));
 	call->json = take_json_flag(line);
-	for (size_t i = 0; i < COMMAND_COUNT && !call->command; i++) {
-		if (match_name(line, commands[i].name, &rest)) {
-			call->command = &commands[i];
+	for (size_t i = 0; i < count && !call->command; i++) {
+		if (match_name(line, rows[i].name, &rest)) {
+			call->command = &rows[i];
 			call->index = i;
 		}
 	}

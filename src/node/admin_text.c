@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: ISC */
 /*
- * Tables and lists for people. Runs in the master, on rows that workers
+ * Tables and lists for people. Runs in the master and the supervisor, on rows that workers
  * collected; pure functions from JSON to text.
  */
 #include <stdbool.h>
@@ -169,4 +169,20 @@ void admin_text_object(struct buffer *out, const json_t *object)
 		append_cell(out, value);
 		buffer_append_char(out, '\n');
 	}
+}
+
+void admin_text_line(struct buffer *out, const json_t *object)
+{
+	json_t *members = (json_t *)(uintptr_t)object; /* as above */
+	const char *separator = "";
+	const char *key;
+	json_t *value;
+
+	json_object_foreach(members, key, value)
+	{
+		buffer_printf(out, "%s%s=", separator, key);
+		append_cell(out, value);
+		separator = " ";
+	}
+	buffer_append_char(out, '\n');
 }
