@@ -15,6 +15,22 @@
  *                            HAND_OVER ──►             ◄── NEXT   (once for each batch)
  *                            HAND_OVER_END ──►         ◄── ADOPTED, then RELEASE, COUNT ...
  *   the keeper was replaced  (its socket)              ◄── HELLO, ARENA, DEPOSIT ..., COUNT
+ *
+ * A takeover, `old` running and `new` about to:
+ *
+ *   new: prepares            START (TAKEOVER) ──►      ◄── NEXT   or ADOPT_REFUSED: old goes on
+ *                            HAND_OVER, TAKEN_BACK ──► ◄── NEXT   (once for each batch)
+ *                            HAND_OVER_END ──►         ◄── READY
+ *   old: finishes its turn   FREEZE ──►                ◄── FROZEN
+ *   new: what was deposited  HAND_OVER, TAKEN_BACK ──► ◄── NEXT   (once for each batch)
+ *        meanwhile, the swap COMMIT ──►                ◄── COMMITTED, then RELEASE, COUNT ...
+ *   old: is done             LEAVE ──►                 (exits)
+ *   or it goes on            THAW ──►                  ◄── THAWED (or it exits: it lost)
+ *
+ * Who owns the arena is decided by compare-and-swap on its ownership word alone:
+ * old makes it FROZEN, new makes it RUNNING(new), or old makes it RUNNING(old)
+ * again. Whoever loses leaves at once and never writes the arena. THAW only asks
+ * for an attempt, and so does the death of the keeper.
  */
 #ifndef KEEPSOCK_KEEPER_MESSAGES_H
 #define KEEPSOCK_KEEPER_MESSAGES_H
@@ -29,7 +45,7 @@
 struct buffer;
 
 /* In KEEPER_SETUP, KEEPER_START and KEEPER_HELLO: other versions are refused. */
-#define KEEPER_PROTOCOL_VERSION 1u
+#define KEEPER_PROTOCOL_VERSION 2u
 
 #define WORKER_FD_KEEPER 3
 #define WORKER_FD_MASTER 4
@@ -49,9 +65,12 @@ enum keeper_direction {
 	KEEPER(LOG_LEVEL,     MASTER_TO_KEEPER, "the level's name")                                \
 	KEEPER(STOP,          MASTER_TO_KEEPER, "nothing: start no worker any more, end with the one that runs") \
 	KEEPER(ADOPTION,      MASTER_TO_KEEPER, "a byte, in test builds: 0 = those that follow a dead worker start with nothing, 1 = they adopt") \
+	KEEPER(TAKEOVER,      MASTER_TO_KEEPER, "struct keeper_takeover: a worker by the newest order takes over from the one that runs") \
+	KEEPER(CRASH_POINT,   MASTER_TO_KEEPER, "struct keeper_crash_point, in test builds")      \
 	KEEPER(WORKER,        KEEPER_TO_MASTER, "struct keeper_worker; fds: the master's end of its channel, pidfd") \
 	KEEPER(DEATH,         KEEPER_TO_MASTER, "struct keeper_death; fd, in test builds: the arena as the worker left it") \
 	KEEPER(STATUS,        KEEPER_TO_MASTER, "struct keeper_status")                            \
+	KEEPER(TAKEN_OVER,    KEEPER_TO_MASTER, "struct keeper_taken_over, text: why it was not")  \
 	KEEPER(HELLO,         WORKER_TO_KEEPER, "struct keeper_hello: forget what was deposited, everything follows anew") \
 	KEEPER(ARENA,         WORKER_TO_KEEPER, "fd: the arena's memfd")                           \
 	KEEPER(DEPOSIT,       WORKER_TO_KEEPER, "n struct keeper_item, in the order of their n fds") \
@@ -60,10 +79,19 @@ enum keeper_direction {
 	KEEPER(NEXT,          WORKER_TO_KEEPER, "nothing: the last batch arrived, hand the next one over") \
 	KEEPER(ADOPTED,       WORKER_TO_KEEPER, "struct keeper_adopted: the successor runs on the arena") \
 	KEEPER(ADOPT_REFUSED, WORKER_TO_KEEPER, "text, why: the kept connections end, the worker starts fresh") \
-	KEEPER(START,         KEEPER_TO_WORKER, "struct keeper_start, JSON struct ipc_start; fds: with ADOPT first the arena, then those of ipc_start") \
+	KEEPER(READY,         WORKER_TO_KEEPER, "struct keeper_turn, new: prepared, holds what it was handed over") \
+	KEEPER(FROZEN,        WORKER_TO_KEEPER, "struct keeper_frozen, old: serves nobody, everything is deposited") \
+	KEEPER(THAWED,        WORKER_TO_KEEPER, "struct keeper_turn, old: owns the arena and goes on") \
+	KEEPER(COMMITTED,     WORKER_TO_KEEPER, "struct keeper_committed, new: owns the arena and serves") \
+	KEEPER(START,         KEEPER_TO_WORKER, "struct keeper_start, JSON struct ipc_start; fds: with ADOPT or TAKEOVER first the arena, then those of ipc_start") \
 	KEEPER(HAND_OVER,     KEEPER_TO_WORKER, "n struct keeper_item, in the order of their n fds") \
 	KEEPER(HAND_OVER_END, KEEPER_TO_WORKER, "struct keeper_hand_over_end")                     \
-	KEEPER(DEPOSIT_AGAIN, KEEPER_TO_WORKER, "nothing: the counts differ, begin again with HELLO")
+	KEEPER(DEPOSIT_AGAIN, KEEPER_TO_WORKER, "nothing: the counts differ, begin again with HELLO") \
+	KEEPER(TAKEN_BACK,    KEEPER_TO_WORKER, "n struct keeper_item, to new: closed since they were handed over") \
+	KEEPER(FREEZE,        KEEPER_TO_WORKER, "struct keeper_turn, to old: finish the loop turn, then serve nobody") \
+	KEEPER(THAW,          KEEPER_TO_WORKER, "struct keeper_turn, to old: go on if the arena is still yours") \
+	KEEPER(COMMIT,        KEEPER_TO_WORKER, "struct keeper_turn, to new: everything is handed over, take the arena") \
+	KEEPER(LEAVE,         KEEPER_TO_WORKER, "struct keeper_turn, to old: exit, and touch nothing")
 
 enum keeper_type {
 	KEEPER_NONE,
@@ -105,9 +133,14 @@ struct keeper_order {
 #define KEEPER_ORDER_FD_PROGRAM 0
 #define KEEPER_ORDER_FD_START   1
 
+enum keeper_worker_flags {
+	KEEPER_WORKER_ADOPTS = 1u << 0,     /* it is offered what the one before it left */
+	KEEPER_WORKER_TAKES_OVER = 1u << 1, /* it is the slot's worker if TAKEN_OVER says so */
+};
+
 struct keeper_worker {
 	int32_t pid;
-	uint32_t adopts;   /* 1: it is offered what the one before it left */
+	uint32_t flags;    /* enum keeper_worker_flags */
 	uint64_t restarts; /* how often the slot's worker was replaced */
 	uint64_t order;    /* number of the order it was started with */
 };
@@ -133,6 +166,57 @@ struct keeper_status {
 	uint32_t is_protected; /* 1: the arena is here and both counts agree */
 	uint32_t descriptors;  /* kept, the arena not counted */
 	uint32_t reserved;
+};
+
+/* Why a worker is to be taken over from. */
+enum takeover_reason {
+	TAKEOVER_RELOAD = 1, /* other settings */
+	TAKEOVER_UPGRADE,    /* another program */
+	TAKEOVER_ROLLBACK,   /* back to the settings or the program before that */
+	TAKEOVER_TEST,
+};
+
+struct keeper_takeover {
+	uint64_t number;   /* the master's, rising */
+	uint32_t reason;   /* enum takeover_reason */
+	uint32_t limit_ms; /* for everything before the commit; then the old one is to go on */
+};
+
+enum takeover_outcome {
+	TAKEOVER_DONE,        /* the new worker serves; the old one is leaving */
+	TAKEOVER_NOT_DONE,    /* the old worker goes on */
+	TAKEOVER_WORKER_DIED, /* whoever had the arena died meanwhile: KEEPER_DEATH says the rest */
+};
+
+/*
+ * The end of a takeover, told once for each. The worker that KEEPER_WORKER had
+ * announced is the slot's with TAKEOVER_DONE, and gone otherwise; of one that
+ * left or was refused no KEEPER_DEATH is told.
+ */
+struct keeper_taken_over {
+	uint64_t number;
+	uint32_t outcome; /* enum takeover_outcome */
+	int32_t old_pid;
+	int32_t new_pid;      /* 0: none was started */
+	uint32_t connections; /* that live on */
+	uint32_t late;        /* that follow later */
+	uint32_t lost;        /* that did not fit together */
+	uint64_t prepare_us;  /* until the old one was asked to freeze */
+	uint64_t freeze_us;   /* from the old one's last turn to the new one's first */
+};
+
+/* Who dies at that point; "" = nobody does any more. */
+enum keeper_crash_target {
+	KEEPER_CRASH_KEEPER,
+	KEEPER_CRASH_NEXT_WORKER, /* the next one that is started */
+};
+
+#define KEEPER_CRASH_NAME_MAX 32u
+
+struct keeper_crash_point {
+	char name[KEEPER_CRASH_NAME_MAX]; /* with its NUL */
+	uint32_t hits;                    /* as in crash_point_arm() */
+	uint32_t target;                  /* enum keeper_crash_target */
 };
 
 /* --- with the worker --- */
@@ -167,13 +251,16 @@ struct keeper_count {
 };
 
 enum keeper_start_flags {
-	KEEPER_START_ADOPT = 1u << 0, /* there is an arena, and descriptors are handed over */
+	KEEPER_START_ADOPT = 1u << 0,    /* there is an arena, and descriptors are handed over */
+	KEEPER_START_TAKEOVER = 1u << 1, /* the same, but its owner still runs */
 };
 
 struct keeper_start {
 	uint32_t version;
 	uint32_t flags;
-	uint64_t restarts; /* how often the slot's worker was replaced */
+	uint64_t restarts;                     /* how often the slot's worker was replaced */
+	uint64_t takeover;                     /* its number; 0 = none */
+	struct keeper_crash_point crash_point; /* in test builds; name "" = none */
 };
 
 struct keeper_hand_over_end {
@@ -186,6 +273,25 @@ struct keeper_hand_over_end {
 struct keeper_adopted {
 	uint32_t connections; /* that live on */
 	uint32_t lost;        /* passports and descriptors that did not fit together */
+};
+
+/* Part of every message of a takeover: what belongs to an earlier one is passed over. */
+struct keeper_turn {
+	uint64_t takeover; /* its number */
+};
+
+struct keeper_frozen {
+	uint64_t takeover;
+	uint64_t at_ns;       /* CLOCK_BOOTTIME: nobody was served from then on */
+	uint32_t descriptors; /* deposited, as the worker counts */
+	uint32_t reserved;
+};
+
+struct keeper_committed {
+	uint64_t takeover;
+	uint64_t at_ns; /* CLOCK_BOOTTIME: from then on clients are served */
+	uint32_t connections, late, lost;
+	uint32_t reserved;
 };
 
 /* --- encoding and checking --- */
@@ -201,6 +307,23 @@ bool keeper_setup_decode(struct slice payload, struct keeper_setup *setup,
 bool keeper_payload_take(struct slice payload, void *out, size_t size);
 /* The same for a struct with more behind it, which *rest gets. */
 bool keeper_payload_take_head(struct slice payload, void *out, size_t size, struct slice *rest);
+
+/* False unless its name ends within its room. */
+bool keeper_crash_point_valid(const struct keeper_crash_point *point);
+
+/* The head, and the reason, at most `KEEPER_REASON_MAX` bytes of it. */
+#define KEEPER_REASON_MAX 256u
+void keeper_taken_over_encode(struct buffer *out, const struct keeper_taken_over *taken_over,
+			      const char *reason);
+/* *reason points into the payload. False: malformed, or an outcome that is none. */
+bool keeper_taken_over_decode(struct slice payload, struct keeper_taken_over *taken_over,
+			      struct slice *reason);
+bool keeper_takeover_decode(struct slice payload, struct keeper_takeover *takeover);
+
+/* "reload" ...; "unknown" for a number that is none. */
+const char *takeover_reason_name(uint32_t reason);
+/* "done", "not done", "worker died"; "unknown". */
+const char *takeover_outcome_name(uint32_t outcome);
 
 /* How many items a payload holds; SIZE_MAX when it is not a whole number of them. */
 size_t keeper_items_count(struct slice payload);

@@ -75,7 +75,7 @@ static int send_worker(struct keeper *keeper)
 {
 	const struct keeper_worker worker = {
 		.pid = keeper->worker,
-		.adopts = keeper->phase == PHASE_OFFERED,
+		.flags = keeper->phase == PHASE_OFFERED ? KEEPER_WORKER_ADOPTS : 0,
 		.restarts = keeper->restarts,
 		.order = keeper->worker_order,
 	};

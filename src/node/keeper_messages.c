@@ -94,6 +94,55 @@ bool keeper_payload_take_head(struct slice payload, void *out, size_t size, stru
 	return true;
 }
 
+bool keeper_crash_point_valid(const struct keeper_crash_point *point)
+{
+	return memchr(point->name, '\0', sizeof(point->name)) != NULL;
+}
+
+void keeper_taken_over_encode(struct buffer *out, const struct keeper_taken_over *taken_over,
+			      const char *reason)
+{
+	buffer_append(out, taken_over, sizeof(*taken_over));
+	buffer_append(out, reason, strnlen(reason, KEEPER_REASON_MAX));
+}
+
+bool keeper_taken_over_decode(struct slice payload, struct keeper_taken_over *taken_over,
+			      struct slice *reason)
+{
+	return keeper_payload_take_head(payload, taken_over, sizeof(*taken_over), reason) &&
+	       taken_over->outcome <= TAKEOVER_WORKER_DIED && reason->len <= KEEPER_REASON_MAX;
+}
+
+bool keeper_takeover_decode(struct slice payload, struct keeper_takeover *takeover)
+{
+	return keeper_payload_take(payload, takeover, sizeof(*takeover)) && takeover->number > 0 &&
+	       takeover->reason >= TAKEOVER_RELOAD && takeover->reason <= TAKEOVER_TEST &&
+	       takeover->limit_ms > 0;
+}
+
+const char *takeover_reason_name(uint32_t reason)
+{
+	static const char *const names[] = {
+		[TAKEOVER_RELOAD] = "reload",
+		[TAKEOVER_UPGRADE] = "upgrade",
+		[TAKEOVER_ROLLBACK] = "rollback",
+		[TAKEOVER_TEST] = "test",
+	};
+
+	return reason >= TAKEOVER_RELOAD && reason <= TAKEOVER_TEST ? names[reason] : "unknown";
+}
+
+const char *takeover_outcome_name(uint32_t outcome)
+{
+	static const char *const names[] = {
+		[TAKEOVER_DONE] = "done",
+		[TAKEOVER_NOT_DONE] = "not done",
+		[TAKEOVER_WORKER_DIED] = "worker died",
+	};
+
+	return outcome <= TAKEOVER_WORKER_DIED ? names[outcome] : "unknown";
+}
+
 size_t keeper_items_count(struct slice payload)
 {
 	if (payload.len % sizeof(struct keeper_item) != 0)

@@ -245,7 +245,7 @@ static void expect_start(struct test *t, bool adopt)
 	assert_int_equal(start.version, KEEPER_PROTOCOL_VERSION);
 	assert_int_equal(start.flags, adopt ? KEEPER_START_ADOPT : 0);
 	assert_true(start.restarts == t->worker.restarts);
-	assert_int_equal(t->worker.adopts, adopt);
+	assert_int_equal(t->worker.flags, adopt ? KEEPER_WORKER_ADOPTS : 0);
 	assert_true(slice_is(rest, START_TEXT));
 	assert_int_equal(t->message.nfds, adopt ? 3 : 2);
 	ipc_message_close_fds(&t->message);

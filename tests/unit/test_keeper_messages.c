@@ -34,6 +34,12 @@ static void test_each_type_has_one_direction(void **state)
 		{KEEPER_SETUP, MASTER_TO_KEEPER},         {KEEPER_ORDER, MASTER_TO_KEEPER},
 		{KEEPER_LOG_LEVEL, MASTER_TO_KEEPER},     {KEEPER_STOP, MASTER_TO_KEEPER},
 		{KEEPER_ADOPTION, MASTER_TO_KEEPER},      {KEEPER_WORKER, KEEPER_TO_MASTER},
+		{KEEPER_TAKEOVER, MASTER_TO_KEEPER},      {KEEPER_CRASH_POINT, MASTER_TO_KEEPER},
+		{KEEPER_TAKEN_OVER, KEEPER_TO_MASTER},    {KEEPER_READY, WORKER_TO_KEEPER},
+		{KEEPER_FROZEN, WORKER_TO_KEEPER},        {KEEPER_THAWED, WORKER_TO_KEEPER},
+		{KEEPER_COMMITTED, WORKER_TO_KEEPER},     {KEEPER_TAKEN_BACK, KEEPER_TO_WORKER},
+		{KEEPER_FREEZE, KEEPER_TO_WORKER},        {KEEPER_THAW, KEEPER_TO_WORKER},
+		{KEEPER_COMMIT, KEEPER_TO_WORKER},        {KEEPER_LEAVE, KEEPER_TO_WORKER},
 		{KEEPER_DEATH, KEEPER_TO_MASTER},         {KEEPER_STATUS, KEEPER_TO_MASTER},
 		{KEEPER_HELLO, WORKER_TO_KEEPER},         {KEEPER_ARENA, WORKER_TO_KEEPER},
 		{KEEPER_DEPOSIT, WORKER_TO_KEEPER},       {KEEPER_RELEASE, WORKER_TO_KEEPER},
@@ -141,6 +147,86 @@ static void test_items(void **state)
 	assert_int_equal(KEEPER_KIND_OF(items[0].kind), KEEPER_KIND_CLIENT);
 }
 
+static void test_a_takeover_is_checked(void **state)
+{
+	const struct keeper_takeover good = {7, TAKEOVER_UPGRADE, 10000};
+	struct keeper_takeover bad[] = {{0, TAKEOVER_RELOAD, 1},
+					{1, 0, 1},
+					{1, TAKEOVER_TEST + 1, 1},
+					{1, TAKEOVER_TEST, 0}};
+	struct keeper_takeover out;
+
+	(void)state;
+	assert_true(keeper_takeover_decode(slice_from(&good, sizeof(good)), &out));
+	assert_memory_equal(&good, &out, sizeof(out));
+	assert_false(keeper_takeover_decode(slice_from(&good, sizeof(good) - 1), &out));
+	for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++)
+		assert_false(keeper_takeover_decode(slice_from(&bad[i], sizeof(bad[i])), &out));
+}
+
+static void test_the_end_of_a_takeover_survives_the_way(void **state)
+{
+	const struct keeper_taken_over good = {
+		.number = 7,
+		.outcome = TAKEOVER_NOT_DONE,
+		.old_pid = 4711,
+		.new_pid = 4712,
+		.connections = 18000,
+		.late = 1,
+		.lost = 2,
+		.prepare_us = 1ull << 40,
+		.freeze_us = 50000,
+	};
+	struct keeper_taken_over out, other = good;
+	char long_reason[KEEPER_REASON_MAX + 10];
+	struct buffer payload = {0};
+	struct slice reason;
+
+	(void)state;
+	keeper_taken_over_encode(&payload, &good, "it did not freeze");
+	assert_true(keeper_taken_over_decode(buffer_slice(&payload), &out, &reason));
+	assert_memory_equal(&good, &out, sizeof(out));
+	assert_true(slice_is(reason, "it did not freeze"));
+	for (size_t length = 0; length < sizeof(good); length++)
+		assert_false(
+			keeper_taken_over_decode(slice_from(payload.data, length), &out, &reason));
+	buffer_reset(&payload);
+	memset(long_reason, 'x', sizeof(long_reason));
+	long_reason[sizeof(long_reason) - 1] = '\0';
+	keeper_taken_over_encode(&payload, &good, long_reason);
+	assert_true(keeper_taken_over_decode(buffer_slice(&payload), &out, &reason));
+	assert_int_equal(reason.len, KEEPER_REASON_MAX);
+	buffer_append_char(&payload, 'x');
+	assert_false(keeper_taken_over_decode(buffer_slice(&payload), &out, &reason));
+	buffer_reset(&payload);
+	other.outcome = TAKEOVER_WORKER_DIED + 1;
+	keeper_taken_over_encode(&payload, &other, "");
+	assert_false(keeper_taken_over_decode(buffer_slice(&payload), &out, &reason));
+	buffer_free(&payload);
+}
+
+static void test_names_of_takeovers(void **state)
+{
+	(void)state;
+	assert_string_equal(takeover_reason_name(TAKEOVER_RELOAD), "reload");
+	assert_string_equal(takeover_reason_name(TAKEOVER_TEST), "test");
+	assert_string_equal(takeover_reason_name(0), "unknown");
+	assert_string_equal(takeover_reason_name(TAKEOVER_TEST + 1), "unknown");
+	assert_string_equal(takeover_outcome_name(TAKEOVER_DONE), "done");
+	assert_string_equal(takeover_outcome_name(TAKEOVER_WORKER_DIED), "worker died");
+	assert_string_equal(takeover_outcome_name(TAKEOVER_WORKER_DIED + 1), "unknown");
+}
+
+static void test_the_name_of_a_crash_point_ends(void **state)
+{
+	struct keeper_crash_point point = {"takeover-ready", 1, KEEPER_CRASH_KEEPER};
+
+	(void)state;
+	assert_true(keeper_crash_point_valid(&point));
+	memset(point.name, 'x', sizeof(point.name));
+	assert_false(keeper_crash_point_valid(&point));
+}
+
 static void test_causes_of_death(void **state)
 {
 	struct buffer text = {0};
@@ -169,6 +255,10 @@ int main(void)
 		cmocka_unit_test(test_a_bad_setup_is_refused),
 		cmocka_unit_test(test_lengths_are_checked),
 		cmocka_unit_test(test_items),
+		cmocka_unit_test(test_a_takeover_is_checked),
+		cmocka_unit_test(test_the_end_of_a_takeover_survives_the_way),
+		cmocka_unit_test(test_names_of_takeovers),
+		cmocka_unit_test(test_the_name_of_a_crash_point_ends),
 		cmocka_unit_test(test_causes_of_death),
 	};
 
