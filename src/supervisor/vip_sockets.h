@@ -1,0 +1,39 @@
+/* SPDX-License-Identifier: ISC */
+/*
+ * Destroys every TCP connection on the VIP, whoever owns it (SOCK_DESTROY), and
+ * makes certain that none is left. Listening sockets stay: they hold no
+ * connection, and their owners could not bind again.
+ */
+#ifndef KEEPSOCK_VIP_SOCKETS_H
+#define KEEPSOCK_VIP_SOCKETS_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "keepsock/vip.h"
+
+struct buffer;
+struct event_base;
+struct vip_sweep;
+
+/* on_clean is called from the loop, or from within vip_sweep_start(), once for each start. */
+struct vip_sweep *vip_sweep_open(struct event_base *base, const struct vip_address *address,
+				 void (*on_clean)(void *ctx), void *ctx, struct buffer *error);
+void vip_sweep_close(struct vip_sweep *sweep);
+
+/*
+ * Begins anew: looks through all connections, destroys those on the address, and
+ * looks again until it finds none. In pieces, so that the loop is not held up
+ * for longer than a few milliseconds.
+ */
+void vip_sweep_start(struct vip_sweep *sweep);
+void vip_sweep_stop(struct vip_sweep *sweep);
+
+/* Destroyed since the start. */
+uint64_t vip_sweep_destroyed(const struct vip_sweep *sweep);
+
+/* Why it is not done yet, as far as that is known: "3 connections left: Operation not permitted".
+ */
+void vip_sweep_explain(const struct vip_sweep *sweep, struct buffer *out);
+
+#endif
