@@ -31,23 +31,16 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "keepsock/settings.h" /* struct settings_vip: an address and its prefix */
+
 struct buffer;
 struct event_base;
 struct vip;
 
 #define VIP_ADDRESS_TEXT 64 /* room for vip_address_text() */
 
-struct vip_address {
-	int family;        /* AF_INET or AF_INET6 */
-	uint8_t bytes[16]; /* network order; IPv4 uses four */
-	uint8_t prefix;    /* length in bits */
-};
-
-/* "10.0.0.5", "10.0.0.5/24", "fd00::5"; without a length /32 or /128. NULL, or what is wrong. */
-const char *vip_address_parse(const char *text, struct vip_address *address);
-
 /* "10.0.0.5/32", in out, which it returns. */
-const char *vip_address_text(const struct vip_address *address, char out[VIP_ADDRESS_TEXT]);
+const char *vip_address_text(const struct settings_vip *address, char out[VIP_ADDRESS_TEXT]);
 
 /* A client that had a connection to the address; of the address's family. */
 struct vip_peer {
@@ -61,7 +54,7 @@ enum vip_state { VIP_STATE_ABSENT, VIP_STATE_TAKING, VIP_STATE_HELD, VIP_STATE_C
 const char *vip_state_name(enum vip_state state);
 
 struct vip_spec {
-	struct vip_address address;
+	struct settings_vip address;
 	const char *interface;       /* copied; need not exist yet */
 	uint32_t announce_ms;        /* how long it is announced: twice the lease's time */
 	uint32_t announce_every_ms;  /* at least 1 */
@@ -97,8 +90,8 @@ void vip_close(struct vip *vip);
 
 /*
  * until_ms (boottime) = when the request that got us the address was sent, plus
- * what was granted. Ends in one call of on_taken or on_refused, unless
- * vip_drop() comes before; where connections are in the way, it goes on
+ * the whole time that was granted: the guard is subtracted here. Ends in one call of on_taken or
+ * on_refused, unless vip_drop() comes before; where connections are in the way, it goes on
  * destroying them for as long as until_ms allows. Only when neither TAKING nor
  * HELD; else it is vip_renew().
  */
@@ -135,6 +128,6 @@ enum vip_state vip_state(const struct vip *vip);
 /* When the kernel will remove the address if nobody renews it (boottime); 0 unless HELD. */
 uint64_t vip_expires_ms(const struct vip *vip);
 
-const struct vip_address *vip_address(const struct vip *vip);
+const struct settings_vip *vip_address(const struct vip *vip);
 
 #endif

@@ -100,6 +100,19 @@ const char *check_cluster_peer(const char *value)
 	return problem;
 }
 
+/* An address that a host can have on a network and others can reach by its number alone. */
+static bool is_host_address(const struct settings_vip *vip)
+{
+	struct in6_addr six;
+
+	if (vip->family == AF_INET)
+		return vip->address[0] != 0 && vip->address[0] != 127 && vip->address[0] < 224;
+	memcpy(&six, vip->address, sizeof(six));
+	return !IN6_IS_ADDR_UNSPECIFIED(&six) && !IN6_IS_ADDR_LOOPBACK(&six) &&
+	       !IN6_IS_ADDR_MULTICAST(&six) && !IN6_IS_ADDR_LINKLOCAL(&six) &&
+	       !IN6_IS_ADDR_V4MAPPED(&six);
+}
+
 const char *settings_vip_parse(const char *text, struct settings_vip *out)
 {
 	static const char wrong[] =
@@ -120,7 +133,9 @@ const char *settings_vip_parse(const char *text, struct settings_vip *out)
 	address = xstrndup(text, (size_t)(slash - text));
 	known = inet_pton(out->family, address, out->address) == 1;
 	free(address);
-	return known ? NULL : wrong;
+	if (!known)
+		return wrong;
+	return is_host_address(out) ? NULL : "must hold addresses of hosts on a network";
 }
 
 const char *check_vip(const char *value)

@@ -172,7 +172,7 @@ static void read_events(struct vip *vip)
 /* Deletes it wherever it is. */
 static int delete_address(struct vip *vip)
 {
-	struct vip_address found = vip->spec.address;
+	struct settings_vip found = vip->spec.address;
 	struct vip_address_status status;
 	int code;
 
@@ -513,7 +513,7 @@ static bool open_netlink(struct vip *vip, struct event_base *base, struct buffer
 
 static bool open_parts(struct vip *vip, struct event_base *base, struct buffer *error)
 {
-	const struct vip_address *address = &vip->spec.address;
+	const struct settings_vip *address = &vip->spec.address;
 
 	return (vip->sweep = vip_sweep_open(base, address, on_swept, vip, error)) &&
 	       (vip->announcer = vip_announcer_open(base, &vip->spec, may_send, vip, error)) &&
@@ -580,7 +580,7 @@ uint64_t vip_expires_ms(const struct vip *vip)
 	return vip->state == VIP_STATE_HELD ? vip->hold.expires_ns / NS_PER_MS : 0;
 }
 
-const struct vip_address *vip_address(const struct vip *vip)
+const struct settings_vip *vip_address(const struct vip *vip)
 {
 	MAGIC_CHECK(vip, VIP_MAGIC);
 	return &vip->spec.address;

@@ -6,7 +6,6 @@
  */
 #include <errno.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 
 #include <arpa/inet.h>
@@ -15,81 +14,19 @@
 
 #include "supervisor/vip_address.h"
 
-size_t vip_address_bytes(const struct vip_address *address)
+size_t vip_address_bytes(const struct settings_vip *address)
 {
 	return address->family == AF_INET ? 4 : 16;
 }
 
-static const char *parse_prefix(const char *text, uint8_t max, uint8_t *prefix)
+const char *vip_address_host(const struct settings_vip *address, char out[VIP_ADDRESS_TEXT])
 {
-	char *end;
-	unsigned long value;
-
-	if (*text < '0' || *text > '9')
-		return "the prefix length is not a number";
-	errno = 0;
-	value = strtoul(text, &end, 10);
-	if (*end != '\0' || errno != 0)
-		return "the prefix length is not a number";
-	if (value < 1 || value > max)
-		return "the prefix length is out of range";
-	*prefix = (uint8_t)value;
-	return NULL;
-}
-
-/* An address that can be a host's own: not "any", loopback, multicast, link-local. */
-static const char *check_kind(const struct vip_address *address)
-{
-	struct in6_addr six;
-
-	if (address->family == AF_INET) {
-		uint8_t first = address->bytes[0];
-
-		if (first == 0 || first == 127 || first >= 224)
-			return "not an address of a host on a network";
-		return NULL;
-	}
-	memcpy(&six, address->bytes, sizeof(six));
-	if (IN6_IS_ADDR_UNSPECIFIED(&six) || IN6_IS_ADDR_LOOPBACK(&six) ||
-	    IN6_IS_ADDR_MULTICAST(&six) || IN6_IS_ADDR_LINKLOCAL(&six) ||
-	    IN6_IS_ADDR_V4MAPPED(&six))
-		return "not an address of a host on a network";
-	return NULL;
-}
-
-const char *vip_address_parse(const char *text, struct vip_address *address)
-{
-	const char *slash = strchr(text, '/');
-	size_t len = slash ? (size_t)(slash - text) : strlen(text);
-	char host[INET6_ADDRSTRLEN];
-	const char *error;
-
-	memset(address, 0, sizeof(*address));
-	if (len >= sizeof(host))
-		return "not an IP address";
-	memcpy(host, text, len);
-	host[len] = '\0';
-	if (inet_pton(AF_INET, host, address->bytes) == 1)
-		address->family = AF_INET;
-	else if (inet_pton(AF_INET6, host, address->bytes) == 1)
-		address->family = AF_INET6;
-	else
-		return "not an IP address";
-	address->prefix = (uint8_t)(8 * vip_address_bytes(address));
-	error = check_kind(address);
-	if (error || !slash)
-		return error;
-	return parse_prefix(slash + 1, address->prefix, &address->prefix);
-}
-
-const char *vip_address_host(const struct vip_address *address, char out[VIP_ADDRESS_TEXT])
-{
-	if (!inet_ntop(address->family, address->bytes, out, VIP_ADDRESS_TEXT))
+	if (!inet_ntop(address->family, address->address, out, VIP_ADDRESS_TEXT))
 		out[0] = '\0';
 	return out;
 }
 
-const char *vip_address_text(const struct vip_address *address, char out[VIP_ADDRESS_TEXT])
+const char *vip_address_text(const struct settings_vip *address, char out[VIP_ADDRESS_TEXT])
 {
 	char host[VIP_ADDRESS_TEXT];
 
@@ -99,7 +36,7 @@ const char *vip_address_text(const struct vip_address *address, char out[VIP_ADD
 	return out;
 }
 
-void vip_address_set_request(struct netlink_request *request, const struct vip_address *address,
+void vip_address_set_request(struct netlink_request *request, const struct settings_vip *address,
 			     unsigned interface, uint32_t lifetime_s, bool create)
 {
 	struct ifaddrmsg header = {.ifa_family = (uint8_t)address->family,
@@ -120,13 +57,13 @@ void vip_address_set_request(struct netlink_request *request, const struct vip_a
 	netlink_request_init(request, RTM_NEWADDR,
 			     create ? NLM_F_CREATE | NLM_F_EXCL : NLM_F_REPLACE, &header,
 			     sizeof(header));
-	netlink_request_put(request, IFA_LOCAL, address->bytes, len);
-	netlink_request_put(request, IFA_ADDRESS, address->bytes, len);
+	netlink_request_put(request, IFA_LOCAL, address->address, len);
+	netlink_request_put(request, IFA_ADDRESS, address->address, len);
 	netlink_request_put(request, IFA_FLAGS, &flags, sizeof(flags));
 	netlink_request_put(request, IFA_CACHEINFO, &lifetime, sizeof(lifetime));
 }
 
-int vip_address_set(struct netlink *netlink, const struct vip_address *address, unsigned interface,
+int vip_address_set(struct netlink *netlink, const struct settings_vip *address, unsigned interface,
 		    uint32_t lifetime_s, bool create)
 {
 	struct netlink_request request;
@@ -135,7 +72,7 @@ int vip_address_set(struct netlink *netlink, const struct vip_address *address, 
 	return netlink_ask(netlink, &request);
 }
 
-int vip_address_delete(struct netlink *netlink, const struct vip_address *address,
+int vip_address_delete(struct netlink *netlink, const struct settings_vip *address,
 		       unsigned interface)
 {
 	struct ifaddrmsg header = {.ifa_family = (uint8_t)address->family,
@@ -145,14 +82,14 @@ int vip_address_delete(struct netlink *netlink, const struct vip_address *addres
 	int code;
 
 	netlink_request_init(&request, RTM_DELADDR, 0, &header, sizeof(header));
-	netlink_request_put(&request, IFA_LOCAL, address->bytes, vip_address_bytes(address));
-	netlink_request_put(&request, IFA_ADDRESS, address->bytes, vip_address_bytes(address));
+	netlink_request_put(&request, IFA_LOCAL, address->address, vip_address_bytes(address));
+	netlink_request_put(&request, IFA_ADDRESS, address->address, vip_address_bytes(address));
 	code = netlink_ask(netlink, &request);
 	/* An interface that is gone has no address either. */
 	return code == -EADDRNOTAVAIL || code == -ENODEV ? 0 : code;
 }
 
-bool vip_address_in_message(const struct nlmsghdr *message, const struct vip_address *address,
+bool vip_address_in_message(const struct nlmsghdr *message, const struct settings_vip *address,
 			    struct vip_address_status *status)
 {
 	const size_t attributes = NLMSG_LENGTH(sizeof(struct ifaddrmsg));
@@ -171,7 +108,8 @@ bool vip_address_in_message(const struct nlmsghdr *message, const struct vip_add
 	value = netlink_attribute(message, attributes, IFA_LOCAL, &len);
 	if (!value)
 		value = netlink_attribute(message, attributes, IFA_ADDRESS, &len);
-	if (!value || len != vip_address_bytes(address) || memcmp(value, address->bytes, len) != 0)
+	if (!value || len != vip_address_bytes(address) ||
+	    memcmp(value, address->address, len) != 0)
 		return false;
 	*status = (struct vip_address_status){.present = true,
 					      .interface = header.ifa_index,
@@ -190,7 +128,7 @@ bool vip_address_in_message(const struct nlmsghdr *message, const struct vip_add
 }
 
 struct search {
-	const struct vip_address *address;
+	const struct settings_vip *address;
 	struct vip_address_status *found;
 };
 
@@ -203,7 +141,7 @@ static void on_address(const struct nlmsghdr *message, void *ctx)
 		*search->found = status;
 }
 
-int vip_address_find(struct netlink *netlink, const struct vip_address *address,
+int vip_address_find(struct netlink *netlink, const struct settings_vip *address,
 		     struct vip_address_status *status)
 {
 	struct ifaddrmsg header = {.ifa_family = (uint8_t)address->family};

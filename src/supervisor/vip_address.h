@@ -23,31 +23,31 @@ struct vip_address_status {
 };
 
 /* Bytes of the address: 4 or 16. */
-size_t vip_address_bytes(const struct vip_address *address);
+size_t vip_address_bytes(const struct settings_vip *address);
 
 /* "10.0.0.5" without the prefix. */
-const char *vip_address_host(const struct vip_address *address, char out[VIP_ADDRESS_TEXT]);
+const char *vip_address_host(const struct settings_vip *address, char out[VIP_ADDRESS_TEXT]);
 
 /*
  * Sets it for lifetime_s (1 or more): as a new one (-EEXIST if it is there), or
  * else as a new lifetime for the one that is there. The kernel would create it
  * in the second case as well: whoever renews has to know that it is there.
  */
-void vip_address_set_request(struct netlink_request *request, const struct vip_address *address,
+void vip_address_set_request(struct netlink_request *request, const struct settings_vip *address,
 			     unsigned interface, uint32_t lifetime_s, bool create);
-int vip_address_set(struct netlink *netlink, const struct vip_address *address, unsigned interface,
+int vip_address_set(struct netlink *netlink, const struct settings_vip *address, unsigned interface,
 		    uint32_t lifetime_s, bool create);
 
 /* 0 too when it is not there. */
-int vip_address_delete(struct netlink *netlink, const struct vip_address *address,
+int vip_address_delete(struct netlink *netlink, const struct settings_vip *address,
 		       unsigned interface);
 
 /* Whether, where and how the address is set, with whatever prefix. */
-int vip_address_find(struct netlink *netlink, const struct vip_address *address,
+int vip_address_find(struct netlink *netlink, const struct settings_vip *address,
 		     struct vip_address_status *status);
 
 /* Whether the message names the address; fills in what it says. */
-bool vip_address_in_message(const struct nlmsghdr *message, const struct vip_address *address,
+bool vip_address_in_message(const struct nlmsghdr *message, const struct settings_vip *address,
 			    struct vip_address_status *status);
 
 #endif

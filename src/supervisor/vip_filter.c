@@ -30,7 +30,7 @@ struct vip_filter {
 	struct event *event;
 };
 
-static char *table_name(const struct vip_address *address)
+static char *table_name(const struct settings_vip *address)
 {
 	char host[VIP_ADDRESS_TEXT];
 
@@ -41,7 +41,7 @@ static char *table_name(const struct vip_address *address)
 	return xasprintf("keepsock_vip_%s", host);
 }
 
-static char *make_commands(const char *table, const struct vip_address *address)
+static char *make_commands(const char *table, const struct settings_vip *address)
 {
 	char host[VIP_ADDRESS_TEXT];
 
@@ -143,7 +143,7 @@ static bool watch(struct vip_filter *filter, struct event_base *base, struct buf
 	return false;
 }
 
-struct vip_filter *vip_filter_open(struct event_base *base, const struct vip_address *address,
+struct vip_filter *vip_filter_open(struct event_base *base, const struct settings_vip *address,
 				   struct buffer *error)
 {
 	struct vip_filter *filter = xcalloc(1, sizeof(*filter));

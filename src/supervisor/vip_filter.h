@@ -21,7 +21,7 @@ struct vip_filter;
  * again whenever somebody deletes that table ("nft flush ruleset"). NULL with
  * error when the kernel refuses.
  */
-struct vip_filter *vip_filter_open(struct event_base *base, const struct vip_address *address,
+struct vip_filter *vip_filter_open(struct event_base *base, const struct settings_vip *address,
 				   struct buffer *error);
 
 /* Leaves the rule. */

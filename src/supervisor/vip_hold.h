@@ -24,7 +24,7 @@ struct buffer;
 
 struct vip_hold {
 	struct netlink *netlink; /* not owned */
-	const struct vip_address *address;
+	const struct settings_vip *address;
 	unsigned interface;  /* index */
 	uint64_t expires_ns; /* boottime: until then the kernel has it for certain; 0 = not held */
 };

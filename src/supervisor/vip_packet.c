@@ -46,7 +46,7 @@ static uint16_t checksum_payload(const void *source, const void *destination, si
 	return checksum_end(checksum_add(sum, payload, len));
 }
 
-size_t vip_packet_arp(uint8_t out[VIP_PACKET_MAX], const struct vip_address *address,
+size_t vip_packet_arp(uint8_t out[VIP_PACKET_MAX], const struct settings_vip *address,
 		      const uint8_t mac[VIP_MAC_BYTES], enum vip_arp kind)
 {
 	struct __attribute__((packed)) {
@@ -65,8 +65,8 @@ size_t vip_packet_arp(uint8_t out[VIP_PACKET_MAX], const struct vip_address *add
 	memcpy(frame.ethernet.h_source, mac, VIP_MAC_BYTES);
 	frame.ethernet.h_proto = htons(ETH_P_ARP);
 	memcpy(frame.sender_mac, mac, VIP_MAC_BYTES);
-	memcpy(frame.sender, address->bytes, 4);
-	memcpy(frame.target, address->bytes, 4);
+	memcpy(frame.sender, address->address, 4);
+	memcpy(frame.target, address->address, 4);
 	if (kind == VIP_ARP_REPLY)
 		memcpy(frame.target_mac, mac, VIP_MAC_BYTES);
 	memcpy(out, &frame, sizeof(frame));
@@ -87,7 +87,7 @@ static struct ip6_hdr ip6_header(const void *source, const void *destination, ui
 	return header;
 }
 
-size_t vip_packet_advertisement(uint8_t out[VIP_PACKET_MAX], const struct vip_address *address,
+size_t vip_packet_advertisement(uint8_t out[VIP_PACKET_MAX], const struct settings_vip *address,
 				const uint8_t mac[VIP_MAC_BYTES])
 {
 	static const uint8_t all_nodes[16] = {0xff, 0x02, [15] = 1};
@@ -101,16 +101,16 @@ size_t vip_packet_advertisement(uint8_t out[VIP_PACKET_MAX], const struct vip_ad
 	uint16_t checksum;
 
 	/* Routers are told apart by their hop limit of 255: such a packet was not forwarded. */
-	packet.ip = ip6_header(address->bytes, all_nodes, IPPROTO_ICMPV6, len, 255);
+	packet.ip = ip6_header(address->address, all_nodes, IPPROTO_ICMPV6, len, 255);
 	packet.advertisement.nd_na_type = ND_NEIGHBOR_ADVERT;
 	packet.advertisement.nd_na_flags_reserved = ND_NA_FLAG_OVERRIDE;
-	memcpy(&packet.advertisement.nd_na_target, address->bytes, 16);
+	memcpy(&packet.advertisement.nd_na_target, address->address, 16);
 	packet.option.nd_opt_type = ND_OPT_TARGET_LINKADDR;
 	packet.option.nd_opt_len = 1; /* in units of eight bytes */
 	memcpy(packet.mac, mac, VIP_MAC_BYTES);
 	memcpy(out, &packet, sizeof(packet));
 	checksum =
-		checksum_payload(address->bytes, all_nodes, 16, IPPROTO_ICMPV6, out + start, len);
+		checksum_payload(address->address, all_nodes, 16, IPPROTO_ICMPV6, out + start, len);
 	memcpy(out + start + offsetof(struct icmp6_hdr, icmp6_cksum), &checksum, sizeof(checksum));
 	return sizeof(packet);
 }
@@ -131,7 +131,7 @@ static struct iphdr ip4_header(const void *source, const void *destination, uint
 	return header;
 }
 
-size_t vip_packet_tickle(uint8_t out[VIP_PACKET_MAX], const struct vip_address *address,
+size_t vip_packet_tickle(uint8_t out[VIP_PACKET_MAX], const struct settings_vip *address,
 			 const struct vip_peer *peer)
 {
 	/* Zeros are what no connection expects, but for one chance in 2^32 and a harmless one. */
@@ -141,16 +141,16 @@ size_t vip_packet_tickle(uint8_t out[VIP_PACKET_MAX], const struct vip_address *
 			     .ack = 1};
 	size_t address_len = address->family == AF_INET ? 4 : 16, start;
 
-	tcp.check = checksum_payload(address->bytes, peer->address, address_len, IPPROTO_TCP, &tcp,
-				     sizeof(tcp));
+	tcp.check = checksum_payload(address->address, peer->address, address_len, IPPROTO_TCP,
+				     &tcp, sizeof(tcp));
 	if (address->family == AF_INET) {
 		struct iphdr ip =
-			ip4_header(address->bytes, peer->address, IPPROTO_TCP, sizeof(tcp));
+			ip4_header(address->address, peer->address, IPPROTO_TCP, sizeof(tcp));
 
 		start = sizeof(ip);
 		memcpy(out, &ip, start);
 	} else {
-		struct ip6_hdr ip = ip6_header(address->bytes, peer->address, IPPROTO_TCP,
+		struct ip6_hdr ip = ip6_header(address->address, peer->address, IPPROTO_TCP,
 					       sizeof(tcp), HOP_LIMIT);
 
 		start = sizeof(ip);

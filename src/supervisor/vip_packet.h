@@ -21,14 +21,14 @@ enum vip_arp { VIP_ARP_REQUEST = 1, VIP_ARP_REPLY = 2 }; /* the protocol's numbe
  * An Ethernet frame to everybody in which an IPv4 address asks or tells where it
  * is itself (RFC 5227 section 3; some switches and hosts believe replies only).
  */
-size_t vip_packet_arp(uint8_t out[VIP_PACKET_MAX], const struct vip_address *address,
+size_t vip_packet_arp(uint8_t out[VIP_PACKET_MAX], const struct settings_vip *address,
 		      const uint8_t mac[VIP_MAC_BYTES], enum vip_arp kind);
 
 /*
  * An IPv6 packet to all nodes of the link: an unsolicited neighbour
  * advertisement with the override flag (RFC 4861 section 7.2.6).
  */
-size_t vip_packet_advertisement(uint8_t out[VIP_PACKET_MAX], const struct vip_address *address,
+size_t vip_packet_advertisement(uint8_t out[VIP_PACKET_MAX], const struct settings_vip *address,
 				const uint8_t mac[VIP_MAC_BYTES]);
 
 /*
@@ -36,7 +36,7 @@ size_t vip_packet_advertisement(uint8_t out[VIP_PACKET_MAX], const struct vip_ad
  * connection, so the peer answers with its own (RFC 9293 section 3.10.7.4), and
  * the kernel that gets this answer without having the connection resets it.
  */
-size_t vip_packet_tickle(uint8_t out[VIP_PACKET_MAX], const struct vip_address *address,
+size_t vip_packet_tickle(uint8_t out[VIP_PACKET_MAX], const struct settings_vip *address,
 			 const struct vip_peer *peer);
 
 #endif

@@ -35,7 +35,7 @@
 
 struct vip_sweep {
 	uint32_t magic;
-	struct vip_address address;
+	struct settings_vip address;
 	void (*on_clean)(void *ctx);
 	void *ctx;
 	struct event *turn;
@@ -57,7 +57,7 @@ static uint32_t wanted_states(void)
 }
 
 /* A filter that the kernel runs: the local address is ours. */
-static void put_filter(struct netlink_request *request, const struct vip_address *address)
+static void put_filter(struct netlink_request *request, const struct settings_vip *address)
 {
 	struct inet_diag_hostcond condition = {.family = (uint8_t)address->family, .port = -1};
 	struct inet_diag_bc_op op = {.code = INET_DIAG_BC_S_COND};
@@ -70,7 +70,7 @@ static void put_filter(struct netlink_request *request, const struct vip_address
 	op.no = (uint16_t)(len + 4); /* beyond the end: not wanted */
 	memcpy(code, &op, sizeof(op));
 	memcpy(code + sizeof(op), &condition, sizeof(condition));
-	memcpy(code + sizeof(op) + sizeof(condition), address->bytes, bytes);
+	memcpy(code + sizeof(op) + sizeof(condition), address->address, bytes);
 	netlink_request_put(request, INET_DIAG_REQ_BYTECODE, code, len);
 }
 
@@ -99,11 +99,11 @@ static bool is_on_address(const struct vip_sweep *sweep, const struct inet_diag_
 	const uint8_t *source = (const uint8_t *)socket->id.idiag_src;
 
 	if (socket->idiag_family == sweep->address.family)
-		return memcmp(source, sweep->address.bytes, vip_address_bytes(&sweep->address)) ==
+		return memcmp(source, sweep->address.address, vip_address_bytes(&sweep->address)) ==
 		       0;
 	return socket->idiag_family == AF_INET6 && sweep->address.family == AF_INET &&
 	       memcmp(source, mapped, sizeof(mapped)) == 0 &&
-	       memcmp(source + sizeof(mapped), sweep->address.bytes, 4) == 0;
+	       memcmp(source + sizeof(mapped), sweep->address.address, 4) == 0;
 }
 
 static void on_socket(const struct nlmsghdr *message, void *ctx)
@@ -205,7 +205,7 @@ static void on_turn(evutil_socket_t fd, short what, void *ctx)
 	go_on(sweep);
 }
 
-struct vip_sweep *vip_sweep_open(struct event_base *base, const struct vip_address *address,
+struct vip_sweep *vip_sweep_open(struct event_base *base, const struct settings_vip *address,
 				 void (*on_clean)(void *ctx), void *ctx, struct buffer *error)
 {
 	struct vip_sweep *sweep = xcalloc(1, sizeof(*sweep));

@@ -41,7 +41,9 @@ class Vip:
 
     def __init__(self, host, address, before=(), announce_ms=1000, announce_every_ms=50,
                  tickles_per_second=1000, interface="eth0", program=None):
-        self.host, self.address = host, address.split("/")[0]
+        self.host = host
+        if "/" not in address:
+            address += "/128" if ":" in address else "/32"
         self.process = subprocess.Popen(
             ["ip", "netns", "exec", host.name, *before, str(program or driver_path()), interface,
              address, str(announce_ms), str(announce_every_ms), str(tickles_per_second)],

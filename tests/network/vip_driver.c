@@ -150,7 +150,7 @@ int main(int argc, char **argv)
 	log_init("vip_driver", -1);
 	if (argc != 6)
 		log_fatal("bad_arguments count=%d", argc - 1);
-	wrong = vip_address_parse(argv[2], &spec.address);
+	wrong = settings_vip_parse(argv[2], &spec.address);
 	if (wrong)
 		log_fatal("bad_address reason=%s", wrong);
 	spec.interface = argv[1];

@@ -48,7 +48,7 @@ static void pass(uint64_t time)
 		world.end = 0;
 }
 
-int vip_address_set(struct netlink *netlink, const struct vip_address *address, unsigned interface,
+int vip_address_set(struct netlink *netlink, const struct settings_vip *address, unsigned interface,
 		    uint32_t lifetime_s, bool create)
 {
 	unsigned call = world.calls++;
@@ -71,7 +71,7 @@ int vip_address_set(struct netlink *netlink, const struct vip_address *address, 
 	return world.code;
 }
 
-int vip_address_delete(struct netlink *netlink, const struct vip_address *address,
+int vip_address_delete(struct netlink *netlink, const struct settings_vip *address,
 		       unsigned interface)
 {
 	(void)netlink;
@@ -91,7 +91,7 @@ static int begin(void **state)
 {
 	static struct vip_hold hold;
 	static struct netlink netlink;
-	static struct vip_address address;
+	static struct settings_vip address;
 
 	memset(&world, 0, sizeof(world));
 	world.now = 1000 * S;

@@ -15,9 +15,9 @@
 #include "supervisor/vip_packet.h"
 
 static const uint8_t mac[VIP_MAC_BYTES] = {0x02, 0x11, 0x22, 0x33, 0x44, 0x55};
-static const struct vip_address four = {.family = AF_INET, .bytes = {10, 0, 0, 5}, .prefix = 32};
-static const struct vip_address six = {
-	.family = AF_INET6, .bytes = {0xfd, [15] = 5}, .prefix = 128};
+static const struct settings_vip four = {.family = AF_INET, .address = {10, 0, 0, 5}, .prefix = 32};
+static const struct settings_vip six = {
+	.family = AF_INET6, .address = {0xfd, [15] = 5}, .prefix = 128};
 
 /* RFC 1071 by whole words: of correct data, its own checksum included, this is zero. */
 static uint16_t sum_words(uint32_t sum, const uint8_t *data, size_t len)
@@ -56,13 +56,13 @@ static void test_advertisement(void **state)
 	assert_int_equal(out[4] << 8 | out[5], 32);
 	assert_int_equal(out[6], 58);
 	assert_int_equal(out[7], 255);
-	assert_memory_equal(out + 8, six.bytes, 16);
+	assert_memory_equal(out + 8, six.address, 16);
 	assert_int_equal(out[24], 0xff);
 	assert_int_equal(out[25], 0x02);
 	assert_int_equal(out[39], 1);
 	assert_int_equal(out[40], 136);
 	assert_int_equal(out[44], 0x20); /* override, neither solicited nor router */
-	assert_memory_equal(out + 48, six.bytes, 16);
+	assert_memory_equal(out + 48, six.address, 16);
 	assert_int_equal(out[64], 2);
 	assert_int_equal(out[65], 1);
 	assert_memory_equal(out + 66, mac, sizeof(mac));
@@ -81,7 +81,7 @@ static void test_tickle_ipv4(void **state)
 	assert_int_equal(out[0], 0x45);
 	assert_int_equal(out[2] << 8 | out[3], 40);
 	assert_int_equal(out[9], 6);
-	assert_memory_equal(out + 12, four.bytes, 4);
+	assert_memory_equal(out + 12, four.address, 4);
 	assert_memory_equal(out + 16, peer.address, 4);
 	assert_int_equal(sum_words(0, out, 20), 0);
 	assert_int_equal(out[20] << 8 | out[21], 8000);
@@ -102,7 +102,7 @@ static void test_tickle_ipv6(void **state)
 	assert_int_equal(out[0], 0x60);
 	assert_int_equal(out[4] << 8 | out[5], 20);
 	assert_int_equal(out[6], 6);
-	assert_memory_equal(out + 8, six.bytes, 16);
+	assert_memory_equal(out + 8, six.address, 16);
 	assert_memory_equal(out + 24, peer.address, 16);
 	assert_int_equal(out[40] << 8 | out[41], 8443);
 	assert_int_equal(out[53], 0x10);

@@ -45,7 +45,8 @@ static struct {
 } kernel;
 
 static struct event_base *base;
-static const struct vip_address address = {.family = AF_INET, .bytes = {10, 0, 0, 5}, .prefix = 32};
+static const struct settings_vip address = {
+	.family = AF_INET, .address = {10, 0, 0, 5}, .prefix = 32};
 
 int __wrap_netlink_open(struct netlink *netlink, int protocol);
 void __wrap_netlink_close(struct netlink *netlink);
