@@ -118,7 +118,7 @@ typedef void (*redis_purge_callback)(void *ctx, const struct redis_purge_result 
 
 /*
  * Takes a dead worker's registration, sessions and remembered commands away
- * and up to 500 of its members, each with its leave. Any number of workers may
+ * and up to 200 of its members, each with its leave. Any number of workers may
  * call it at the same time. A worker that stops calls it for itself.
  */
 void redis_purge(struct redis_pool *pool, uint64_t affinity, const struct redis_purge *purge,

@@ -18,7 +18,8 @@
 #include "worker/redis_subscription.h"
 #include "worker/sessions.h"
 
-#define INTERVAL_MAX_MS 1000u
+#define INTERVAL_MAX_MS  1000u
+#define AFTER_VERDICT_MS 100u /* next heartbeat after one that told of the dead */
 /* A connection is deaf only if so many heartbeats were answered meanwhile: a worker that was
  * itself asleep has yet to read what came. */
 #define BEATS_UNHEARD_MIN 3u
@@ -103,6 +104,15 @@ void heartbeat_register_again(struct redis_shard *shard)
 		sessions_register_all(shard->worker);
 }
 
+/* Its siblings' timeouts end a moment after that of the first worker of a dead node. */
+static void beat_soon(struct redis_shard *shard)
+{
+	uint64_t soon = shard->worker->now_ms + AFTER_VERDICT_MS;
+
+	if (shard->beat_at_ms > soon)
+		shard->beat_at_ms = soon;
+}
+
 static void on_heartbeat(void *ctx, const struct redis_heartbeat_result *result)
 {
 	struct redis_shard *shard = ctx;
@@ -121,8 +131,10 @@ static void on_heartbeat(void *ctx, const struct redis_heartbeat_result *result)
 	}
 	if (!result->registered)
 		heartbeat_register_again(shard);
-	for (size_t i = 0; i < result->n_silent; i++)
-		purge_silent(shard, result->silent[i]);
+	for (size_t i = 0; i < result->n_silent; i++) {
+		if (purge_silent(shard, result->silent[i]))
+			beat_soon(shard);
+	}
 	purge_predecessors(shard);
 	continuity_renewed(shard, result->generation);
 	watch_probe(shard);
@@ -139,7 +151,8 @@ static void beat(struct redis_shard *shard)
 	};
 
 	shard->beating = true;
-	shard->beat_at_ms = w->now_ms + interval(w);
+	/* A node's workers beat together, so that their timeouts end together. */
+	shard->beat_at_ms = (w->now_ms / interval(w) + 1) * interval(w);
 	redis_heartbeat(shard->pool, shard->index, &heartbeat, on_heartbeat, shard);
 }
 

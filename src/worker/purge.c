@@ -175,10 +175,12 @@ static void purge_worker(struct redis_shard *shard, struct slice name, bool dead
 	purge_step(run, dead);
 }
 
-void purge_silent(struct redis_shard *shard, struct slice name)
+bool purge_silent(struct redis_shard *shard, struct slice name)
 {
-	if (!is_own_name(shard->worker, name))
-		purge_worker(shard, name, false, NULL);
+	if (is_own_name(shard->worker, name) || name.len > REDIS_WORKER_NAME_MAX)
+		return false;
+	purge_worker(shard, name, false, NULL);
+	return true;
 }
 
 /* --- predecessors --- */

@@ -8,8 +8,9 @@
 
 #include "worker/shards.h"
 
-/* A worker that Redis calls silent; it looks again before it pronounces it dead. */
-void purge_silent(struct redis_shard *shard, struct slice name);
+/* A worker that Redis calls silent; it looks again before it pronounces it dead. False: the name
+ * is ours or nobody's, and nothing is done. */
+bool purge_silent(struct redis_shard *shard, struct slice name);
 
 /*
  * Workers that had this one's slot, or a slot that this node has no more, are

@@ -7,7 +7,7 @@ import signal
 
 import pytest
 
-from keepsock import Keepsock, wait_until
+from keepsock import Keepsock, Redis, wait_until
 
 CHANNEL = {"join_leave": True, "force_push_join_leave": True}
 
@@ -122,3 +122,98 @@ def test_a_new_node_of_that_name_cleans_up_first(crowd, redis, start_node):
                cluster={"node_timeout": "60s"})
     wait_until(lambda: members(first) == {watcher.id}, "nobody of the dead node is present")
     wait_until(lambda: registered(redis) == 3, "its workers are not registered any more")
+
+
+# --- many members ---
+
+ROOMS = [f"room-{number}" for number in range(6)]
+
+
+def held(servers):
+    """What Redis holds of members, sessions and workers: {kind: set of names in it}."""
+    found = {kind: set() for kind in ("present", "expire", "index", "session", "worker", "trace")}
+    for server in servers:
+        found["worker"] |= set(server.command("HKEYS", "keepsock.workers"))
+        found["trace"] |= set(server.command("SMEMBERS", "keepsock.purging"))
+        for key in server.command("KEYS", "keepsock.*"):
+            kind, _, name = key.removeprefix("keepsock.").partition(".")
+            if kind == "presence":
+                entries = server.facts("HGETALL", key)
+                found["present"] |= {(client, name, entry) for client, entry in entries.items()}
+            elif kind == "presence_expire":
+                found["expire"] |= {(c, name) for c in server.command("ZRANGE", key, "0", "-1")}
+            elif kind == "members":
+                found["index"] |= {(*member.split(" ", 1), name)
+                                   for member in server.command("SMEMBERS", key)}
+            elif kind == "sessions":
+                found["session"] |= {(c, name) for c in server.command("HKEYS", key)}
+            elif kind in ("done", "purged"):
+                found["trace"].add(name)
+    return found
+
+
+def of_node(found, node):
+    """Those of it that worker names tell to be the node's."""
+    workers = {name for name in found["worker"] if name.startswith(f"{node}.")}
+    return workers, {kind: {item for item in found[kind] if item[-1] in workers}
+                     for kind in ("index", "session")}
+
+
+@pytest.mark.parametrize("shards", [1, 2])
+def test_nothing_of_hundreds_is_left_and_no_survivor_touched(start_node, make_client, shards):
+    servers = [Redis().start() for _ in range(shards)]
+    try:
+        many_die(start_node, make_client, servers)
+    finally:
+        for server in servers:
+            server.stop()
+
+
+def many_die(start_node, make_client, servers):
+    """More members than one step of a purge takes, in shared rooms and in one of each client."""
+    urls = [server.url for server in servers]
+    redis = {"shards": urls} if len(urls) > 1 else {"server": urls[0]}
+    first, second = (start_node(node={"name": name}, redis=redis, channel={"join_leave": True})
+                     for name in "ab")
+    there = {}
+    for node, count in ((first, 20), (second, 250)):
+        for number in range(count):
+            client = make_client(node, connect=False)
+            own = f"own-{node.settings['node']['name']}-{number}"
+            client.send(client.command("connect"), *(client.command("subscribe", channel=name)
+                                                     for name in (*ROOMS, own)))
+            client.id = client.reply(1)["connect"]["client"]
+            for command in range(2, len(ROOMS) + 3):
+                assert "subscribe" in client.reply(command)
+            # A remembered command, which is the worker's too.
+            if number < 3:
+                client.result("publish", channel=own, data=number)
+            there[client.id, node] = {*ROOMS, own}
+    watcher = make_client(first)
+    for name in ROOMS:
+        watcher.result("subscribe", channel=name, join_leave=True)
+        assert watcher.push()["join"]["info"]["client"] == watcher.id
+    there[watcher.id, first] = set(ROOMS)
+    members_of = {node: {(client, name) for (client, home), names in there.items()
+                         if home is node for name in names} for node in (first, second)}
+    wait_until(lambda: {c for c, _ in held(servers)["session"]} == {c for c, _ in there},
+               "every session is registered")
+    before = held(servers)
+    kept_workers, kept = of_node(before, "a")
+    assert {item[:2] for item in before["present"]} == members_of[first] | members_of[second]
+    assert len(kept_workers) == 2 and len(before["worker"]) == 4
+
+    kill(second)
+    wait_until(lambda: held(servers)["worker"] == kept_workers and
+               not {item for item in held(servers)["trace"] if item.startswith("b.")},
+               "the dead node is declared dead and purged")
+    after = held(servers)
+    assert after["present"] == {item for item in before["present"] if item[:2] in members_of[first]}
+    assert after["expire"] == members_of[first]
+    assert after["index"] == kept["index"] and after["session"] == kept["session"]
+    for name in ROOMS:
+        assert members(first, name) == {client for client, home in there if home is first}
+    leaves = [watcher.push() for _ in range(250 * len(ROOMS))]
+    assert sorted((push["leave"]["info"]["client"], push["channel"]) for push in leaves) == \
+        sorted(member for member in members_of[second] if member[1] in ROOMS)
+    watcher.expect_quiet()

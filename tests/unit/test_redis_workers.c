@@ -384,6 +384,37 @@ static void test_purge(void **state)
 	redisFree(subscriber);
 }
 
+/* Whoever leaves in one step is told one by one, each with a sequence of its own. */
+static void test_leaves_of_a_crowd(void **state)
+{
+	struct fixture *f = *state;
+	struct redis_envelope envelope;
+	redisContext *subscriber;
+	struct slice name;
+
+	beat_as(f, OTHER);
+	add_members(f, OTHER, "room", 0, 3, true);
+	add_members(f, OTHER, "room", 3, 1, false);
+	add_members(f, OTHER, "hall", 0, 2, true);
+	assert_string_equal(text_of(f, "GET keepsock.sequence"), "5");
+	subscriber = subscribe_all(f);
+	fall_silent(f, OTHER);
+	assert_int_equal(purge(f, OTHER, false).removed, 6);
+	for (unsigned i = 0, in_room = 0; i < 5; i++) {
+		redisReply *reply = next_message(subscriber, &name, &envelope);
+
+		assert_int_equal(envelope.kind, REDIS_MESSAGE_LEAVE);
+		assert_int_equal(envelope.sequence, 6 + i);
+		assert_true(slice_is(envelope.body.info, "{\"user\":\"u\"}"));
+		in_room += slice_is(name, "keepsock.channel.room");
+		assert_true(in_room == 3 || i < 4);
+		freeReplyObject(reply);
+	}
+	assert_string_equal(text_of(f, "GET keepsock.sequence"), "10");
+	assert_nothing_left(f);
+	redisFree(subscriber);
+}
+
 static void test_purge_in_steps(void **state)
 {
 	struct fixture *f = *state;
@@ -391,14 +422,14 @@ static void test_purge_in_steps(void **state)
 	struct beat b;
 
 	beat_as(f, OTHER);
-	add_members(f, OTHER, "room", 0, 1000, false);
+	add_members(f, OTHER, "room", 0, 400, false);
 	add_members(f, OTHER, "hall", 0, 50, false);
 	beat_as(f, OTHER);
 	fall_silent(f, OTHER);
 	p = purge(f, OTHER, false);
 	assert_true(p.begun);
-	assert_int_equal(p.removed, 500);
-	assert_int_equal(p.left, 550);
+	assert_int_equal(p.removed, 200);
+	assert_int_equal(p.left, 250);
 	/* What is left does not expire with the worker's other keys. */
 	assert_int_equal(integer_of(f, "PTTL keepsock.purged." OTHER), -1);
 	/* Should the purger die, others hear of it. */
@@ -422,13 +453,13 @@ static void test_back_while_being_purged(void **state)
 	struct fixture *f = *state;
 
 	beat_as(f, OTHER);
-	add_members(f, OTHER, "room", 0, 600, false);
+	add_members(f, OTHER, "room", 0, 300, false);
 	fall_silent(f, OTHER);
 	assert_int_equal(purge(f, OTHER, false).left, 100);
 	assert_false(beat_as(f, OTHER).registered);
-	add_members(f, OTHER, "room", 0, 600, false);
+	add_members(f, OTHER, "room", 0, 300, false);
 	assert_int_equal(purge(f, OTHER, false).left, 0);
-	assert_int_equal(integer_of(f, "HLEN keepsock.presence.room"), 600);
+	assert_int_equal(integer_of(f, "HLEN keepsock.presence.room"), 300);
 	assert_int_equal(beat_as(f, WORKER).n_silent, 0);
 }
 
@@ -438,7 +469,7 @@ static void test_dead_again_while_being_purged(void **state)
 	struct purged p;
 
 	beat_as(f, OTHER);
-	add_members(f, OTHER, "room", 0, 600, false);
+	add_members(f, OTHER, "room", 0, 300, false);
 	fall_silent(f, OTHER);
 	assert_int_equal(purge(f, OTHER, false).left, 100);
 	beat_as(f, OTHER);
@@ -531,6 +562,7 @@ int main(void)
 		TEST(test_the_server_changed_under_the_connection),
 		TEST(test_only_the_silent_are_purged),
 		TEST(test_purge),
+		TEST(test_leaves_of_a_crowd),
 		TEST(test_purge_in_steps),
 		TEST(test_back_while_being_purged),
 		TEST(test_dead_again_while_being_purged),

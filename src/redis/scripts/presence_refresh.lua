@@ -19,7 +19,7 @@ for i = 4, #KEYS, 2 do
 	local client, entry, channel = ARGV[a], ARGV[a + 1], ARGV[a + 2]
 	if add_member(KEYS[i], KEYS[i + 1], index, channel, client, entry, ARGV[3], now) then
 		joined = joined + 1
-		announce('j', KEYS[2], ARGV[4] .. channel, entry)
+		announce('j', KEYS[2], ARGV[4] .. channel, {entry})
 	end
 end
 return joined

@@ -18,6 +18,7 @@ for i = 3, #ARGV, 2 do
 	if KEYS[3] ~= KEYS[1] then
 		redis.call('SREM', KEYS[3], client .. ' ' .. channel)
 	end
-	removed = removed + remove_member(KEYS[i + 1], KEYS[i + 2], client, KEYS[2], ARGV[2] .. channel)
+	removed = removed + remove_members(KEYS[i + 1], KEYS[i + 2], {client}, KEYS[2],
+		ARGV[2] .. channel)
 end
 return removed

@@ -50,11 +50,25 @@ if is_dead() then
 	redis.call('SADD', KEYS[4], worker)
 end
 
-for _, member in ipairs(redis.call('SPOP', KEYS[6], ARGV[5])) do
-	local client, channel = string.match(member, '^(%S*) (.*)$')
-	if client and redis.call('SISMEMBER', KEYS[5], member) == 0 then
-		removed = removed + remove_member(ARGV[6] .. channel, ARGV[7] .. channel, client, KEYS[2], ARGV[8] .. channel)
+local members = redis.call('SPOP', KEYS[6], ARGV[5])
+local clients_of, channels = {}, {}
+if #members > 0 then
+	local back = redis.call('SMISMEMBER', KEYS[5], unpack(members))
+	for i, member in ipairs(members) do
+		local client, channel = string.match(member, '^(%S*) (.*)$')
+		if client and back[i] == 0 then
+			local clients = clients_of[channel]
+			if not clients then
+				clients = {}
+				clients_of[channel], channels[#channels + 1] = clients, channel
+			end
+			clients[#clients + 1] = client
+		end
 	end
+end
+for _, channel in ipairs(channels) do
+	removed = removed + remove_members(ARGV[6] .. channel, ARGV[7] .. channel, clients_of[channel],
+		KEYS[2], ARGV[8] .. channel)
 end
 local left = redis.call('SCARD', KEYS[6])
 if left == 0 then

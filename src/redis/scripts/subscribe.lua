@@ -37,7 +37,7 @@ if ARGV[8] ~= '' then
 	local index = KEYS[7] ~= KEYS[1] and KEYS[7]
 	if add_member(KEYS[5], KEYS[6], index, ARGV[12], ARGV[8], ARGV[9], ARGV[10], tonumber(ARGV[11])) then
 		joined = 1
-		announce('j', KEYS[2], ARGV[13], ARGV[9])
+		announce('j', KEYS[2], ARGV[13], {ARGV[9]})
 	end
 end
 

@@ -1,14 +1,22 @@
 -- Members come and go. An entry is "<1: join_leave, or 0> <len user> <user><info>".
 
--- Tells a channel's subscribers of a join ('j') or a leave ('l'), if the entry wants that.
-local function announce(kind, sequence_key, name, entry)
-	local wanted, len, start = string.match(entry, '^([01]) (%d+) ()')
-	if wanted ~= '1' then
+-- Tells a channel's subscribers of joins ('j') or leaves ('l'), of those entries that want that.
+local function announce(kind, sequence_key, name, entries)
+	local infos = {}
+	for _, entry in ipairs(entries) do
+		local wanted, len, start = string.match(entry, '^([01]) (%d+) ()')
+		if wanted == '1' then
+			infos[#infos + 1] = string.sub(entry, start + len)
+		end
+	end
+	if #infos == 0 then
 		return
 	end
-	local info = string.sub(entry, start + len)
-	local sequence = string.format('%.0f', redis.call('INCR', sequence_key))
-	redis.call('PUBLISH', name, kind .. ' ' .. sequence .. ' 0 - 0 ' .. #info .. ' 0\n' .. info)
+	local before = redis.call('INCRBY', sequence_key, #infos) - #infos
+	for i, info in ipairs(infos) do
+		redis.call('PUBLISH', name, kind .. ' ' .. string.format('%.0f', before + i) .. ' 0 - 0 ' ..
+			#info .. ' 0\n' .. info)
+	end
 end
 
 -- Adds or prolongs; true when it was no member. With an index (of one worker)
@@ -28,14 +36,18 @@ local function add_member(presence, expire, index, channel, client, entry, ttl, 
 	return joined
 end
 
--- 1 when it was a member, else 0.
-local function remove_member(presence, expire, client, sequence_key, name)
-	local entry = redis.call('HGET', presence, client)
-	if not entry then
-		return 0
+-- Removes members of one channel, at most a few thousand; returns how many of them were there.
+local function remove_members(presence, expire, clients, sequence_key, name)
+	local entries = {}
+	for _, entry in ipairs(redis.call('HMGET', presence, unpack(clients))) do
+		if entry then
+			entries[#entries + 1] = entry
+		end
 	end
-	redis.call('HDEL', presence, client)
-	redis.call('ZREM', expire, client)
-	announce('l', sequence_key, name, entry)
-	return 1
+	if #entries > 0 then
+		redis.call('HDEL', presence, unpack(clients))
+		redis.call('ZREM', expire, unpack(clients))
+		announce('l', sequence_key, name, entries)
+	end
+	return #entries
 end
