@@ -12,6 +12,16 @@
  *
  * Nothing here may be changed but through arena_commit(), except bytes that no
  * committed reference reaches yet.
+ *
+ * Records are defined by tables, a line for each field in layout order,
+ * naturally aligned and without holes:
+ *
+ *   FIELD(type, name, since, how to show it, doc)
+ *   ARRAY(type, name, count, since, how to show it, doc)
+ *
+ * `since` is the first layout version that has the field. How versions differ,
+ * and how an arena of an older one is converted, is in arena_layout.h; whoever
+ * changes a table raises the version (tests/unit/test_golden_arena.c says how).
  */
 #ifndef KEEPSOCK_ARENA_H
 #define KEEPSOCK_ARENA_H
@@ -21,8 +31,13 @@
 #include <stddef.h>
 #include <stdint.h>
 
+/* 0, or the number of the changed layout of a test build (configure --enable-test-layout). */
+#ifndef ARENA_TEST_LAYOUT
+#define ARENA_TEST_LAYOUT 0
+#endif
+
 #define ARENA_MAGIC          0x414b434f534b4b50ull /* "PKKSOCKA" */
-#define ARENA_LAYOUT_VERSION 3u
+#define ARENA_LAYOUT_VERSION (ARENA_TEST_LAYOUT ? 1000u + ARENA_TEST_LAYOUT : 3u)
 #define ARENA_PAGE_SIZE      65536u
 #define ARENA_REF_SIZE       64u
 #define ARENA_GROW_PAGES     16u /* 1 MiB at a time */
@@ -72,17 +87,25 @@ struct work_redo {
 	uint64_t value;  /* absolute: applying it twice is harmless */
 };
 
+#define ARENA_DEFINE_FIELD(type, name, since, show, doc)        type name;
+#define ARENA_DEFINE_ARRAY(type, name, count, since, show, doc) type name[count];
+
 /*
  * Whom to blame, about whom to ask the kernel, and the commit in progress
  * (DESIGN §3 rule 1).
  */
+#define WORK_FIELDS(FIELD, ARRAY)                                                               \
+	FIELD(_Atomic uint64_t, serving, 3, HEX,                                                \
+	      "WORK_WORD(enum work_serving, passport or channel)")                              \
+	FIELD(_Atomic uint64_t, serving_item, 3, NUMBER, "command number, or batch number")     \
+	FIELD(_Atomic uint64_t, syscall, 3, HEX, "WORK_WORD(enum work_syscall, passport)")      \
+	FIELD(uint64_t, read_base, 3, NUMBER, "stream offset of the read scratch's first byte") \
+	FIELD(_Atomic uint64_t, redo_count, 3, NUMBER,                                          \
+	      "the commit: non-zero = apply the pairs again")                                   \
+	ARRAY(struct work_redo, redo, ARENA_REDO_MAX, 3, HEX, "the pairs")
+
 struct work_slot {
-	_Atomic uint64_t serving;      /* kind << 32 | passport or channel ref */
-	_Atomic uint64_t serving_item; /* command number, or batch number */
-	_Atomic uint64_t syscall;      /* kind << 32 | passport ref */
-	uint64_t read_base;            /* stream offset of the first byte of the read scratch */
-	_Atomic uint64_t redo_count;   /* the commit: non-zero = apply the pairs again */
-	struct work_redo redo[ARENA_REDO_MAX];
+	WORK_FIELDS(ARENA_DEFINE_FIELD, ARENA_DEFINE_ARRAY)
 };
 
 #define WORK_WORD(kind, ref) ((uint64_t)(kind) << 32 | (uint64_t)(ref))
@@ -97,23 +120,28 @@ struct work_slot {
  * count tells whether the send happened; FANOUT_SETTLED in the index says that this subscriber took
  * the queue path, committed with the cursor.
  */
+#define FANOUT_FIELDS(FIELD, ARRAY)                                                                \
+	FIELD(uint64_t, batch, 3, NUMBER, "number of the batch under way, 0 = none")               \
+	FIELD(uint64_t, channel, 3, REF, "the channel record")                                     \
+	FIELD(uint64_t, frame, 3, REF, "the first chunk")                                          \
+	FIELD(uint64_t, frame_length, 3, NUMBER, "bytes")                                          \
+	FIELD(uint64_t, deflated, 3, REF, "the same messages compressed, 0 = not made (yet)")      \
+	FIELD(uint64_t, deflated_length, 3, NUMBER, "bytes")                                       \
+	FIELD(uint64_t, deflated_window, 3, NUMBER, "bits of the smallest window that reads them") \
+	FIELD(uint64_t, end, 3, NUMBER, "subscribers at the start; later ones are not served")     \
+	FIELD(_Atomic uint64_t, cursor, 3, HEX, "the one in doubt, see above")                     \
+	FIELD(uint64_t, first_sequence, 3, NUMBER, "of the first message")                         \
+	FIELD(uint64_t, last_sequence, 3, NUMBER, "of the last message")                           \
+	FIELD(uint64_t, last_offset, 3, NUMBER, "0 = channel without history")                     \
+	FIELD(uint64_t, messages, 3, NUMBER, "how many the batch has, all of one kind")            \
+	FIELD(uint64_t, sequences, 3, REF,                                                         \
+	      "first chunk with their sequences, 0 = only one message")                            \
+	FIELD(uint64_t, kind, 3, NUMBER, "enum channel_message_kind: which subscribers it is for") \
+	FIELD(uint64_t, last_batch, 3, NUMBER, "number of the last batch begun")                   \
+	FIELD(uint64_t, last_sequence_served, 3, NUMBER, "of the last batch that ended")
+
 struct fanout_record {
-	uint64_t batch;           /* number of the batch under way, 0 = none */
-	uint64_t channel;         /* ref of the channel record */
-	uint64_t frame;           /* ref of the first chunk */
-	uint64_t frame_length;    /* bytes */
-	uint64_t deflated;        /* the same messages compressed, 0 = not made (yet) */
-	uint64_t deflated_length; /* bytes */
-	uint64_t deflated_window; /* bits of the smallest window that reads them */
-	uint64_t end;             /* subscribers at the start; later ones are not served */
-	_Atomic uint64_t cursor;
-	uint64_t first_sequence, last_sequence;
-	uint64_t last_offset; /* 0 = channel without history */
-	uint64_t messages;    /* how many the batch has, all of one kind */
-	uint64_t sequences;  /* ref of the first chunk with their sequences, 0 = only one message */
-	uint64_t kind;       /* enum channel_message_kind: which subscribers it is for */
-	uint64_t last_batch; /* number of the last batch begun */
-	uint64_t last_sequence_served;
+	FANOUT_FIELDS(ARENA_DEFINE_FIELD, ARENA_DEFINE_ARRAY)
 };
 
 #define FANOUT_SETTLED       (1ull << 63)
@@ -124,38 +152,87 @@ struct fanout_record {
  * What a successor has to know of a Redis shard besides its subscription
  * connection's passport: how far it was followed, and in which run.
  */
+#define SHARD_FIELDS(FIELD, ARRAY)                                                            \
+	FIELD(uint64_t, passport, 3, REF, "the subscription connection's passport, 0 = none") \
+	FIELD(uint64_t, max_seen, 3, NUMBER,                                                  \
+	      "highest shard sequence received or acknowledged in that run")                  \
+	ARRAY(char, run, ARENA_RUN_MAX, 3, TEXT,                                              \
+	      "the run of Redis settled last, empty = none yet")                              \
+	ARRAY(char, generation, ARENA_GENERATION_MAX, 3, TEXT, "of the epochs known since then")
+
 struct shard_record {
-	uint64_t passport; /* ref of the subscription connection's passport, 0 = none */
-	uint64_t max_seen; /* the highest shard sequence received or acknowledged in that run */
-	char run[ARENA_RUN_MAX]; /* names the run of Redis settled last, "" = none yet */
-	char generation[ARENA_GENERATION_MAX]; /* of the epochs known since then */
+	SHARD_FIELDS(ARENA_DEFINE_FIELD, ARENA_DEFINE_ARRAY)
 };
 
 /*
  * For whose sake workers of this slot died (DESIGN §3 rule 8): what `serving`
  * said at the last death that was put down to somebody, and how often in a row.
  */
+#define BLAME_FIELDS(FIELD, ARRAY)                                          \
+	FIELD(uint64_t, serving, 3, HEX, "as in the work slot, 0 = nobody") \
+	FIELD(uint64_t, item, 3, NUMBER, "command number, or batch number") \
+	FIELD(uint64_t, deaths, 3, NUMBER, "in a row with the same under way")
+
 struct blame_record {
-	uint64_t serving; /* as in the work slot, 0 = nobody */
-	uint64_t item;
-	uint64_t deaths;
+	BLAME_FIELDS(ARENA_DEFINE_FIELD, ARENA_DEFINE_ARRAY)
 };
 
+/* These stand where they stand in every layout: keepers and programs of other versions read them.
+ */
+#define HEADER_FIELDS_FIXED(FIELD, ARRAY)                                                          \
+	FIELD(uint64_t, magic, 3, HEX, "ARENA_MAGIC")                                              \
+	FIELD(uint32_t, layout_version, 3, NUMBER, "of everything in the arena")                   \
+	FIELD(uint32_t, page_count, 3, NUMBER, "pages in the mapping")                             \
+	FIELD(_Atomic uint64_t, owner, 3, HEX, "state << 32 | pid; the takeover's ownership word") \
+	FIELD(_Atomic uint64_t, fault, 3, NUMBER,                                                  \
+	      "signal that killed the owner, written by its handler")
+
+#define HEADER_FIELDS_WORKER(FIELD, ARRAY)                                                       \
+	FIELD(uint64_t, generation, 3, NUMBER, "the last one given to a passport")               \
+	ARRAY(char, worker_name, ARENA_NAME_MAX, 3, TEXT,                                        \
+	      "under which Redis knows this slot's worker: a successor goes by it too; empty = " \
+	      "none yet")                                                                        \
+	FIELD(struct blame_record, last_blamed, 3, RECORD, "for whose sake workers died")
+
+#define HEADER_FIELDS_SHARDS(FIELD, ARRAY) \
+	ARRAY(struct shard_record, shards, ARENA_SHARDS_MAX, 3, RECORD, "by shard")
+
+#define HEADER_FIELDS_WORK(FIELD, ARRAY)                                   \
+	FIELD(struct work_slot, work, 3, RECORD, "the commit in progress") \
+	FIELD(struct fanout_record, fanout, 3, RECORD, "the fan-out under way")
+
+#define HEADER_FIELDS_TEST(FIELD, ARRAY) \
+	ARRAY(uint64_t, test_words, 5, 1001, HEX, "0; moves what is behind it")
+
+/* Layouts of test builds: the same fields, elsewhere. */
+#define HEADER_FIELDS_0(FIELD, ARRAY)      \
+	HEADER_FIELDS_FIXED(FIELD, ARRAY)  \
+	HEADER_FIELDS_WORKER(FIELD, ARRAY) \
+	HEADER_FIELDS_SHARDS(FIELD, ARRAY) \
+	HEADER_FIELDS_WORK(FIELD, ARRAY)
+#define HEADER_FIELDS_1(FIELD, ARRAY)      \
+	HEADER_FIELDS_FIXED(FIELD, ARRAY)  \
+	HEADER_FIELDS_TEST(FIELD, ARRAY)   \
+	HEADER_FIELDS_WORK(FIELD, ARRAY)   \
+	HEADER_FIELDS_WORKER(FIELD, ARRAY) \
+	HEADER_FIELDS_SHARDS(FIELD, ARRAY)
+#define HEADER_FIELDS_2(FIELD, ARRAY)      \
+	HEADER_FIELDS_FIXED(FIELD, ARRAY)  \
+	HEADER_FIELDS_SHARDS(FIELD, ARRAY) \
+	HEADER_FIELDS_TEST(FIELD, ARRAY)   \
+	HEADER_FIELDS_WORKER(FIELD, ARRAY) \
+	HEADER_FIELDS_WORK(FIELD, ARRAY)
+
+#define ARENA_JOIN_NAMES(a, b)      a##b
+#define ARENA_JOIN(a, b)            ARENA_JOIN_NAMES(a, b)
+#define HEADER_FIELDS(FIELD, ARRAY) ARENA_JOIN(HEADER_FIELDS_, ARENA_TEST_LAYOUT)(FIELD, ARRAY)
+
 struct arena_header {
-	uint64_t magic;
-	uint32_t layout_version;
-	uint32_t page_count;    /* pages in the mapping */
-	_Atomic uint64_t owner; /* state << 32 | pid; the takeover's ownership word */
-	_Atomic uint64_t fault; /* signal that killed the owner, written by its handler */
-	uint64_t generation;    /* the last one given to a passport */
-	/* Under which Redis knows this slot's worker: a successor goes by it too. "" = none yet. */
-	char worker_name[ARENA_NAME_MAX];
-	struct blame_record last_blamed;
-	struct shard_record shards[ARENA_SHARDS_MAX];
-	struct work_slot work;
-	struct fanout_record fanout;
-	_Atomic uint8_t page_class[];
+	HEADER_FIELDS(ARENA_DEFINE_FIELD, ARENA_DEFINE_ARRAY)
+	_Atomic uint8_t page_class[]; /* enum arena_class of each page */
 };
+
+_Static_assert(offsetof(struct arena_header, fault) == 24, "fixed for good");
 
 enum arena_owner_state { ARENA_OWNER_NONE = 0, ARENA_OWNER_RUNNING = 1, ARENA_OWNER_FROZEN = 2 };
 

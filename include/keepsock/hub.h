@@ -10,46 +10,9 @@
 #define KEEPSOCK_HUB_H
 
 #include "keepsock/arena.h"
+#include "keepsock/channel_record.h"
 #include "keepsock/passport.h"
 #include "keepsock/slice.h"
-
-#define CHANNEL_EPOCH_MAX 24
-
-/* absent is the state of a free record. Each transition and its RESP bytes are one commit. */
-enum channel_state { CHANNEL_ABSENT, CHANNEL_JOINING, CHANNEL_JOINED, CHANNEL_LEAVING };
-
-#define CHANNEL_MAGIC 0x4c4e4843u /* "CHNL" */
-
-/* 128 bytes in the arena. */
-struct channel_record {
-	uint32_t magic; /* CHANNEL_MAGIC while in use */
-	uint8_t state;  /* enum channel_state */
-	uint8_t epoch_length;
-	uint16_t name_length;
-	uint32_t reserved_link;
-	arena_ref name;       /* chunk with the name */
-	uint64_t unconfirmed; /* SUBSCRIBE and UNSUBSCRIBE sent and not confirmed */
-	uint64_t positioned;  /* 1 once epoch, offset and last_sequence are known */
-	uint64_t offset;      /* of the last publication served, 0 without history */
-	uint64_t last_sequence;
-	char epoch[CHANNEL_EPOCH_MAX];
-	arena_ref subscribers; /* first block of the subscriber array */
-	uint32_t blocks;
-	uint32_t count;      /* entries in use or tombstones */
-	uint32_t tombstones; /* entries emptied during a fan-out */
-	uint64_t history;    /* 1 if its publications carry offsets */
-	uint64_t unplaced;   /* subscriptions with SUBSCRIPTION_UNPLACED */
-	uint64_t behind;     /* 1 while what was missed is read from history and served */
-	uint64_t reserved[2];
-};
-
-_Static_assert(sizeof(struct channel_record) == 128, "a channel record is 128 bytes");
-
-/* An entry of a subscriber array; one word. Both 0 = tombstone. */
-struct subscriber {
-	arena_ref passport;
-	arena_ref subscription;
-};
 
 /* Whom a message is for. Stored in the arena: do not renumber. */
 enum channel_message_kind {

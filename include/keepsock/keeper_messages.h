@@ -14,6 +14,7 @@
  *   start of a successor     KEEPER_START (ADOPT) ──►  ◄── NEXT   or ADOPT_REFUSED: as fresh
  *                            HAND_OVER ──►             ◄── NEXT   (once for each batch)
  *                            HAND_OVER_END ──►         ◄── ADOPTED, then RELEASE, COUNT ...
+ *                                                      (ARENA before that: it was converted)
  *   the keeper was replaced  (its socket)              ◄── HELLO, ARENA, DEPOSIT ..., COUNT
  *
  * A takeover, `old` running and `new` about to:

@@ -3,9 +3,9 @@
  * The passport: the durable half of a connection, 256 bytes in the arena
  * (DESIGN §3). A fact lives either here or in the heap, never in both.
  *
- * One field table drives the layout, the admin view, the checks and the
- * completeness test. Changing it changes the arena's layout: raise
- * ARENA_LAYOUT_VERSION.
+ * One field table drives the layout, its versions and their conversion, the
+ * admin view and the completeness test. Changing it changes the arena's layout:
+ * raise ARENA_LAYOUT_VERSION.
  *
  * A passport is changed through a draft: copy, change the copy, commit. All
  * words that differ go into one commit together with whatever else the caller
@@ -59,45 +59,89 @@ struct passport_id {
 	uint8_t bytes[16]; /* UUID */
 };
 
-/* FIELD(type, name, how to show it, doc); in layout order, naturally aligned, no holes. */
-#define PASSPORT_FIELDS(FIELD)                                                                    \
-	FIELD(uint32_t, magic, HEX, "PASSPORT_MAGIC while in use")                                \
-	FIELD(uint16_t, version, NUMBER, "layout version")                                        \
-	FIELD(uint8_t, kind, NUMBER, "enum passport_kind")                                        \
-	FIELD(uint8_t, state, STATE, "enum passport_state")                                       \
-	FIELD(uint64_t, generation, NUMBER, "distinguishes successive users of the slot")         \
-	FIELD(struct passport_id, id, UUID, "client id; for HTTP the connection's id")            \
-	FIELD(uint64_t, accepted_at, NUMBER, "CLOCK_BOOTTIME ms")                                 \
-	FIELD(struct passport_address, peer, ADDRESS, "peer address")                             \
-	FIELD(uint16_t, peer_port, NUMBER, "peer port")                                           \
-	FIELD(uint16_t, local_port, NUMBER, "port it came in by")                                 \
-	FIELD(uint32_t, flags, HEX, "enum passport_flags")                                        \
-	FIELD(struct stream_queue, in, QUEUE, "bytes read and not consumed")                      \
-	FIELD(struct stream_queue, messages, QUEUE, "messages waiting or incomplete, unmasked")   \
-	FIELD(struct stream_queue, out, QUEUE, "bytes committed and not written")                 \
-	FIELD(struct passport_reader, reader, READER, "WebSocket reader in mid-stream")           \
-	FIELD(uint64_t, command_number, NUMBER,                                                   \
-	      "commands consumed; kind REDIS: the last sequence")                                 \
-	FIELD(uint32_t, command_index, NUMBER, "commands consumed of the first waiting message")  \
-	FIELD(uint16_t, close_code, NUMBER, "WebSocket close code we sent or will send")          \
-	FIELD(uint8_t, codec, NUMBER, "message codec, 0 = JSON; below PASSPORT_CODECS")           \
-	FIELD(uint8_t, http_minor, NUMBER, "HTTP minor version of the upgrade")                   \
-	FIELD(uint64_t, partial_message, NUMBER, "queue offset of the incomplete message's head") \
-	FIELD(uint64_t, ping_at, NUMBER, "CLOCK_BOOTTIME ms of the next ping, 0 = none")          \
-	FIELD(uint64_t, pong_deadline, NUMBER, "CLOCK_BOOTTIME ms, 0 = no ping outstanding")      \
-	FIELD(uint64_t, deadline, NUMBER, "CLOCK_BOOTTIME ms at which the state ends, 0 = none")  \
-	FIELD(arena_ref, identity, REF, "chunk with user, info and name, 0 = none")               \
-	FIELD(arena_ref, subscriptions, REF, "first subscription record, 0 = none")               \
-	FIELD(uint32_t, subscription_count, NUMBER, "subscriptions")                              \
-	FIELD(uint32_t, reserved_word, HEX, "0")                                                  \
-	FIELD(uint64_t, expires_at, NUMBER, "of the connection: Unix time in s, 0 = never")       \
-	FIELD(uint64_t, token_subs, HEX, "digest of the channels in its token, 0 = none")         \
-	FIELD(uint64_t, reserved_third, HEX, "0")
+/* See arena.h for the tables. In groups, so that the layouts of test builds can be made of them. */
+#define PASSPORT_FIELDS_HEAD(FIELD, ARRAY)                            \
+	FIELD(uint32_t, magic, 3, HEX, "PASSPORT_MAGIC while in use") \
+	FIELD(uint16_t, version, 3, NUMBER, "layout version")         \
+	FIELD(uint8_t, kind, 3, NUMBER, "enum passport_kind")         \
+	FIELD(uint8_t, state, 3, STATE, "enum passport_state")        \
+	FIELD(uint64_t, generation, 3, NUMBER, "distinguishes successive users of the slot")
+
+#define PASSPORT_FIELDS_PEER(FIELD, ARRAY)                                                \
+	FIELD(struct passport_id, id, 3, UUID, "client id; for HTTP the connection's id") \
+	FIELD(uint64_t, accepted_at, 3, NUMBER, "CLOCK_BOOTTIME ms")                      \
+	FIELD(struct passport_address, peer, 3, ADDRESS, "peer address")                  \
+	FIELD(uint16_t, peer_port, 3, NUMBER, "peer port")                                \
+	FIELD(uint16_t, local_port, 3, NUMBER, "port it came in by")                      \
+	FIELD(uint32_t, flags, 3, HEX, "enum passport_flags")
+
+#define PASSPORT_FIELDS_QUEUES(FIELD, ARRAY)                                                       \
+	FIELD(struct stream_queue, in, 3, QUEUE, "bytes read and not consumed")                    \
+	FIELD(struct stream_queue, messages, 3, QUEUE, "messages waiting or incomplete, unmasked") \
+	FIELD(struct stream_queue, out, 3, QUEUE, "bytes committed and not written")
+
+#define PASSPORT_FIELDS_PROGRESS(FIELD, ARRAY)                                              \
+	FIELD(struct passport_reader, reader, 3, READER, "WebSocket reader in mid-stream")  \
+	FIELD(uint64_t, command_number, 3, NUMBER,                                          \
+	      "commands consumed; kind REDIS: the last sequence")                           \
+	FIELD(uint32_t, command_index, 3, NUMBER,                                           \
+	      "commands consumed of the first waiting message")                             \
+	FIELD(uint16_t, close_code, 3, NUMBER, "WebSocket close code we sent or will send") \
+	FIELD(uint8_t, codec, 3, NUMBER, "message codec, 0 = JSON; below PASSPORT_CODECS")  \
+	FIELD(uint8_t, http_minor, 3, NUMBER, "HTTP minor version of the upgrade")          \
+	FIELD(uint64_t, partial_message, 3, NUMBER, "queue offset of the incomplete message's head")
+
+#define PASSPORT_FIELDS_TIMES(FIELD, ARRAY)                                                     \
+	FIELD(uint64_t, ping_at, 3, NUMBER, "CLOCK_BOOTTIME ms of the next ping, 0 = none")     \
+	FIELD(uint64_t, pong_deadline, 3, NUMBER, "CLOCK_BOOTTIME ms, 0 = no ping outstanding") \
+	FIELD(uint64_t, deadline, 3, NUMBER, "CLOCK_BOOTTIME ms at which the state ends, 0 = none")
+
+#define PASSPORT_FIELDS_OWNED(FIELD, ARRAY)                                            \
+	FIELD(arena_ref, identity, 3, REF, "chunk with user, info and name, 0 = none") \
+	FIELD(arena_ref, subscriptions, 3, REF, "first subscription record, 0 = none") \
+	FIELD(uint32_t, subscription_count, 3, NUMBER, "subscriptions")                \
+	FIELD(uint32_t, reserved_word, 3, HEX, "0")
+
+#define PASSPORT_FIELDS_TOKEN(FIELD, ARRAY)                                                    \
+	FIELD(uint64_t, expires_at, 3, NUMBER, "of the connection: Unix time in s, 0 = never") \
+	FIELD(uint64_t, token_subs, 3, HEX, "digest of the channels in its token, 0 = none")
+
+#define PASSPORT_FIELDS_SPARE(FIELD, ARRAY) FIELD(uint64_t, reserved_third, 3, HEX, "0")
+
+#define PASSPORT_FIELDS_TEST(FIELD, ARRAY) FIELD(uint64_t, test_word, 1001, NUMBER, "0")
+
+/* Layouts of test builds: the same fields, elsewhere; the first word stays the first. */
+#define PASSPORT_FIELDS_0(FIELD, ARRAY)        \
+	PASSPORT_FIELDS_HEAD(FIELD, ARRAY)     \
+	PASSPORT_FIELDS_PEER(FIELD, ARRAY)     \
+	PASSPORT_FIELDS_QUEUES(FIELD, ARRAY)   \
+	PASSPORT_FIELDS_PROGRESS(FIELD, ARRAY) \
+	PASSPORT_FIELDS_TIMES(FIELD, ARRAY)    \
+	PASSPORT_FIELDS_OWNED(FIELD, ARRAY)    \
+	PASSPORT_FIELDS_TOKEN(FIELD, ARRAY)    \
+	PASSPORT_FIELDS_SPARE(FIELD, ARRAY)
+#define PASSPORT_FIELDS_1(FIELD, ARRAY)        \
+	PASSPORT_FIELDS_HEAD(FIELD, ARRAY)     \
+	PASSPORT_FIELDS_TOKEN(FIELD, ARRAY)    \
+	PASSPORT_FIELDS_OWNED(FIELD, ARRAY)    \
+	PASSPORT_FIELDS_TIMES(FIELD, ARRAY)    \
+	PASSPORT_FIELDS_TEST(FIELD, ARRAY)     \
+	PASSPORT_FIELDS_PROGRESS(FIELD, ARRAY) \
+	PASSPORT_FIELDS_QUEUES(FIELD, ARRAY)   \
+	PASSPORT_FIELDS_PEER(FIELD, ARRAY)
+#define PASSPORT_FIELDS_2(FIELD, ARRAY)        \
+	PASSPORT_FIELDS_HEAD(FIELD, ARRAY)     \
+	PASSPORT_FIELDS_QUEUES(FIELD, ARRAY)   \
+	PASSPORT_FIELDS_TIMES(FIELD, ARRAY)    \
+	PASSPORT_FIELDS_PEER(FIELD, ARRAY)     \
+	PASSPORT_FIELDS_TOKEN(FIELD, ARRAY)    \
+	PASSPORT_FIELDS_PROGRESS(FIELD, ARRAY) \
+	PASSPORT_FIELDS_OWNED(FIELD, ARRAY)    \
+	PASSPORT_FIELDS_TEST(FIELD, ARRAY)
+#define PASSPORT_FIELDS(FIELD, ARRAY) ARENA_JOIN(PASSPORT_FIELDS_, ARENA_TEST_LAYOUT)(FIELD, ARRAY)
 
 struct passport {
-#define FIELD(type, name, show, doc) type name;
-	PASSPORT_FIELDS(FIELD)
-#undef FIELD
+	PASSPORT_FIELDS(ARENA_DEFINE_FIELD, ARENA_DEFINE_ARRAY)
 };
 
 _Static_assert(sizeof(struct passport) == 256, "a passport is 256 bytes");
@@ -196,18 +240,59 @@ enum subscription_flags {
 #define SUBSCRIPTION_UNPLACED UINT32_MAX
 
 /* One subscription of one connection: a 64-byte chunk, linked from its passport. */
+#define SUBSCRIPTION_FIELDS_LIST(FIELD, ARRAY)                                         \
+	FIELD(arena_ref, next, 3, REF, "the connection's next subscription, 0 = none") \
+	FIELD(arena_ref, passport, 3, REF, "the connection")
+
+#define SUBSCRIPTION_FIELDS_PLACE(FIELD, ARRAY)                 \
+	FIELD(arena_ref, channel, 3, REF, "the channel record") \
+	FIELD(uint32_t, position, 3, NUMBER,                    \
+	      "index in the channel's subscriber array, or _UNPLACED")
+
+#define SUBSCRIPTION_FIELDS_START(FIELD, ARRAY) \
+	FIELD(uint64_t, start_sequence, 3, NUMBER, "only later messages are for it")
+
+#define SUBSCRIPTION_FIELDS_KIND(FIELD, ARRAY)                                        \
+	FIELD(uint32_t, flags, 3, HEX, "enum subscription_flags")                     \
+	FIELD(arena_ref, info, 3, REF,                                                \
+	      "chunk with its chan_info, as long as it is used; 0 = none")            \
+	FIELD(arena_ref, previous, 3, REF, "the connection's previous one, 0 = none") \
+	ARRAY(uint32_t, reserved_words, 3, 3, HEX, "0")
+
+#define SUBSCRIPTION_FIELDS_EXPIRY(FIELD, ARRAY) \
+	FIELD(uint64_t, expires_at, 3, NUMBER, "wall seconds, 0 = never")
+
+#define SUBSCRIPTION_FIELDS_SPARE(FIELD, ARRAY) FIELD(uint64_t, reserved_tail, 3, HEX, "0")
+
+#define SUBSCRIPTION_FIELDS_TEST(FIELD, ARRAY) FIELD(uint64_t, test_word, 1001, NUMBER, "0")
+
+/* Layouts of test builds, as with passports. */
+#define SUBSCRIPTION_FIELDS_0(FIELD, ARRAY)      \
+	SUBSCRIPTION_FIELDS_LIST(FIELD, ARRAY)   \
+	SUBSCRIPTION_FIELDS_PLACE(FIELD, ARRAY)  \
+	SUBSCRIPTION_FIELDS_START(FIELD, ARRAY)  \
+	SUBSCRIPTION_FIELDS_KIND(FIELD, ARRAY)   \
+	SUBSCRIPTION_FIELDS_EXPIRY(FIELD, ARRAY) \
+	SUBSCRIPTION_FIELDS_SPARE(FIELD, ARRAY)
+#define SUBSCRIPTION_FIELDS_1(FIELD, ARRAY)      \
+	SUBSCRIPTION_FIELDS_EXPIRY(FIELD, ARRAY) \
+	SUBSCRIPTION_FIELDS_KIND(FIELD, ARRAY)   \
+	SUBSCRIPTION_FIELDS_LIST(FIELD, ARRAY)   \
+	SUBSCRIPTION_FIELDS_TEST(FIELD, ARRAY)   \
+	SUBSCRIPTION_FIELDS_START(FIELD, ARRAY)  \
+	SUBSCRIPTION_FIELDS_PLACE(FIELD, ARRAY)
+#define SUBSCRIPTION_FIELDS_2(FIELD, ARRAY)      \
+	SUBSCRIPTION_FIELDS_PLACE(FIELD, ARRAY)  \
+	SUBSCRIPTION_FIELDS_TEST(FIELD, ARRAY)   \
+	SUBSCRIPTION_FIELDS_LIST(FIELD, ARRAY)   \
+	SUBSCRIPTION_FIELDS_EXPIRY(FIELD, ARRAY) \
+	SUBSCRIPTION_FIELDS_START(FIELD, ARRAY)  \
+	SUBSCRIPTION_FIELDS_KIND(FIELD, ARRAY)
+#define SUBSCRIPTION_FIELDS(FIELD, ARRAY) \
+	ARENA_JOIN(SUBSCRIPTION_FIELDS_, ARENA_TEST_LAYOUT)(FIELD, ARRAY)
+
 struct subscription_record {
-	arena_ref next; /* the connection's next subscription */
-	arena_ref passport;
-	arena_ref channel;
-	uint32_t position;       /* index in the channel's subscriber array, or _UNPLACED */
-	uint64_t start_sequence; /* only later messages are for it */
-	uint32_t flags;
-	arena_ref info;     /* chunk with its chan_info, as long as it is used; 0 = none */
-	arena_ref previous; /* the connection's previous one */
-	uint32_t reserved_words[3];
-	uint64_t expires_at; /* wall seconds, 0 = never */
-	uint64_t reserved_tail;
+	SUBSCRIPTION_FIELDS(ARENA_DEFINE_FIELD, ARENA_DEFINE_ARRAY)
 };
 
 _Static_assert(sizeof(struct subscription_record) == 64, "a subscription is one small chunk");

@@ -191,6 +191,9 @@ static bool allowed_now(const struct keeper *keeper, uint32_t type)
 {
 	bool takes = type == KEEPER_NEXT || type == KEEPER_ADOPTED || type == KEEPER_ADOPT_REFUSED;
 
+	/* A successor may have converted it: the next one goes on with that. */
+	if (type == KEEPER_ARENA)
+		return true;
 	return takes == (keeper->phase == PHASE_OFFERED);
 }
 

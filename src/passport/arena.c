@@ -53,11 +53,11 @@ bool arena_ref_valid(const struct arena *arena, arena_ref ref, enum arena_class 
 	       (size_t)(ref - page_ref(page_of(ref))) * ARENA_REF_SIZE % class_sizes[class] == 0;
 }
 
-static size_t header_bytes(uint32_t page_count)
+uint32_t arena_first_page(size_t header_size, uint32_t page_count)
 {
-	size_t bytes = sizeof(struct arena_header) + page_count;
+	size_t pages = (header_size + page_count + ARENA_PAGE_SIZE - 1) / ARENA_PAGE_SIZE;
 
-	return (bytes + ARENA_PAGE_SIZE - 1) / ARENA_PAGE_SIZE * ARENA_PAGE_SIZE;
+	return (uint32_t)(pages + ARENA_READ_SCRATCH / ARENA_PAGE_SIZE);
 }
 
 void arena_set_class(struct arena *arena, uint32_t page, enum arena_class class)
@@ -86,10 +86,9 @@ static struct arena *arena_map(int fd, size_t size, int sharing, const char **er
 
 static void arena_locate(struct arena *arena, uint32_t page_count)
 {
-	size_t header = header_bytes(page_count);
-
-	arena->scratch = (uint8_t *)arena->header + header;
-	arena->first_page = (uint32_t)((header + ARENA_READ_SCRATCH) / ARENA_PAGE_SIZE);
+	arena->first_page = arena_first_page(sizeof(struct arena_header), page_count);
+	arena->scratch = (uint8_t *)arena->header + (size_t)arena->first_page * ARENA_PAGE_SIZE -
+			 ARENA_READ_SCRATCH;
 }
 
 struct arena *arena_create(uint64_t cap, const char **error)
@@ -106,7 +105,9 @@ struct arena *arena_create(uint64_t cap, const char **error)
 	fd = memfd_create("keepsock-arena", MFD_CLOEXEC | MFD_ALLOW_SEALING);
 	if (fd < 0 || ftruncate(fd, (off_t)size) < 0 ||
 	    fcntl(fd, F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL) < 0 ||
-	    fallocate(fd, 0, 0, (off_t)(header_bytes(page_count) + ARENA_READ_SCRATCH)) < 0) {
+	    fallocate(fd, 0, 0,
+		      (off_t)arena_first_page(sizeof(struct arena_header), page_count) *
+			      ARENA_PAGE_SIZE) < 0) {
 		*error = strerror(errno);
 		if (fd >= 0)
 			close(fd);
@@ -134,14 +135,13 @@ struct arena *arena_create(uint64_t cap, const char **error)
 static const char *header_problem(const struct arena_header *header, size_t size)
 {
 	if (header->magic != ARENA_MAGIC)
-		return "not an arena";
+		return ARENA_NOT_ONE;
 	if (header->layout_version > ARENA_LAYOUT_VERSION)
-		return "the arena's layout is newer than this program: only the version that "
-		       "made it, or a later one, can take it over";
+		return ARENA_TOO_NEW;
 	if (header->layout_version < ARENA_LAYOUT_VERSION)
-		return "the arena's layout is older than any that this program can take over";
+		return "the arena's layout is an older one, and it was not converted";
 	if ((uint64_t)header->page_count * ARENA_PAGE_SIZE != size)
-		return "the arena's size does not match its header";
+		return ARENA_SIZE_DIFFERS;
 	return NULL;
 }
 
@@ -156,7 +156,7 @@ struct arena *arena_map_existing(int fd, int sharing, const char **error)
 		return NULL;
 	}
 	if ((uint64_t)st.st_size < ARENA_SIZE_MIN) {
-		*error = "too short for an arena";
+		*error = ARENA_TOO_SHORT;
 		return NULL;
 	}
 	own = fcntl(fd, F_DUPFD_CLOEXEC, 3);
@@ -226,7 +226,7 @@ static void list_remove(struct arena *arena, uint32_t *head, uint32_t page)
 	p->next = p->previous = 0;
 }
 
-static bool back_pages(struct arena *arena, uint32_t first, uint32_t count)
+bool arena_pages_back(struct arena *arena, uint32_t first, uint32_t count)
 {
 	int result;
 
@@ -252,7 +252,7 @@ static uint32_t take_page(struct arena *arena)
 	if (page) {
 		list_remove(arena, &arena->free_pages, page);
 		arena->free_page_count--;
-		if (!arena->pages[page].backed && !back_pages(arena, page, 1)) {
+		if (!arena->pages[page].backed && !arena_pages_back(arena, page, 1)) {
 			arena_page_push(arena, &arena->free_pages, page);
 			arena->free_page_count++;
 			return 0;
@@ -263,7 +263,7 @@ static uint32_t take_page(struct arena *arena)
 	step = arena->header->page_count - arena->backed_end;
 	if (step > ARENA_GROW_PAGES)
 		step = ARENA_GROW_PAGES;
-	if (step == 0 || !back_pages(arena, arena->backed_end, step))
+	if (step == 0 || !arena_pages_back(arena, arena->backed_end, step))
 		return 0;
 	for (uint32_t i = step; i-- > 1;) {
 		arena->pages[arena->backed_end + i].backed = true;

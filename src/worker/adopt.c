@@ -5,7 +5,8 @@
  * an arena that the next one adopts the same way; before the keeper is told,
  * nothing but the arena was changed.
  *
- *	 1. the arena: mapped, the commit under way completed, checked, repaired
+ *	 1. the arena: converted if its layout is older, mapped, the commit under way
+ *	    completed, checked, repaired
  *	 2. sockets: handed over by the keeper, one for each passport
  *	 3. who is to blame, if anybody
  *	 4. what was in doubt, settled with the kernel's word: every position is exact
@@ -23,6 +24,7 @@
 #include <unistd.h>
 
 #include "keepsock/alloc.h"
+#include "keepsock/arena_layout.h"
 #include "keepsock/clock.h"
 #include "keepsock/log.h"
 #include "keepsock/node_events.h"
@@ -49,13 +51,38 @@ static void log_findings(const struct adoption *adoption)
 	log_error("arena_damage report=%s", log_value(buffer_slice(&found->report)));
 }
 
+/*
+ * One of an older layout is left as it is: what we adopt is a converted copy,
+ * which the keeper gets with the word that we have adopted. NULL with *error.
+ */
+static struct arena *adopt_any_layout(struct worker *w, int arena_fd, const char **error)
+{
+	uint64_t began = clock_boottime_ns();
+	struct arena *arena;
+	int converted;
+
+	switch (arena_convert(arena_fd, &converted, error)) {
+	case ARENA_CONVERSION_NEEDLESS: return arena_adopt(arena_fd, error);
+	case ARENA_CONVERSION_REFUSED: return NULL;
+	case ARENA_CONVERSION_DONE: break;
+	}
+	arena = arena_adopt(converted, error);
+	close(converted);
+	if (arena) {
+		deposits_arena_is_new(w->deposits);
+		log_info("arena_converted layout=%u us=%llu", ARENA_LAYOUT_VERSION,
+			 (unsigned long long)(clock_boottime_ns() - began) / 1000);
+	}
+	return arena;
+}
+
 /* False: the keeper was told that it is of no use. */
 static bool take_arena(struct adoption *adoption, int arena_fd)
 {
 	struct worker *w = adoption->worker;
 	const char *error = NULL;
 
-	w->arena = arena_adopt(arena_fd, &error);
+	w->arena = adopt_any_layout(w, arena_fd, &error);
 	close(arena_fd);
 	if (!w->arena) {
 		log_error("arena_not_adopted reason=%s", log_value_str(error));

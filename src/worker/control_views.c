@@ -80,6 +80,38 @@ json_t *control_show_connections(struct worker *w, uint64_t id, json_t *args)
 		     (unsigned long long)(value).word[1], (unsigned long long)(value).word[2], \
 		     (unsigned long long)(value).word[3])
 
+#define SHOW_ARRAY_TEXT(value) \
+	control_text(          \
+		slice_from((const char *)(value), strnlen((const char *)(value), sizeof(value))))
+#define SHOW_ARRAY_HEX(value) words_of((value), sizeof(value))
+
+/* FIELD and ARRAY of a record's table, with `row` and `record` in scope. */
+#define SHOW_FIELD(type, name, since, show, doc) \
+	json_object_set_new(row, #name, SHOW_##show(record->name));
+#define SHOW_ARRAY(type, name, count, since, show, doc) \
+	json_object_set_new(row, #name, SHOW_ARRAY_##show(record->name));
+
+/* Spare words as one number: 0 unless somebody wrote there. */
+static json_t *words_of(const void *bytes, size_t length)
+{
+	const uint8_t *byte = bytes;
+	uint64_t any = 0;
+
+	for (size_t i = 0; i < length; i++)
+		any |= (uint64_t)byte[i] << i % 8 * 8;
+	return SHOW_HEX(any);
+}
+
+static json_t *subscription_row(struct worker *w, const struct subscription_record *record)
+{
+	const struct channel *channel = hub_channel_at(&w->hub, record->channel);
+	json_t *row = json_object();
+
+	SUBSCRIPTION_FIELDS(SHOW_FIELD, SHOW_ARRAY)
+	json_object_set_new(row, "channel", control_text(hub_name(&w->hub, channel)));
+	return row;
+}
+
 static json_t *subscriptions_of(struct worker *w, const struct passport *passport)
 {
 	json_t *list = json_array();
@@ -87,13 +119,8 @@ static json_t *subscriptions_of(struct worker *w, const struct passport *passpor
 
 	while (ref) {
 		const struct subscription_record *subscription = arena_at(w->arena, ref);
-		const struct channel *channel = hub_channel_at(&w->hub, subscription->channel);
 
-		json_array_append_new(list, json_pack("{s:o, s:I, s:I}", "channel",
-						      control_text(hub_name(&w->hub, channel)),
-						      "start_sequence",
-						      (json_int_t)subscription->start_sequence,
-						      "flags", (json_int_t)subscription->flags));
+		json_array_append_new(list, subscription_row(w, subscription));
 		ref = subscription->next;
 	}
 	return list;
@@ -101,11 +128,10 @@ static json_t *subscriptions_of(struct worker *w, const struct passport *passpor
 
 static json_t *passport_row(struct worker *w, const struct passport *passport)
 {
+	const struct passport *record = passport;
 	json_t *row = json_object();
 
-#define FIELD(type, name, show, doc) json_object_set_new(row, #name, SHOW_##show(passport->name));
-	PASSPORT_FIELDS(FIELD)
-#undef FIELD
+	PASSPORT_FIELDS(SHOW_FIELD, SHOW_ARRAY)
 	json_object_set_new(row, "user", control_text(passport_user(w->arena, passport)));
 	json_object_set_new(row, "name", control_text(passport_name(w->arena, passport)));
 	json_object_set_new(row, "subscribed", subscriptions_of(w, passport));
@@ -147,6 +173,14 @@ static json_t *channel_row(struct worker *w, const struct channel *channel)
 			 "state", states[record->state]);
 }
 
+static json_t *channel_record_row(const struct channel_record *record)
+{
+	json_t *row = json_object();
+
+	CHANNEL_FIELDS(SHOW_FIELD, SHOW_ARRAY)
+	return row;
+}
+
 json_t *control_show_channels(struct worker *w, uint64_t id, json_t *args)
 {
 	json_t *rows = json_array();
@@ -176,6 +210,7 @@ json_t *control_show_channel(struct worker *w, uint64_t id, json_t *args)
 	json_object_set_new(row, "unconfirmed", json_integer((json_int_t)record->unconfirmed));
 	json_object_set_new(row, "waiting", json_integer(channel->waiting));
 	json_object_set_new(row, "held_bytes", json_integer((json_int_t)channel->held_bytes));
+	json_object_set_new(row, "record", channel_record_row(record));
 	return control_row(row);
 }
 

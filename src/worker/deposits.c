@@ -54,8 +54,9 @@ struct deposits {
 	unsigned reconnect_ms;
 	bool blocked; /* waits for the event or the timer */
 	bool hello_due, arena_due, count_due;
-	bool walking;   /* over the passports, for what is not deposited */
-	arena_ref walk; /* the last one looked at */
+	bool arena_is_new; /* converted from the one that the keeper has */
+	bool walking;      /* over the passports, for what is not deposited */
+	arena_ref walk;    /* the last one looked at */
 	uint32_t kept;
 	uint64_t count_at; /* of the next periodic count */
 	struct items added, released;
@@ -451,9 +452,16 @@ int deposits_take_batch(struct deposits *d, struct ipc_message *message,
 	return -1;
 }
 
+void deposits_arena_is_new(struct deposits *d)
+{
+	d->arena_is_new = true;
+}
+
 int deposits_adopted(struct deposits *d, const struct keeper_adopted *adopted)
 {
-	/* The keeper has the arena already. */
+	if (d->arena_is_new &&
+	    ipc_send(d->fd, KEEPER_ARENA, 0, NULL, 0, &d->worker->arena->fd, 1) < 0)
+		return -1;
 	d->arena_due = false;
 	return ipc_send(d->fd, KEEPER_ADOPTED, 0, adopted, sizeof(*adopted), NULL, 0);
 }

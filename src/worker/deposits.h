@@ -31,6 +31,8 @@ void deposits_free(struct deposits *deposits);
  */
 int deposits_take_batch(struct deposits *deposits, struct ipc_message *message,
 			struct keeper_hand_over_end *end);
+/* The keeper's arena is of an older layout: from the adoption on ours is the one that counts. */
+void deposits_arena_is_new(struct deposits *deposits);
 /* Everything is adopted: the keeper counts `connections` and what was not handed on as lost. */
 int deposits_adopted(struct deposits *deposits, const struct keeper_adopted *adopted);
 /* It can't be adopted: the keeper ends the connections, this worker starts fresh. */

@@ -4,10 +4,13 @@
  * adopted for good: a worker takes over what an older program left.
  *
  *   test_golden_arena --write FILE    writes one of the layout of today
+ *   test_golden_arena --freeze        prints the table of the layout of today
  *
- * When ARENA_LAYOUT_VERSION is raised the image of the new layout is to be
- * written to tests/unit/golden/arena-VERSION.gz; that of a layout that no
- * released program had may go.
+ * When a table of fields changes, ARENA_LAYOUT_VERSION is raised. The image of
+ * the new layout is to be written to tests/unit/golden/arena-VERSION.gz, and its
+ * frozen table to src/passport/arena_layout_VERSION.c, which arena_layouts.h and
+ * arena_layout_frozen() name. Those of a layout that no released program had
+ * may go.
  */
 #include <setjmp.h>
 #include <stdarg.h>
@@ -15,16 +18,21 @@
 #include <stdint.h>
 
 #include <cmocka.h>
+#include <errno.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/wait.h>
 #include <unistd.h>
 #include <zlib.h>
 
 #include "arena_world.h"
 #include "channels/arena_walk.h"
 #include "keepsock/alloc.h"
+#include "keepsock/arena_layout.h"
+#include "keepsock/channel_record.h"
 #include "keepsock/websocket.h"
 
 /* Layouts of which there is an image. */
@@ -393,12 +401,30 @@ static void assert_header(const struct world *world)
 			    sequences, sizeof(sequences));
 }
 
+/* As a worker does it: converted where that is needed. */
+static struct world *adopt_image(int fd, unsigned layout)
+{
+	const char *error = NULL;
+	struct world *world;
+	int converted;
+
+	if (layout == ARENA_LAYOUT_VERSION) {
+		assert_int_equal(arena_convert(fd, &converted, &error), ARENA_CONVERSION_NEEDLESS);
+		return world_adopt_whole(fd);
+	}
+	if (arena_convert(fd, &converted, &error) != ARENA_CONVERSION_DONE)
+		fail_msg("layout %u: %s", layout, error);
+	world = world_adopt_whole(converted);
+	close(converted);
+	return world;
+}
+
 static void test_images_are_adopted(void **state)
 {
 	(void)state;
 	for (size_t i = 0; i < sizeof(layouts) / sizeof(layouts[0]); i++) {
 		int fd = open_image(layouts[i]);
-		struct world *world = world_adopt_whole(fd);
+		struct world *world = adopt_image(fd, layouts[i]);
 
 		assert_header(world);
 		assert_channels(world);
@@ -409,40 +435,380 @@ static void test_images_are_adopted(void **state)
 	}
 }
 
+#if ARENA_TEST_LAYOUT == 0
 static void test_the_layout_of_today_has_an_image(void **state)
 {
 	(void)state;
 	assert_int_equal(layouts[sizeof(layouts) / sizeof(layouts[0]) - 1], ARENA_LAYOUT_VERSION);
 }
 
-/* An image that says it is of tomorrow is refused with its reason, and left as it is. */
-static void test_newer_layout_is_refused(void **state)
+static void assert_same_record(const struct arena_record_layout *a,
+			       const struct arena_record_layout *b)
 {
-	int fd = open_image(ARENA_LAYOUT_VERSION);
-	uint32_t newer = ARENA_LAYOUT_VERSION + 1;
+	assert_string_equal(a->name, b->name);
+	assert_int_equal(a->size, b->size);
+	assert_int_equal(a->field_count, b->field_count);
+	for (uint32_t i = 0; i < a->field_count; i++) {
+		assert_string_equal(a->fields[i].name, b->fields[i].name);
+		assert_int_equal(a->fields[i].offset, b->fields[i].offset);
+		assert_int_equal(a->fields[i].size, b->fields[i].size);
+		assert_int_equal(a->fields[i].count, b->fields[i].count);
+		assert_int_equal(a->fields[i].record, b->fields[i].record);
+		assert_int_equal(a->fields[i].since, b->fields[i].since);
+	}
+}
+
+/* Who changes a table of fields without a new version fails here. */
+static void test_the_layout_of_today_is_frozen(void **state)
+{
+	const struct arena_layout *frozen = arena_layout_frozen(ARENA_LAYOUT_VERSION);
+
+	(void)state;
+	assert_non_null(frozen);
+	for (unsigned i = 1; i < ARENA_RECORD_COUNT; i++)
+		assert_same_record(&frozen->records[i], &arena_layout_today.records[i]);
+}
+#endif
+
+/* Every record is covered by its fields, without holes; names are unique; what is new is marked. */
+static void test_tables_are_complete(void **state)
+{
+	(void)state;
+	for (unsigned r = 1; r < ARENA_RECORD_COUNT; r++) {
+		const struct arena_record_layout *record = &arena_layout_today.records[r];
+		uint32_t end = 0;
+
+		for (uint32_t i = 0; i < record->field_count; i++) {
+			const struct arena_field *field = &record->fields[i];
+			uint32_t element = field->size / field->count;
+
+			if (field->offset != end)
+				fail_msg("%s: a hole in front of %s", record->name, field->name);
+			end += field->size;
+			assert_true(field->since <= ARENA_LAYOUT_VERSION);
+			if (field->record)
+				assert_int_equal(element,
+						 arena_layout_today.records[field->record].size);
+			assert_ptr_equal(arena_layout_field(&arena_layout_today, r, field->name),
+					 field);
+			for (size_t v = 0; v < sizeof(layouts) / sizeof(layouts[0]); v++)
+				assert_int_equal(arena_layout_field(arena_layout_of(layouts[v]), r,
+								    field->name) != NULL,
+						 field->since <= layouts[v]);
+		}
+		assert_int_equal(end, record->size);
+	}
+}
+
+/* What has no table of its own is the same for good: a change needs a conversion of its own. */
+static void test_what_has_no_table_never_changes(void **state)
+{
+	(void)state;
+	assert_int_equal(ARENA_PAGE_SIZE, 65536);
+	assert_int_equal(ARENA_READ_SCRATCH, 131072);
+	assert_int_equal(ARENA_CLASSES, 15);
+	assert_int_equal(arena_class_size(ARENA_PASSPORT), 256);
+	assert_int_equal(arena_class_size(ARENA_CHANNEL), 128);
+	assert_int_equal(offsetof(struct arena_chunk, used), 4);
+	assert_int_equal(offsetof(struct arena_chunk, base), 8);
+	assert_int_equal(offsetof(struct arena_chunk, data), 16);
+	assert_int_equal(offsetof(struct stream_queue, end), 8);
+	assert_int_equal(offsetof(struct stream_queue, head), 16);
+	assert_int_equal(offsetof(struct stream_queue, tail), 20);
+	assert_int_equal(offsetof(struct passport_identity, info_length), 8);
+	assert_int_equal(offsetof(struct passport_identity, data), 16);
+	assert_int_equal(offsetof(struct subscriber, subscription), 4);
+	assert_int_equal(PASSPORT_STATE_COUNT, 9);
+	assert_int_equal(PASSPORT_STATE_REDIS, 8);
+}
+
+/* --- converting --- */
+
+static char *bytes_of(int fd)
+{
+	off_t size = lseek(fd, 0, SEEK_END);
+	char *bytes = xmalloc((size_t)size);
+
+	assert_int_equal(pread(fd, bytes, (size_t)size, 0), size);
+	return bytes;
+}
+
+static void assert_bytes(int fd, const char *bytes)
+{
+	char *now = bytes_of(fd);
+
+	assert_memory_equal(now, bytes, (size_t)lseek(fd, 0, SEEK_END));
+	free(now);
+}
+
+#if ARENA_TEST_LAYOUT
+/* All records changed: what the images show to be kept was really moved. */
+static void test_every_record_was_moved(void **state)
+{
+	static const enum arena_record moved[] = {ARENA_RECORD_HEADER, ARENA_RECORD_PASSPORT,
+						  ARENA_RECORD_CHANNEL, ARENA_RECORD_SUBSCRIPTION};
+
+	(void)state;
+	for (size_t i = 0; i < sizeof(moved) / sizeof(moved[0]); i++) {
+		const struct arena_record_layout *now = &arena_layout_today.records[moved[i]];
+		const struct arena_layout *before = arena_layout_of(layouts[0]);
+		unsigned elsewhere = 0, fresh = 0;
+
+		for (uint32_t f = 0; f < now->field_count; f++) {
+			const struct arena_field *was =
+				arena_layout_field(before, moved[i], now->fields[f].name);
+
+			fresh += !was;
+			elsewhere += was && was->offset != now->fields[f].offset;
+		}
+		assert_true(elsewhere > 0);
+		assert_int_equal(fresh, 1);
+	}
+}
+
+bool __real_arena_pages_back(struct arena *arena, uint32_t first, uint32_t count);
+bool __wrap_arena_pages_back(struct arena *arena, uint32_t first, uint32_t count);
+static enum { BACK_REALLY, BACK_AND_DIE, BACK_NOT } backing;
+
+bool __wrap_arena_pages_back(struct arena *arena, uint32_t first, uint32_t count)
+{
+	if (backing == BACK_AND_DIE)
+		raise(SIGKILL);
+	if (backing == BACK_NOT) {
+		errno = ENOSPC;
+		return false;
+	}
+	return __real_arena_pages_back(arena, first, count);
+}
+
+static void test_the_old_one_counts_until_the_end(void **state)
+{
+	int fd, converted, status;
+	const char *error = NULL;
+	char *before;
+	pid_t child;
+
+	(void)state;
+	fd = open_image(layouts[0]);
+	before = bytes_of(fd);
+	child = fork();
+	assert_true(child >= 0);
+	if (child == 0) {
+		backing = BACK_AND_DIE;
+		(void)arena_convert(fd, &converted, &error);
+		_exit(1);
+	}
+	assert_int_equal(waitpid(child, &status, 0), child);
+	assert_true(WIFSIGNALED(status) && WTERMSIG(status) == SIGKILL);
+	assert_bytes(fd, before);
+	backing = BACK_NOT;
+	assert_int_equal(arena_convert(fd, &converted, &error), ARENA_CONVERSION_REFUSED);
+	assert_string_equal(error, strerror(ENOSPC));
+	backing = BACK_REALLY;
+	assert_bytes(fd, before);
+	/* The next one, and even one more, find what there was. */
+	for (int i = 0; i < 2; i++)
+		world_free(adopt_image(fd, layouts[0]));
+	assert_bytes(fd, before);
+	free(before);
+	close(fd);
+}
+
+static uint32_t old_ref(int fd, enum arena_record record, const char *name, uint32_t at)
+{
+	const struct arena_layout *layout = arena_layout_of(layouts[0]);
+	uint32_t value;
+
+	assert_int_equal(pread(fd, &value, sizeof(value),
+			       (off_t)at * ARENA_REF_SIZE +
+				       arena_layout_field(layout, record, name)->offset),
+			 sizeof(value));
+	return value;
+}
+
+/* Lists that run in a circle, or into what is no subscription, end; what is damaged is found. */
+static void test_damaged_arenas_stay_damaged(void **state)
+{
+	const struct arena_layout *layout = arena_layout_of(layouts[0]);
+	const struct arena_field *next;
+	struct arena_adoption adoption;
+	const char *error = NULL;
+	struct world *world;
+	arena_ref ref = 0;
+	int fd, converted;
+
+	(void)state;
+	fd = open_image(layouts[0]);
+	next = arena_layout_field(layout, ARENA_RECORD_SUBSCRIPTION, "next");
+	world = adopt_image(fd, layouts[0]);
+	while ((ref = passport_next(world->arena, ref))) {
+		uint32_t first = world_passport_at(world, ref)->subscriptions;
+
+		if (!first)
+			continue;
+		assert_int_equal(old_ref(fd, ARENA_RECORD_PASSPORT, "subscriptions", ref), first);
+		assert_int_equal(pwrite(fd, &first, sizeof(first),
+					(off_t)first * ARENA_REF_SIZE + next->offset),
+				 sizeof(first));
+		break;
+	}
+	assert_true(ref > 0);
+	world_free(world);
+	assert_int_equal(arena_convert(fd, &converted, &error), ARENA_CONVERSION_DONE);
+	world = world_adopt(converted, &adoption);
+	assert_int_equal(adoption.passports_lost, 1);
+	world_check(world);
+	arena_adoption_free(&adoption);
+	world_free(world);
+	close(converted);
+	close(fd);
+}
+
+/* Makes the image one of an arena of so many pages. */
+static void stretch(int fd, uint32_t pages)
+{
+	assert_int_equal(ftruncate(fd, (off_t)pages * ARENA_PAGE_SIZE), 0);
+	assert_int_equal(
+		pwrite(fd, &pages, sizeof(pages), offsetof(struct arena_header, page_count)),
+		sizeof(pages));
+}
+
+/* Where a longer header would need a page that is in use, the arena gets that much shorter. */
+static void test_a_longer_header_finds_its_place(void **state)
+{
+	uint32_t header = arena_layout_of(layouts[0])->records[ARENA_RECORD_HEADER].size;
+	uint32_t longer = arena_layout_today.records[ARENA_RECORD_HEADER].size - header;
+	uint32_t pages = ARENA_PAGE_SIZE - header;
+	int fd = open_image(layouts[0]), converted;
+	const uint8_t last = ARENA_CHUNK_64K;
+	const char *error = NULL;
+	struct world *world;
+
+	(void)state;
+	assert_true(longer > 0);
+	stretch(fd, pages);
+	assert_int_equal(arena_convert(fd, &converted, &error), ARENA_CONVERSION_DONE);
+	world = world_adopt_whole(converted);
+	assert_int_equal(world->arena->header->page_count, pages - longer);
+	assert_passports(world);
+	world_free(world);
+	close(converted);
+
+	assert_int_equal(pwrite(fd, &last, 1, (off_t)header + pages - 1), 1);
+	assert_int_equal(arena_convert(fd, &converted, &error), ARENA_CONVERSION_REFUSED);
+	assert_non_null(strstr(error, "too full"));
+	close(fd);
+}
+#endif
+
+/* An image that says it is of tomorrow, or of the day before, is refused with its reason, and left
+ * as it is. */
+static void assert_refused(uint32_t version, const char *reason)
+{
+	unsigned layout = layouts[sizeof(layouts) / sizeof(layouts[0]) - 1];
 	off_t at = offsetof(struct arena_header, layout_version);
-	struct arena_header before, after;
+	int fd = open_image(layout), converted;
+	const char *error = NULL;
+	char *before;
+
+	assert_int_equal(pwrite(fd, &version, sizeof(version), at), sizeof(version));
+	before = bytes_of(fd);
+	assert_int_equal(arena_convert(fd, &converted, &error), ARENA_CONVERSION_REFUSED);
+	assert_non_null(strstr(error, reason));
+	assert_int_equal(converted, -1);
+	error = NULL;
+	assert_null(arena_adopt(fd, &error));
+	assert_non_null(error);
+	assert_bytes(fd, before);
+	free(before);
+	close(fd);
+}
+
+static void test_unknown_layouts_are_refused(void **state)
+{
+	(void)state;
+	assert_refused(ARENA_LAYOUT_VERSION + 1, "newer than this program");
+	assert_refused(layouts[0] - 1, "older than any");
+}
+
+static void test_what_is_no_arena_is_refused(void **state)
+{
+	int fd = memfd_create("nothing", MFD_CLOEXEC), converted;
 	const char *error = NULL;
 
 	(void)state;
-	assert_int_equal(pwrite(fd, &newer, sizeof(newer), at), sizeof(newer));
-	assert_int_equal(pread(fd, &before, sizeof(before), 0), sizeof(before));
-	assert_null(arena_adopt(fd, &error));
-	assert_non_null(strstr(error, "newer than this program"));
-	assert_int_equal(pread(fd, &after, sizeof(after), 0), sizeof(after));
-	assert_memory_equal(&before, &after, sizeof(before));
+	assert_int_equal(arena_convert(fd, &converted, &error), ARENA_CONVERSION_REFUSED);
+	assert_non_null(strstr(error, "too short"));
+	assert_int_equal(ftruncate(fd, 8 * MIB), 0);
+	assert_int_equal(arena_convert(fd, &converted, &error), ARENA_CONVERSION_REFUSED);
+	assert_non_null(strstr(error, "not an arena"));
 	close(fd);
+}
+
+/* --- freezing --- */
+
+static void freeze_record(unsigned r)
+{
+	const struct arena_record_layout *record = &arena_layout_today.records[r];
+
+	printf("\nstatic const struct arena_field %s[] = {\n", record->name);
+	for (uint32_t i = 0; i < record->field_count; i++) {
+		const struct arena_field *f = &record->fields[i];
+
+		printf("\t{\"%s\", %u, %u, %u, %u, %u},\n", f->name, f->offset, f->size, f->count,
+		       f->record, f->since);
+	}
+	printf("};\n");
+}
+
+static int freeze(void)
+{
+	unsigned version = ARENA_LAYOUT_VERSION;
+
+	printf("/* SPDX-License-Identifier: ISC */\n"
+	       "/*\n * Layout %u, frozen; made by `test_golden_arena --freeze`. Data only; must "
+	       "never"
+	       "\n * change, since programs that had it have been released.\n */\n"
+	       "#include \"passport/arena_layouts.h\"\n",
+	       version);
+	for (unsigned r = 1; r < ARENA_RECORD_COUNT; r++)
+		freeze_record(r);
+	printf("\n#define FIELDS(record) (sizeof(record) / sizeof((record)[0])), record\n"
+	       "\nconst struct arena_layout arena_layout_%u = {\n\t.version = %u,\n\t.records =\n"
+	       "\t\t{\n",
+	       version, version);
+	for (unsigned r = 1; r < ARENA_RECORD_COUNT; r++) {
+		const struct arena_record_layout *record = &arena_layout_today.records[r];
+
+		printf("\t\t\t[%u] = {\"%s\", %u, FIELDS(%s)},\n", r, record->name, record->size,
+		       record->name);
+	}
+	printf("\t\t},\n};\n");
+	return 0;
 }
 
 int main(int argc, char **argv)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_images_are_adopted),
+#if ARENA_TEST_LAYOUT == 0
 		cmocka_unit_test(test_the_layout_of_today_has_an_image),
-		cmocka_unit_test(test_newer_layout_is_refused),
+		cmocka_unit_test(test_the_layout_of_today_is_frozen),
+#else
+		cmocka_unit_test(test_every_record_was_moved),
+		cmocka_unit_test(test_the_old_one_counts_until_the_end),
+		cmocka_unit_test(test_damaged_arenas_stay_damaged),
+		cmocka_unit_test(test_a_longer_header_finds_its_place),
+#endif
+		cmocka_unit_test(test_tables_are_complete),
+		cmocka_unit_test(test_what_has_no_table_never_changes),
+		cmocka_unit_test(test_unknown_layouts_are_refused),
+		cmocka_unit_test(test_what_is_no_arena_is_refused),
 	};
 
 	if (argc == 3 && strcmp(argv[1], "--write") == 0)
 		return write_image(argv[2]);
+	if (argc == 2 && strcmp(argv[1], "--freeze") == 0)
+		return freeze();
 	return cmocka_run_group_tests_name("golden arenas", tests, NULL, NULL);
 }

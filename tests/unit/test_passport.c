@@ -24,8 +24,8 @@ struct field {
 };
 
 static const struct field fields[] = {
-#define FIELD(type, name, show, doc) {#name, offsetof(struct passport, name), sizeof(type)},
-	PASSPORT_FIELDS(FIELD)
+#define FIELD(type, name, since, show, doc) {#name, offsetof(struct passport, name), sizeof(type)},
+	PASSPORT_FIELDS(FIELD, FIELD)
 #undef FIELD
 };
 
@@ -60,8 +60,8 @@ static void test_fields_are_naturally_aligned(void **state)
 static void test_every_field_has_words(void **state)
 {
 	static const char *const docs[] = {
-#define FIELD(type, name, show, doc) doc,
-		PASSPORT_FIELDS(FIELD)
+#define FIELD(type, name, since, show, doc) doc,
+		PASSPORT_FIELDS(FIELD, FIELD)
 #undef FIELD
 	};
 
