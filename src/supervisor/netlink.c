@@ -17,7 +17,8 @@
 #include "keepsock/log.h"
 #include "supervisor/netlink.h"
 
-#define RECEIVE_BYTES (64 * 1024)
+/* Also what the kernel makes of a dump at once. */
+#define RECEIVE_BYTES (16 * 1024)
 #define EVENT_BYTES   (4 * 1024 * 1024)
 #define DUMP_TRIES    5
 

@@ -157,14 +157,19 @@ static void on_message(const struct nlmsghdr *message, void *ctx)
 		vip->deleted = true;
 }
 
-/* Takes in every event that there is; where some were dropped, the address is looked for. */
+/*
+ * Takes in every event that there is. Where some were dropped, the address is
+ * looked for; that it was there all the time is then known by the clock alone,
+ * and only while we hold it.
+ */
 static void read_events(struct vip *vip)
 {
 	struct vip_address_status status;
 
 	if (netlink_events(&vip->events, on_message, vip) == 0)
 		return;
-	if (vip_address_find(&vip->requests, &vip->spec.address, &status) < 0 || !status.present ||
+	if (vip->state != VIP_STATE_HELD ||
+	    vip_address_find(&vip->requests, &vip->spec.address, &status) < 0 || !status.present ||
 	    status.interface != vip->hold.interface)
 		vip->deleted = true;
 }

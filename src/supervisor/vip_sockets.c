@@ -43,7 +43,6 @@ struct vip_sweep {
 	struct netlink kill;
 	int families[2]; /* an IPv4 VIP has connections of dual-stack sockets too */
 	unsigned n_families, family;
-	bool running;
 	uint64_t found; /* by this look, in all families so far */
 	uint64_t killed;
 	int error; /* the last refusal, as a negative errno; 0 = none in this look */
@@ -162,7 +161,6 @@ static bool end_look(struct vip_sweep *sweep, int code)
 		return true;
 	sweep->destroyed += sweep->killed;
 	if (code == 0 && sweep->found == 0) {
-		sweep->running = false;
 		sweep->on_clean(sweep->ctx);
 		return false;
 	}
@@ -243,11 +241,9 @@ void vip_sweep_close(struct vip_sweep *sweep)
 void vip_sweep_start(struct vip_sweep *sweep)
 {
 	MAGIC_CHECK(sweep, SWEEP_MAGIC);
-	evtimer_del(sweep->turn);
-	sweep->running = true;
 	sweep->destroyed = 0;
 	first_look(sweep);
-	go_on(sweep);
+	schedule(sweep, 0);
 }
 
 void vip_sweep_stop(struct vip_sweep *sweep)
@@ -255,7 +251,6 @@ void vip_sweep_stop(struct vip_sweep *sweep)
 	MAGIC_CHECK(sweep, SWEEP_MAGIC);
 	evtimer_del(sweep->turn);
 	netlink_close(&sweep->look);
-	sweep->running = false;
 }
 
 uint64_t vip_sweep_destroyed(const struct vip_sweep *sweep)

@@ -16,7 +16,7 @@ struct buffer;
 struct event_base;
 struct vip_sweep;
 
-/* on_clean is called from the loop, or from within vip_sweep_start(), once for each start. */
+/* on_clean is called from the loop, once for each start. */
 struct vip_sweep *vip_sweep_open(struct event_base *base, const struct settings_vip *address,
 				 void (*on_clean)(void *ctx), void *ctx, struct buffer *error);
 void vip_sweep_close(struct vip_sweep *sweep);

@@ -112,6 +112,9 @@ class Host:
     def nft(self, *words):
         return run("ip", "netns", "exec", self.name, "nft", *words)
 
+    def read(self, path):
+        return run("ip", "netns", "exec", self.name, "cat", path)
+
     def address(self, address):
         """What `ip` says of the address, or None."""
         for interface in json.loads(self.ip("-j", "addr", "show")):

@@ -6,7 +6,7 @@ import subprocess
 
 import pytest
 
-from network import boottime_ms, wait_until
+from network import PATH, boottime_ms, wait_until
 
 IPV4, IPV6 = "10.9.0.100", "fd09::100"
 BOTH = pytest.mark.parametrize("address", [IPV4, IPV6])
@@ -175,6 +175,29 @@ def test_another_address_on_the_interface_means_nothing(hosts, start_vip):
     hosts[0].ip("addr", "del", "10.9.0.101/32", "dev", "eth0")
     vip.renew()
     vip.expect("renewed")
+
+
+@pytest.mark.parametrize("removed", [False, True])
+def test_more_events_than_the_kernel_keeps(hosts, start_vip, removed):
+    """While the holder is stopped, so many addresses come and go that their events are dropped."""
+    vip = start_vip(hosts[0], IPV4)
+    vip.take(120000)
+    vip.expect("taken")
+    vip.signal(signal.SIGSTOP)
+    batch = "addr add 10.9.1.1/32 dev eth0\naddr del 10.9.1.1/32 dev eth0\n" * 15000
+    subprocess.run(["ip", "-n", hosts[0].name, "-batch", "-"], input=batch, text=True, check=True,
+                   env={"PATH": PATH}, timeout=60)
+    drops = hosts[0].read("/proc/net/netlink")
+    assert any(int(line.split()[8]) > 0 for line in drops.splitlines()[1:]), "events were dropped"
+    if removed:
+        hosts[0].ip("addr", "del", f"{IPV4}/32", "dev", "eth0")
+    vip.signal(signal.SIGCONT)
+    if removed:
+        vip.expect("lost it was removed", "clean")
+    else:
+        vip.renew(120000)
+        vip.expect("renewed")
+        assert vip.state() == "held"
 
 
 def test_what_an_operator_configured_is_refused(hosts, start_vip):

@@ -178,6 +178,7 @@ static void test_nothing_there(void **state)
 
 	(void)state;
 	vip_sweep_start(sweep);
+	turn(1);
 	assert_true(kernel.clean);
 	assert_int_equal(kernel.looks, 2); /* both families */
 	assert_int_equal(vip_sweep_destroyed(sweep), 0);
@@ -232,6 +233,7 @@ static void test_a_failed_look_proves_nothing(void **state)
 	(void)state;
 	kernel.dump_failures = 3;
 	vip_sweep_start(sweep);
+	turn(1);
 	assert_false(kernel.clean);
 	vip_sweep_explain(sweep, &reason);
 	assert_string_equal(buffer_cstr(&reason),
@@ -250,6 +252,7 @@ static void test_remainders_do_not_count(void **state)
 	(void)state;
 	kernel.sockets[0] = (struct fake){.alive = true, .timer = 3, .refusal = -EOPNOTSUPP};
 	vip_sweep_start(sweep);
+	turn(1);
 	assert_true(kernel.clean);
 	end(sweep);
 }
@@ -262,6 +265,7 @@ static void test_other_addresses_are_left_alone(void **state)
 	kernel.sockets[0] = (struct fake){.alive = true, .foreign = true};
 	kernel.sockets[1] = (struct fake){.alive = true, .foreign = true, .mapped = true};
 	vip_sweep_start(sweep);
+	turn(1);
 	assert_true(kernel.clean);
 	assert_int_equal(kernel.destroyed_foreign, 0);
 	end(sweep);
@@ -274,11 +278,13 @@ static void test_stopped_and_started_again(void **state)
 	(void)state;
 	kernel.sockets[0] = (struct fake){.alive = true, .refusal = -EOPNOTSUPP};
 	vip_sweep_start(sweep);
+	turn(1);
 	vip_sweep_stop(sweep);
 	kernel.sockets[0].alive = false;
 	assert_int_equal(event_base_loop(base, EVLOOP_NONBLOCK), 1); /* nothing is scheduled */
 	assert_false(kernel.clean);
 	vip_sweep_start(sweep);
+	turn(1);
 	assert_true(kernel.clean);
 	end(sweep);
 }
