@@ -109,7 +109,7 @@ def silenced(network, hosts, start_vip, address):
     holder, _, client = hosts
     vip = start_vip(holder, address)
     sent = network.capture(holder)
-    vip.take(3500)
+    vip.take(4500)
     vip.expect("taken")
     _, _, accepted = connected(holder, client, address)
     vip.kill()
@@ -217,7 +217,7 @@ def test_leftovers_are_gone_before_it_is_taken_again(hosts, start_vip, address):
     """The holder was killed and the address ran out: nobody has destroyed its connections yet."""
     holder, _, client = hosts
     vip = start_vip(holder, address)
-    vip.take(3500)
+    vip.take(4500)
     vip.expect("taken")
     _, _, accepted = connected(holder, client, address)
     vip.kill()
@@ -230,7 +230,8 @@ def test_leftovers_are_gone_before_it_is_taken_again(hosts, start_vip, address):
 
 
 def test_a_crowd_is_swept(hosts, start_vip):
-    resource.setrlimit(resource.RLIMIT_NOFILE, (8192, resource.getrlimit(resource.RLIMIT_NOFILE)[1]))
+    most = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
     holder, _, client = hosts
     vip = start_vip(holder, IPV4)
     vip.take(60000)
