@@ -172,8 +172,8 @@ int ipc_receive(int fd, struct ipc_message *m)
 	message_clear(m);
 	do {
 		received = recvmsg(fd, &msg, MSG_CMSG_CLOEXEC);
-		/* ECONNRESET: it died with messages of ours unread. That is told once, ahead of what
-		 * it had still sent. */
+		/* ECONNRESET: it died with messages of ours unread. That is told once, ahead of
+		 * what it had still sent. */
 	} while (received < 0 && (errno == EINTR || errno == ECONNRESET));
 	if (received == 0)
 		return 0;

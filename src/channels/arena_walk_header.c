@@ -48,8 +48,7 @@ static void walk_frames(struct arena_walk *walk, const struct fanout_record *fan
 		walk_violation(walk, "fanout: %llu messages without their sequences",
 			       (unsigned long long)fanout->messages);
 	else if (fanout->sequences)
-		walk_frame(walk, (arena_ref)fanout->sequences,
-			   fanout->messages * sizeof(uint64_t));
+		walk_frame(walk, (arena_ref)fanout->sequences, fanout->messages * sizeof(uint64_t));
 	if (!fanout->deflated)
 		return;
 	walk_frame(walk, (arena_ref)fanout->deflated, fanout->deflated_length);

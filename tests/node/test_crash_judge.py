@@ -317,27 +317,6 @@ def an_acknowledged_publication_too_few(scene):
     scene.streams["news"].pop()
 
 
-def test_records_of_a_connect_that_is_not_answered(scene):
-    """They count for nothing as long as the client is not connected."""
-    recording, passport = scene.add("client", 15, "new", UPGRADE)
-    recording.plan("upgrade", None, 50)
-    recording.plan(TEXT, [{"id": 1, "connect": {"subs": {"news": {}}}}], 60)
-    scene.all_consumed(recording, passport)
-    passport["subscriptions"] = [{"channel": "news", "position": 2, "start_sequence": 40}]
-    scene.view["passports"].append(passport)
-    assert not scene.complaints()
-    passport["state"] = "connected"
-    assert "subscriptions" in [rule for rule, _ in scene.complaints()]
-
-
-def test_cut_without_a_passport():
-    early, late = Recording("client", 1, 2001), Recording("client", 2, 2002)
-    late.received += UPGRADE
-    assert not judge_cut([early, late], {2})
-    (rule, told), = judge_cut([early, late], {1})
-    assert rule == "no-passport" and "2002" in told
-
-
 @plant("lost")
 def one_in_another_channel(scene):
     scene.streams["sport"] = [(1, scene.streams["news"].pop()[1])]
