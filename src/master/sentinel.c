@@ -508,7 +508,8 @@ bool sentinel_watch_view(const struct sentinel_watch *watch, size_t index,
 		.host = sentinel->host,
 		.port = sentinel->port,
 		.asked = sentinel->ask_ready,
-		.heard = sentinel->heard,
+		/* Any Redis server takes the subscription: only a Sentinel has announcements. */
+		.heard = sentinel->heard && sentinel->answer.host[0] != '\0',
 		.answer = &sentinel->answer,
 		.error = sentinel->ask_error[0] ? sentinel->ask_error : sentinel->listen_error,
 	};
