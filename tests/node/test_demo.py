@@ -100,7 +100,9 @@ def test_port_in_use_is_told(demo, node):
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_foreground_stops_all_it_started(demo, number):
-    process = subprocess.Popen(demo.command(), stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+    # A shell can't catch what was ignored at its start, as by a run in the background.
+    command = ["env", "--default-signal=INT,HUP,TERM", *demo.command()]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
                                stdin=subprocess.DEVNULL, text=True, start_new_session=True)
     try:
         for line in process.stdout:
