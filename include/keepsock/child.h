@@ -9,6 +9,7 @@
 #ifndef KEEPSOCK_CHILD_H
 #define KEEPSOCK_CHILD_H
 
+#include <limits.h>
 #include <stdbool.h>
 #include <stdint.h>
 #include <sys/types.h>
@@ -52,6 +53,20 @@ static inline bool child_running(const struct child *child)
 {
 	return child->pid != 0;
 }
+
+/* The status of one that somebody else waits for, as of waitid(): nobody told us. */
+#define CHILD_STATUS_UNKNOWN INT_MIN
+
+/*
+ * Watches a process that runs already, another's child perhaps; takes the pidfd
+ * over. on_exit as above, with CHILD_STATUS_UNKNOWN when it was not ours to
+ * wait for. 0, or -1 with errno.
+ */
+int child_adopt(struct child *child, struct event_base *base, pid_t pid, int pidfd,
+		void (*on_exit)(struct child *child, int status, void *ctx), void *ctx);
+
+/* Forgets it; it goes on running. */
+void child_leave(struct child *child);
 
 /* Does nothing when it is not running; it can't hit another process that got its pid. */
 void child_signal(struct child *child, int signal_number);

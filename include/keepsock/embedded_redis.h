@@ -2,12 +2,14 @@
 /*
  * The node's private redis-server on 127.0.0.1: started with a generated
  * password and a free port, watched, restarted under the same port and
- * password, stopped with the master. Its data (append-only file) lives in
- * STATE_DIR/redis and outlives all of them.
+ * password, stopped when the node is. It outlives a master that dies, and is
+ * adopted by the next one. Its data (append-only file) lives in STATE_DIR/redis
+ * and outlives all of them.
  */
 #ifndef KEEPSOCK_EMBEDDED_REDIS_H
 #define KEEPSOCK_EMBEDDED_REDIS_H
 
+#include <stdbool.h>
 #include <stdint.h>
 #include <sys/types.h>
 
@@ -27,13 +29,23 @@ enum embedded_redis_event {
 typedef void embedded_redis_event_fn(void *ctx, enum embedded_redis_event event,
 				     const char *detail);
 
+struct embedded_redis_options {
+	const char *binary;
+	const char *state_dir; /* both exist */
+	const char *run_dir;
+	bool node_runs;  /* there are workers that used one: a failure is not the node's end */
+	bool only_adopt; /* when none runs, none is started */
+	embedded_redis_event_fn *on_event;
+	void *ctx;
+};
+
 /*
- * Starts it; the outcome comes as an event. state_dir and run_dir exist.
- * NULL with error when it can't even be tried.
+ * Adopts the one that a dead master started, or starts one; the outcome comes as
+ * an event. NULL when it can't even be tried, with error; or when none runs and
+ * none is to be started, without.
  */
-struct embedded_redis *embedded_redis_start(struct event_base *base, const char *binary,
-					    const char *state_dir, const char *run_dir,
-					    embedded_redis_event_fn *on_event, void *ctx,
+struct embedded_redis *embedded_redis_start(struct event_base *base,
+					    const struct embedded_redis_options *options,
 					    struct buffer *error);
 
 /* Where it is; belongs to it, and changes only before an EMBEDDED_REDIS_READY. */
@@ -50,7 +62,7 @@ uint64_t embedded_redis_restarts(const struct embedded_redis *redis);
  */
 void embedded_redis_stop(struct embedded_redis *redis);
 
-/* NULL is fine. Kills it if it still runs. */
+/* NULL is fine. One that still runs is left to the next master. */
 void embedded_redis_free(struct embedded_redis *redis);
 
 #endif

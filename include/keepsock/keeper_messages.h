@@ -15,7 +15,11 @@
  *                            HAND_OVER ──►             ◄── NEXT   (once for each batch)
  *                            HAND_OVER_END ──►         ◄── ADOPTED, then RELEASE, COUNT ...
  *                                                      (ARENA before that: it was converted)
- *   the keeper was replaced  (its socket)              ◄── HELLO, ARENA, DEPOSIT ..., COUNT
+ *   the keeper was replaced  (its socket)              ◄── HELLO, ORIGIN, ARENA, DEPOSIT ..., COUNT
+ *   the master was replaced  CHANNEL ──►               (as soon as the worker runs on its arena)
+ *
+ * A master that follows a dead one comes by the keeper's socket: MASTER, answered by STATE, then
+ * by what else there is to tell (DEATH, WORKER, STATUS).
  *
  * A takeover, `old` running and `new` about to:
  *
@@ -68,11 +72,14 @@ enum keeper_direction {
 	KEEPER(ADOPTION,      MASTER_TO_KEEPER, "a byte, in test builds: 0 = those that follow a dead worker start with nothing, 1 = they adopt") \
 	KEEPER(TAKEOVER,      MASTER_TO_KEEPER, "struct keeper_takeover: a worker by the newest order takes over from the one that runs") \
 	KEEPER(CRASH_POINT,   MASTER_TO_KEEPER, "struct keeper_crash_point, in test builds")      \
+	KEEPER(MASTER,        MASTER_TO_KEEPER, "struct keeper_hello, by the socket: a master that goes on for a dead one") \
 	KEEPER(WORKER,        KEEPER_TO_MASTER, "struct keeper_worker; fds: the master's end of its channel, pidfd") \
 	KEEPER(DEATH,         KEEPER_TO_MASTER, "struct keeper_death; fd, in test builds: the arena as the worker left it") \
 	KEEPER(STATUS,        KEEPER_TO_MASTER, "struct keeper_status")                            \
 	KEEPER(TAKEN_OVER,    KEEPER_TO_MASTER, "struct keeper_taken_over, text: why it was not")  \
+	KEEPER(STATE,         KEEPER_TO_MASTER, "struct keeper_state; fds: those of the order, if there was one: program, those of ipc_start") \
 	KEEPER(HELLO,         WORKER_TO_KEEPER, "struct keeper_hello: forget what was deposited, everything follows anew") \
+	KEEPER(ORIGIN,        WORKER_TO_KEEPER, "fds: those of ipc_start, behind HELLO: for a master that finds no keeper") \
 	KEEPER(ARENA,         WORKER_TO_KEEPER, "fd: the arena's memfd")                           \
 	KEEPER(DEPOSIT,       WORKER_TO_KEEPER, "n struct keeper_item, in the order of their n fds") \
 	KEEPER(RELEASE,       WORKER_TO_KEEPER, "n struct keeper_item: they are closed")           \
@@ -92,7 +99,8 @@ enum keeper_direction {
 	KEEPER(FREEZE,        KEEPER_TO_WORKER, "struct keeper_turn, to old: finish the loop turn, then serve nobody") \
 	KEEPER(THAW,          KEEPER_TO_WORKER, "struct keeper_turn, to old: go on if the arena is still yours") \
 	KEEPER(COMMIT,        KEEPER_TO_WORKER, "struct keeper_turn, to new: everything is handed over, take the arena") \
-	KEEPER(LEAVE,         KEEPER_TO_WORKER, "struct keeper_turn, to old: exit, and touch nothing")
+	KEEPER(LEAVE,         KEEPER_TO_WORKER, "struct keeper_turn, to old: exit, and touch nothing") \
+	KEEPER(CHANNEL,       KEEPER_TO_WORKER, "fd: the channel to a master that goes on for a dead one")
 
 enum keeper_type {
 	KEEPER_NONE,
@@ -119,7 +127,11 @@ struct keeper_setup {
 	uint32_t log_format; /* enum log_format */
 	uint64_t restarts;   /* of the slot's worker so far */
 	int32_t worker;      /* pid of the worker that runs already; 0 = none */
-	uint32_t reserved;
+	uint32_t flags;      /* enum keeper_setup_flags */
+};
+
+enum keeper_setup_flags {
+	KEEPER_SETUP_CHANNEL = 1u << 0, /* the master has no channel to the worker that runs */
 };
 
 struct keeper_setup_text {
@@ -133,6 +145,16 @@ struct keeper_order {
 /* Positions of the fds in KEEPER_ORDER; those of ipc_start follow. */
 #define KEEPER_ORDER_FD_PROGRAM 0
 #define KEEPER_ORDER_FD_START   1
+
+/* What a keeper without a master has. */
+struct keeper_state {
+	uint32_t version;
+	uint32_t slot;
+	uint64_t order;    /* number of the last one; 0 = none, and no descriptors */
+	uint64_t restarts; /* how often the slot's worker was replaced */
+	int32_t worker;    /* pid of the one that runs; 0 = none does at the moment */
+	uint32_t reserved;
+};
 
 enum keeper_worker_flags {
 	KEEPER_WORKER_ADOPTS = 1u << 0,     /* it is offered what the one before it left */

@@ -21,13 +21,20 @@ struct listeners {
 	int *fds;       /* owned; member of slot s for address i at [s * count + i] */
 };
 
+/* A member that is open already. */
+struct listener_member {
+	uint32_t slot;
+	int fd; /* stays its owner's */
+};
+
 /*
  * Opens them all, non-blocking and close-on-exec; 0, or -1 with error and none
- * open. An address that another process listens on is an error although
- * SO_REUSEPORT would let us share it.
+ * open. Those of the `have_count` members that are wanted are duplicated, so
+ * that what waits in their queues stays. An address that another process listens
+ * on, and none of them, is an error although SO_REUSEPORT would let us share it.
  */
 int listeners_open(struct listeners *listeners, const struct settings *settings, uint32_t slots,
-		   struct buffer *error);
+		   const struct listener_member *have, size_t have_count, struct buffer *error);
 
 /* The `count` descriptors of that slot; they stay the listeners'. */
 const int *listeners_of_slot(const struct listeners *listeners, uint32_t slot);

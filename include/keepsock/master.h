@@ -69,7 +69,7 @@ struct master {
 	bool log_level_changed; /* by an operator: new workers are told */
 	struct event *signals[MASTER_SIGNALS];
 	struct event *stop_timer;
-	bool stop_forced;
+	bool only_stops; /* it is there to end what a dead one left */
 	int exit_status;
 };
 
@@ -78,6 +78,7 @@ struct master_options {
 	const char *config_name;
 	struct slice config_text;
 	unsigned long open_file_limit;
+	bool only_stop; /* end the node, also one whose master is dead */
 };
 
 const char *master_phase_name(enum master_phase phase);
@@ -93,6 +94,9 @@ void master_end_loop(struct master *master);
 
 /* Starts or looks for Redis, and the workers, at once or when it is there; 0, or -1 with error. */
 int master_redis_start(struct master *master, struct buffer *error);
+
+/* Finds the embedded Redis that a dead master left, to end it; 0, also without one, or -1. */
+int master_redis_adopt(struct master *master, struct buffer *error);
 
 /* The workers are gone: ends the embedded Redis, then the loop. */
 void master_redis_stop(struct master *master);

@@ -28,4 +28,10 @@ int run_dir_check(const char *path, struct buffer *error);
  */
 int run_dir_lock(const char *path, struct buffer *error);
 
+/*
+ * Sends the process that has the lock, if there is one, SIGTERM and waits until
+ * it is gone, at most so long; 0, or -1 with error.
+ */
+int run_dir_end_holder(const char *path, int timeout_ms, struct buffer *error);
+
 #endif

@@ -19,6 +19,7 @@ struct ipc_message;
 struct keeper_death;
 struct keeper_worker;
 struct master;
+struct orphan;
 
 enum worker_state {
 	WORKER_DOWN,     /* never started, or stopped for good */
@@ -77,7 +78,11 @@ void worker_slot_start(struct worker_slot *slot);
 /* Asks the worker to end (by force: kills it); a slot without one is down at once. */
 void worker_slot_stop(struct worker_slot *slot, bool force);
 
-/* Kills what runs and releases everything. */
+/* Goes on with the keeper, or the worker without one, that a dead master left; takes over what it
+ * needs of it. */
+void worker_slot_adopt(struct worker_slot *slot, struct orphan *orphan);
+
+/* Releases everything. What still runs is left to the next master. */
 void worker_slot_free(struct worker_slot *slot);
 
 /* Sends the worker a message; false (and logged) when it can't take it. */
@@ -94,6 +99,8 @@ void slot_keeper_start(struct worker_slot *slot);
 void slot_keeper_stop(struct worker_slot *slot);
 void slot_keeper_init(struct worker_slot *slot);
 void slot_keeper_free(struct worker_slot *slot);
+/* Its channel, on which a keeper that runs has been asked already, is taken over. */
+void slot_keeper_adopt(struct worker_slot *slot, struct orphan *orphan);
 void slot_keeper_kill(struct worker_slot *slot, const char *reason);
 /* Tells the keeper something without descriptors; false (and logged) when it can't be. */
 bool slot_keeper_send(struct worker_slot *slot, uint32_t type, const void *payload, size_t len);

@@ -16,6 +16,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
+#include <poll.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
@@ -70,6 +71,21 @@ static int send_death(struct keeper *keeper)
 			sizeof(keeper->last_death), &keeper->left_arena, keeper->left_arena >= 0);
 }
 
+/* Whoever comes for a dead master knows nothing but what it hears from us. */
+static int send_state(struct keeper *keeper)
+{
+	const struct keeper_state state = {
+		.version = KEEPER_PROTOCOL_VERSION,
+		.slot = keeper->slot,
+		.order = keeper->order,
+		.restarts = keeper->restarts,
+		.worker = keeper->worker,
+	};
+
+	return ipc_send(keeper->master_fd, KEEPER_STATE, 0, &state, sizeof(state),
+			keeper->order_fds, keeper->order_fd_count);
+}
+
 /* The worker's channel to the master waits here until that takes it. */
 static int send_worker(struct keeper *keeper)
 {
@@ -81,7 +97,7 @@ static int send_worker(struct keeper *keeper)
 	};
 	const int fds[] = {
 		[KEEPER_FD_WORKER_CHANNEL] = keeper->master_end,
-		[KEEPER_FD_WORKER_PIDFD] = keeper->child.pidfd,
+		[KEEPER_FD_WORKER_PIDFD] = keeper_worker_pidfd(keeper),
 	};
 
 	return ipc_send(keeper->master_fd, KEEPER_WORKER, 0, &worker, sizeof(worker), fds, 2);
@@ -101,6 +117,11 @@ static int send_status(struct keeper *keeper)
 /* Sends what of `due` is for the master, in this order; what is left of it. */
 static unsigned send_to_master(struct keeper *keeper, unsigned due)
 {
+	if (due & DUE_STATE) {
+		if (send_state(keeper) < 0)
+			return due;
+		due &= ~(unsigned)DUE_STATE;
+	}
 	if (due & DUE_DEATH) {
 		if (send_death(keeper) < 0)
 			return due;
@@ -120,15 +141,20 @@ static unsigned send_to_master(struct keeper *keeper, unsigned due)
 
 void keeper_send_due(struct keeper *keeper, unsigned due)
 {
-	const unsigned for_worker = DUE_START | DUE_BATCH | DUE_AGAIN;
-	const unsigned for_master = DUE_DEATH | DUE_WORKER | DUE_STATUS;
+	const unsigned for_worker = DUE_START | DUE_BATCH | DUE_AGAIN | DUE_CHANNEL;
+	const unsigned for_master = DUE_STATE | DUE_DEATH | DUE_WORKER | DUE_STATUS;
 	struct timeval again = {.tv_usec = RETRY_MS * 1000};
 	unsigned left;
 
 	keeper->due |= due;
-	left = keeper_worker_send(keeper, keeper->due & for_worker) |
-	       send_to_master(keeper, keeper->due & for_master);
-	keeper->due = left;
+	left = keeper_worker_send(keeper, keeper->due & for_worker);
+	keeper->due = left | (keeper->due & for_master);
+	/* What is for a master waits until there is one. */
+	if (keeper->master_fd >= 0)
+		keeper->due = left | send_to_master(keeper, keeper->due & for_master);
+	else
+		keeper->due &= ~(unsigned)DUE_STATUS;
+	left = keeper->master_fd >= 0 ? keeper->due : keeper->due & for_worker;
 	if (left && evtimer_add(keeper->retry, &again) < 0)
 		log_fatal("keeper_timer_failed");
 }
@@ -243,6 +269,14 @@ static void on_master_message(struct keeper *keeper, struct ipc_message *message
 	secret_wipe(message->data, message->len);
 }
 
+/* It died, or gave up; its worker is served as before, and the next master comes by the socket. */
+static void forget_master(struct keeper *keeper)
+{
+	log_warning("master_gone worker=%d", (int)keeper->worker);
+	keeper_free_event(&keeper->master_event);
+	keeper_close_fd(&keeper->master_fd);
+}
+
 static void on_master_readable(evutil_socket_t fd, short what, void *ctx)
 {
 	struct keeper *keeper = ctx;
@@ -255,11 +289,45 @@ static void on_master_readable(evutil_socket_t fd, short what, void *ctx)
 		on_master_message(keeper, keeper->message);
 		ipc_message_close_fds(keeper->message);
 	} else if (result == 0) {
-		log_error("master_gone action=exit");
-		keeper_end(keeper);
+		forget_master(keeper);
 	} else if (errno != EAGAIN) {
 		log_error("keeper_receive_failed error=%s", log_value_str(strerror(errno)));
 	}
+}
+
+static void watch_master(struct keeper *keeper)
+{
+	keeper->master_event = event_new(keeper->base, keeper->master_fd, EV_READ | EV_PERSIST,
+					 on_master_readable, keeper);
+	if (!keeper->master_event || event_add(keeper->master_event, NULL) < 0 ||
+	    fcntl(keeper->master_fd, F_SETFL, O_NONBLOCK) < 0)
+		log_fatal("keeper_events_failed");
+}
+
+/* Whether the other end of a channel was closed. */
+static bool is_gone(int fd)
+{
+	struct pollfd poller = {.fd = fd};
+
+	return poll(&poller, 1, 0) == 1 && (poller.revents & (POLLHUP | POLLERR));
+}
+
+bool keeper_master_attach(struct keeper *keeper, int fd)
+{
+	if (keeper->master_fd >= 0 && !is_gone(keeper->master_fd))
+		return false;
+	if (keeper->master_fd >= 0)
+		forget_master(keeper);
+	keeper->master_fd = fd;
+	watch_master(keeper);
+	/* Whatever the dead one was about to do: this one decides anew. */
+	keeper->stopping = false;
+	keeper->needs_channel = keeper->worker != 0 && keeper->master_end < 0;
+	log_info("master_attached worker=%d kept=%zu", (int)keeper->worker, keeper->kept.count);
+	keeper->due |= DUE_STATE | DUE_STATUS;
+	keeper_worker_connect_master(keeper);
+	keeper_send_due(keeper, 0);
+	return true;
 }
 
 /* ---- life ---- */
@@ -304,17 +372,16 @@ static void keeper_open(struct keeper *keeper)
 	keeper_worker_init(keeper);
 	keeper->retry = evtimer_new(keeper->base, on_retry, keeper);
 	keeper->status_timer = evtimer_new(keeper->base, on_status_time, keeper);
-	keeper->master_event = event_new(keeper->base, keeper->master_fd, EV_READ | EV_PERSIST,
-					 on_master_readable, keeper);
-	if (!keeper->retry || !keeper->status_timer || !keeper->master_event ||
-	    event_add(keeper->master_event, NULL) < 0 ||
-	    fcntl(keeper->master_fd, F_SETFL, O_NONBLOCK) < 0)
+	if (!keeper->retry || !keeper->status_timer)
 		log_fatal("keeper_events_failed");
-	if (keeper_visitors_listen(keeper, text.run_dir) < 0)
+	watch_master(keeper);
+	keeper->run_dir = xstrdup(text.run_dir);
+	if (keeper_visitors_listen(keeper) < 0)
 		log_fatal("keeper_socket_failed error=%s", log_value_str(strerror(errno)));
 	log_info("keeper_started pid=%d worker=%" PRId32, (int)getpid(), setup.worker);
 	if (setup.worker)
 		keeper_worker_watch(keeper, setup.worker, keeper->message->fds[0]);
+	keeper->needs_channel = setup.worker && (setup.flags & KEEPER_SETUP_CHANNEL);
 }
 
 static void keeper_free(struct keeper *keeper)
@@ -328,6 +395,7 @@ static void keeper_free(struct keeper *keeper)
 	keeper_free_event(&keeper->status_timer);
 	keeper_free_event(&keeper->master_event);
 	event_base_free(keeper->base);
+	free(keeper->run_dir);
 	free(keeper->message);
 	keeper->magic = 0;
 	/* The channel to the master stays open until the process is gone. */
@@ -352,10 +420,10 @@ int keeper_main(int ipc_fd, int argc, char **argv)
 		.worker_pidfd = -1,
 		.worker_fd = -1,
 		.master_end = -1,
+		.worker_end = -1,
 		.left_arena = -1,
 		.arena_fd = -1,
 		.listen_fd = -1,
-		.visitor_fd = -1,
 	};
 	if (!keeper->base)
 		log_fatal("event_base_failed");

@@ -33,6 +33,19 @@ enum keeper_due {
 	DUE_DEATH = 1u << 3,
 	DUE_WORKER = 1u << 4,
 	DUE_STATUS = 1u << 5,
+	DUE_CHANNEL = 1u << 6,
+	DUE_STATE = 1u << 7,
+};
+
+/* At the socket at the same time: the worker, a master, and somebody who is neither. */
+#define KEEPER_VISITORS_MAX 3
+
+/* Somebody at the socket who has not said yet what for. */
+struct visitor {
+	struct keeper *keeper; /* NULL = nobody */
+	pid_t pid;
+	int fd; /* owned */
+	struct event *event;
 };
 
 struct keeper {
@@ -48,7 +61,7 @@ struct keeper {
 	struct event *status_timer;  /* a changed number of descriptors is told soon */
 
 	/* The master. */
-	int master_fd; /* owned */
+	int master_fd; /* owned; -1: it is dead, the next one comes by the socket */
 	struct event *master_event;
 
 	/* What a worker is started with; wiped when it is replaced. */
@@ -65,6 +78,8 @@ struct keeper {
 	int worker_fd;             /* owned; our end of the pair, or a visitor's; -1 */
 	struct event *worker_event;
 	int master_end;          /* of the worker's channel to the master, until that has it */
+	int worker_end;          /* of one that the worker does not have yet */
+	bool needs_channel;      /* the master has none to the worker that runs */
 	uint64_t worker_order;   /* it was started with */
 	uint64_t alive_since_ms; /* started fresh, or adopted; 0 = not yet */
 	uint64_t restarts;
@@ -83,12 +98,12 @@ struct keeper {
 	bool is_protected;
 	uint64_t asked_again_ms; /* to deposit everything again */
 
-	/* The socket: one visitor at a time. */
+	/* The socket. */
 	int listen_fd;
 	struct event *listen_event;
-	int visitor_fd;
-	pid_t visitor;
-	struct event *visitor_event;
+	struct visitor visitors[KEEPER_VISITORS_MAX];
+	unsigned next_visitor; /* where the next one has its place */
+	char *run_dir;         /* owned */
 };
 
 /* --- keeper.c: the process, the master, sending --- */
@@ -100,6 +115,8 @@ void keeper_send_due(struct keeper *keeper, unsigned due);
 /* The number of descriptors changed: the master is told, but not each time. */
 void keeper_status_changed(struct keeper *keeper);
 void keeper_end(struct keeper *keeper);
+/* A master that goes on for a dead one; takes over its channel. False: there is one that lives. */
+bool keeper_master_attach(struct keeper *keeper, int fd);
 
 /* --- keeper_worker.c: its life --- */
 /* Starts a worker; offered what is kept, if there is anything. */
@@ -110,6 +127,9 @@ void keeper_worker_watch(struct keeper *keeper, pid_t pid, int pidfd);
 void keeper_worker_kill(struct keeper *keeper, const char *reason);
 /* Takes over the worker's channel. */
 void keeper_worker_attach(struct keeper *keeper, int fd);
+/* Gives worker and master a channel if they have none and the worker can take it now. */
+void keeper_worker_connect_master(struct keeper *keeper);
+int keeper_worker_pidfd(const struct keeper *keeper);
 /* Sends what of `due` is for the worker; what is left of it. */
 unsigned keeper_worker_send(struct keeper *keeper, unsigned due);
 void keeper_worker_free(struct keeper *keeper);
@@ -124,7 +144,7 @@ void keeper_give_up_kept(struct keeper *keeper, const char *reason);
 void keeper_set_protected(struct keeper *keeper, bool is_protected);
 
 /* --- keeper_visitor.c: the socket --- */
-int keeper_visitors_listen(struct keeper *keeper, const char *run_dir);
+int keeper_visitors_listen(struct keeper *keeper);
 void keeper_visitors_free(struct keeper *keeper);
 
 #endif

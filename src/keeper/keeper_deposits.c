@@ -110,6 +110,7 @@ static const char *on_hello(struct keeper *keeper, struct slice payload)
 	kept_table_clear(&keeper->kept, false);
 	keeper_set_protected(keeper, false);
 	keeper_status_changed(keeper);
+	keeper_worker_connect_master(keeper);
 	return NULL;
 }
 
@@ -160,6 +161,7 @@ static void settle(struct keeper *keeper, const char *reason)
 	keeper->alive_since_ms = clock_boottime_ms();
 	keeper->failed_adoptions = 0;
 	keeper_change_phase(keeper, PHASE_ATTACHED, reason);
+	keeper_worker_connect_master(keeper);
 }
 
 static const char *on_adopted(struct keeper *keeper, struct slice payload)
@@ -201,6 +203,7 @@ static const char *take(struct keeper *keeper, struct ipc_message *message, stru
 {
 	switch (message->type) {
 	case KEEPER_HELLO: return on_hello(keeper, payload);
+	case KEEPER_ORIGIN: return NULL; /* our master ordered them: it has them */
 	case KEEPER_ARENA: return on_arena(keeper, message);
 	case KEEPER_DEPOSIT: return on_deposit(keeper, message, payload);
 	case KEEPER_RELEASE: return on_release(keeper, payload);

@@ -126,6 +126,26 @@ static int send_start(struct keeper *keeper)
 	return result;
 }
 
+static int send_channel(struct keeper *keeper)
+{
+	int result =
+		ipc_send(keeper->worker_fd, KEEPER_CHANNEL, 0, NULL, 0, &keeper->worker_end, 1);
+
+	if (result == 0)
+		keeper_close_fd(&keeper->worker_end);
+	return result;
+}
+
+static int send_one(struct keeper *keeper, unsigned bit)
+{
+	switch (bit) {
+	case DUE_START: return send_start(keeper);
+	case DUE_BATCH: return keeper_hand_over(keeper);
+	case DUE_CHANNEL: return send_channel(keeper);
+	default: return ipc_send(keeper->worker_fd, KEEPER_DEPOSIT_AGAIN, 0, NULL, 0, NULL, 0);
+	}
+}
+
 static bool may_be_sent_later(int error)
 {
 	return error == EAGAIN || error == ETOOMANYREFS || error == ENOMEM || error == ENOBUFS;
@@ -135,10 +155,7 @@ unsigned keeper_worker_send(struct keeper *keeper, unsigned due)
 {
 	while (due && keeper->worker_fd >= 0) {
 		unsigned bit = due & -due;
-		int result = bit == DUE_START   ? send_start(keeper)
-			     : bit == DUE_BATCH ? keeper_hand_over(keeper)
-						: ipc_send(keeper->worker_fd, KEEPER_DEPOSIT_AGAIN,
-							   0, NULL, 0, NULL, 0);
+		int result = send_one(keeper, bit);
 
 		if (result < 0 && may_be_sent_later(errno))
 			return due;
@@ -148,6 +165,36 @@ unsigned keeper_worker_send(struct keeper *keeper, unsigned due)
 		due &= ~bit;
 	}
 	return 0;
+}
+
+/* ---- its channel to the master ---- */
+
+int keeper_worker_pidfd(const struct keeper *keeper)
+{
+	return child_running(&keeper->child) ? keeper->child.pidfd : keeper->worker_pidfd;
+}
+
+/* One that still waits for the master is as good as new. Until it runs on its arena, a worker
+ * listens to nothing but what it is handed. */
+void keeper_worker_connect_master(struct keeper *keeper)
+{
+	int ends[2];
+
+	if (keeper->master_end >= 0) {
+		keeper_send_due(keeper, DUE_WORKER | DUE_STATUS);
+		return;
+	}
+	if (!keeper->needs_channel || keeper->phase != PHASE_ATTACHED || keeper->worker_fd < 0)
+		return;
+	if (ipc_pair(ends) < 0) {
+		log_error("worker_channel_failed error=%s", log_value_str(strerror(errno)));
+		return;
+	}
+	keeper->needs_channel = false;
+	keeper->master_end = ends[0];
+	keeper_close_fd(&keeper->worker_end);
+	keeper->worker_end = ends[1];
+	keeper_send_due(keeper, DUE_CHANNEL | DUE_WORKER | DUE_STATUS);
 }
 
 /* ---- death ---- */
@@ -254,7 +301,9 @@ static void on_death(struct keeper *keeper, int32_t status)
 	close_channel(keeper);
 	/* A master that has not taken its channel yet won't want it any more. */
 	keeper_close_fd(&keeper->master_end);
-	keeper->due &= ~(unsigned)(DUE_START | DUE_BATCH | DUE_AGAIN | DUE_WORKER);
+	keeper_close_fd(&keeper->worker_end);
+	keeper->needs_channel = false;
+	keeper->due &= ~(unsigned)(DUE_START | DUE_BATCH | DUE_AGAIN | DUE_CHANNEL | DUE_WORKER);
 	if (!keeper->stopping)
 		delay = child_restart_delay(&keeper->restart_delay_ms, lived_ms);
 	keep_copy(keeper);
@@ -418,6 +467,7 @@ void keeper_worker_free(struct keeper *keeper)
 {
 	close_channel(keeper);
 	keeper_close_fd(&keeper->master_end);
+	keeper_close_fd(&keeper->worker_end);
 	keeper_close_fd(&keeper->left_arena);
 	keeper_free_event(&keeper->child.exit_event);
 	if (child_running(&keeper->child))

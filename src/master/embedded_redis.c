@@ -39,6 +39,7 @@
 #include "keepsock/run_dir.h"
 #include "keepsock/secret.h"
 #include "keepsock/text_file.h"
+#include "master/redis_record.h"
 
 #define EMBEDDED_REDIS_MAGIC UINT32_C(0x45524453) /* "ERDS" */
 
@@ -68,7 +69,8 @@ struct embedded_redis {
 	char *directory; /* STATE_DIR/redis */
 	char *config_path;
 	char *log_path;
-	off_t log_start; /* where this run's part of the log begins */
+	char *record_path; /* which process serves the data */
+	off_t log_start;   /* where this run's part of the log begins */
 	int lock_fd;
 	struct ipc_redis endpoint;
 	struct child child;
@@ -341,6 +343,13 @@ static bool move_port(struct embedded_redis *redis)
 	return result == 0;
 }
 
+/* Nobody needs record and password any more. */
+static void forget_process(struct embedded_redis *redis)
+{
+	(void)unlink(redis->record_path);
+	(void)unlink(redis->config_path);
+}
+
 static void on_child_exit(struct child *child, int status, void *ctx)
 {
 	struct embedded_redis *redis = ctx;
@@ -355,6 +364,7 @@ static void on_child_exit(struct child *child, int status, void *ctx)
 	child_describe_exit(&reason, status);
 	was_starting = redis->phase == PHASE_STARTING;
 	if (redis->phase == PHASE_STOPPING) {
+		forget_process(redis);
 		change_phase(redis, PHASE_ENDED, buffer_cstr(&reason));
 		redis->on_event(redis->ctx, EMBEDDED_REDIS_ENDED, "");
 	} else if (redis->was_ready || (was_starting && move_port(redis))) {
@@ -369,11 +379,24 @@ static void on_child_exit(struct child *child, int status, void *ctx)
 	buffer_free(&reason);
 }
 
+static void await_answer(struct embedded_redis *redis, const char *reason)
+{
+	change_phase(redis, PHASE_STARTING, reason);
+	redis->deadline_ms = clock_boottime_ms() + START_DEADLINE_MS;
+	set_timer(redis, PROBE_INTERVAL_MS);
+}
+
 static int start_process(struct embedded_redis *redis, struct buffer *error)
 {
 	char *argv[] = {redis->binary, redis->config_path, NULL};
 	struct child_spec spec = {
-		.path = redis->binary, .argv = argv, .program_fd = -1, .channels = {-1, -1}};
+		.path = redis->binary,
+		.argv = argv,
+		.program_fd = -1,
+		.channels = {-1, -1},
+		/* Our death is not its own: the next master adopts it. */
+		.outlives_us = true,
+	};
 	int result;
 
 	if (write_config(redis, error) < 0)
@@ -388,9 +411,30 @@ static int start_process(struct embedded_redis *redis, struct buffer *error)
 					 "redis.embedded_binary");
 		return -1;
 	}
-	change_phase(redis, PHASE_STARTING, redis->restarts ? "restart" : "start");
-	redis->deadline_ms = clock_boottime_ms() + START_DEADLINE_MS;
-	set_timer(redis, PROBE_INTERVAL_MS);
+	if (redis_record_write(redis->record_path, redis->child.pid, error) < 0) {
+		child_end(&redis->child);
+		return -1;
+	}
+	await_answer(redis, redis->restarts ? "restart" : "start");
+	return 0;
+}
+
+/*
+ * What a dead master started serves on. One that can't be signed in to, its
+ * configuration being lost, has to leave the data to another one.
+ */
+static int adopt_process(struct embedded_redis *redis, pid_t pid, int pidfd, bool known,
+			 struct buffer *error)
+{
+	if (child_adopt(&redis->child, redis->base, pid, pidfd, on_child_exit, redis) < 0) {
+		buffer_printf(error, "cannot watch the Redis that runs, pid %d", (int)pid);
+		return -1;
+	}
+	/* Clients depend on it: whatever happens to it now is told to them, and mended. */
+	redis->was_ready = true;
+	await_answer(redis, known ? "adopted" : "found without its password");
+	if (!known)
+		child_signal(&redis->child, SIGTERM);
 	return 0;
 }
 
@@ -450,10 +494,8 @@ static int prepare_directory(struct embedded_redis *redis, struct buffer *error)
 	return redis->lock_fd < 0 ? -1 : 0;
 }
 
-struct embedded_redis *embedded_redis_start(struct event_base *base, const char *binary,
-					    const char *state_dir, const char *run_dir,
-					    embedded_redis_event_fn *on_event, void *ctx,
-					    struct buffer *error)
+static struct embedded_redis *create(struct event_base *base,
+				     const struct embedded_redis_options *options)
 {
 	struct embedded_redis *redis = xcalloc(1, sizeof(*redis));
 
@@ -461,21 +503,51 @@ struct embedded_redis *embedded_redis_start(struct event_base *base, const char 
 	redis->phase = PHASE_WAITING;
 	redis->phase_since_ms = clock_boottime_ms();
 	redis->base = base;
-	redis->binary = xstrdup(binary);
-	redis->directory = xasprintf("%s/redis", state_dir);
-	redis->config_path = xasprintf("%s/redis.conf", run_dir);
+	redis->binary = xstrdup(options->binary);
+	redis->directory = xasprintf("%s/redis", options->state_dir);
+	redis->config_path = xasprintf("%s/redis.conf", options->run_dir);
 	redis->log_path = xasprintf("%s/redis.log", redis->directory);
+	redis->record_path = xasprintf("%s/pid", redis->directory);
 	redis->lock_fd = -1;
+	redis->was_ready = options->node_runs;
 	redis->endpoint.host = xstrdup("127.0.0.1");
 	redis->endpoint.user = xstrdup("");
 	redis->endpoint.password = make_password();
-	redis->on_event = on_event;
-	redis->ctx = ctx;
+	redis->on_event = options->on_event;
+	redis->ctx = options->ctx;
 	redis->timer = event_new(base, -1, 0, on_timer, redis);
 	if (!redis->timer)
-		buffer_append_str(error, "no memory for a timer");
-	if (redis->timer && prepare_directory(redis, error) == 0 &&
-	    find_port(&redis->endpoint.port, error) == 0 && start_process(redis, error) == 0)
+		log_fatal("embedded_redis_timer_failed");
+	return redis;
+}
+
+/* 0, 1 when none runs and none is to be started, -1 with error. */
+static int adopt_or_start(struct embedded_redis *redis,
+			  const struct embedded_redis_options *options, struct buffer *error)
+{
+	pid_t pid = 0;
+	int pidfd = redis_record_find(redis->record_path, &pid);
+	bool known = (pidfd >= 0 || options->node_runs) &&
+		     redis_record_endpoint(redis->config_path, &redis->endpoint);
+
+	/* The workers of a node that runs know the old place already. */
+	if (!known && find_port(&redis->endpoint.port, error) < 0) {
+		if (pidfd >= 0)
+			close(pidfd);
+		return -1;
+	}
+	if (pidfd >= 0)
+		return adopt_process(redis, pid, pidfd, known, error);
+	return options->only_adopt ? 1 : start_process(redis, error);
+}
+
+struct embedded_redis *embedded_redis_start(struct event_base *base,
+					    const struct embedded_redis_options *options,
+					    struct buffer *error)
+{
+	struct embedded_redis *redis = create(base, options);
+
+	if (prepare_directory(redis, error) == 0 && adopt_or_start(redis, options, error) == 0)
 		return redis;
 	embedded_redis_free(redis);
 	return NULL;
@@ -523,18 +595,20 @@ void embedded_redis_free(struct embedded_redis *redis)
 		return;
 	MAGIC_CHECK(redis, EMBEDDED_REDIS_MAGIC);
 	drop_probe(redis);
-	child_end(&redis->child);
-	if (redis->timer)
-		event_free(redis->timer);
+	if (child_running(&redis->child))
+		log_warning("left_running redis=%d", (int)redis->child.pid);
+	else if (redis->lock_fd >= 0)
+		forget_process(redis);
+	child_leave(&redis->child);
+	event_free(redis->timer);
 	if (redis->lock_fd >= 0)
 		close(redis->lock_fd);
-	/* Nobody needs the password any more. */
-	(void)unlink(redis->config_path);
 	ipc_redis_free(&redis->endpoint);
 	free(redis->binary);
 	free(redis->directory);
 	free(redis->config_path);
 	free(redis->log_path);
+	free(redis->record_path);
 	redis->magic = 0;
 	free(redis);
 }

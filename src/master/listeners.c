@@ -1,10 +1,11 @@
 /* SPDX-License-Identifier: ISC */
 /*
- * Binding the node's listening sockets. Runs in the master at start. It never
- * accepts a connection.
+ * Binding the node's listening sockets, and taking over those that are bound.
+ * Runs in the master. It never accepts a connection.
  */
 #include <arpa/inet.h>
 #include <errno.h>
+#include <fcntl.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <stdbool.h>
@@ -107,40 +108,101 @@ static int open_member(const struct settings_listener *listener, int *fd, struct
 	return 0;
 }
 
-static int open_all(struct listeners *listeners, const struct settings *settings,
-		    struct buffer *error)
+/* Whether that socket is bound to this address. */
+static bool is_bound_to(int fd, const union address *wanted)
 {
-	for (size_t i = 0; i < settings->listener_count; i++) {
-		if (check_free(&settings->listeners[i], error) < 0)
+	union address bound;
+	socklen_t length = sizeof(bound);
+
+	if (getsockname(fd, &bound.any, &length) < 0 ||
+	    bound.any.sa_family != wanted->any.sa_family)
+		return false;
+	if (wanted->any.sa_family == AF_INET)
+		return bound.v4.sin_port == wanted->v4.sin_port &&
+		       bound.v4.sin_addr.s_addr == wanted->v4.sin_addr.s_addr;
+	return bound.v6.sin6_port == wanted->v6.sin6_port &&
+	       memcmp(&bound.v6.sin6_addr, &wanted->v6.sin6_addr, sizeof(struct in6_addr)) == 0;
+}
+
+/* What is there already. */
+struct members {
+	const struct listener_member *have;
+	size_t count;
+};
+
+static const struct listener_member *find_member(const struct members *members,
+						 const struct settings_listener *listener,
+						 const uint32_t *slot)
+{
+	union address address;
+
+	(void)parse_address(listener, &address);
+	for (size_t i = 0; i < members->count; i++) {
+		const struct listener_member *member = &members->have[i];
+
+		if ((!slot || member->slot == *slot) && is_bound_to(member->fd, &address))
+			return member;
+	}
+	return NULL;
+}
+
+static int take_member(const struct listener_member *member, int *fd, struct buffer *error)
+{
+	*fd = fcntl(member->fd, F_DUPFD_CLOEXEC, 0);
+	if (*fd >= 0)
+		return 0;
+	buffer_printf(error, "cannot keep a listening socket: %s", strerror(errno));
+	return -1;
+}
+
+static int open_slot(struct listeners *listeners, const struct settings *settings, uint32_t slot,
+		     const struct members *members, struct buffer *error)
+{
+	for (size_t i = 0; i < listeners->count; i++) {
+		const struct settings_listener *listener = &settings->listeners[i];
+		const struct listener_member *member = find_member(members, listener, &slot);
+		int *fd = &listeners->fds[slot * listeners->count + i];
+
+		if ((member ? take_member(member, fd, error) : open_member(listener, fd, error)) <
+		    0)
 			return -1;
 	}
-	for (uint32_t slot = 0; slot < listeners->slots; slot++) {
-		for (size_t i = 0; i < listeners->count; i++) {
-			int *fd = &listeners->fds[slot * listeners->count + i];
+	return 0;
+}
 
-			if (open_member(&settings->listeners[i], fd, error) < 0)
-				return -1;
-		}
+static int open_all(struct listeners *listeners, const struct settings *settings,
+		    const struct members *members, struct buffer *error)
+{
+	for (size_t i = 0; i < settings->listener_count; i++) {
+		const struct settings_listener *listener = &settings->listeners[i];
+
+		if (find_member(members, listener, NULL))
+			continue;
+		if (check_free(listener, error) < 0)
+			return -1;
+		log_info("listening address=%s port=%d", listener->address, (int)listener->port);
+	}
+	for (uint32_t slot = 0; slot < listeners->slots; slot++) {
+		if (open_slot(listeners, settings, slot, members, error) < 0)
+			return -1;
 	}
 	return 0;
 }
 
 int listeners_open(struct listeners *listeners, const struct settings *settings, uint32_t slots,
-		   struct buffer *error)
+		   const struct listener_member *have, size_t have_count, struct buffer *error)
 {
+	const struct members members = {have, have_count};
+
 	listeners->count = settings->listener_count;
 	listeners->slots = slots;
 	listeners->fds = xcalloc(slots * listeners->count, sizeof(int));
 	for (size_t i = 0; i < slots * listeners->count; i++)
 		listeners->fds[i] = -1;
-	if (open_all(listeners, settings, error) < 0) {
-		listeners_close(listeners);
-		return -1;
-	}
-	for (size_t i = 0; i < listeners->count; i++)
-		log_info("listening address=%s port=%d", settings->listeners[i].address,
-			 (int)settings->listeners[i].port);
-	return 0;
+	if (open_all(listeners, settings, &members, error) == 0)
+		return 0;
+	listeners_close(listeners);
+	return -1;
 }
 
 const int *listeners_of_slot(const struct listeners *listeners, uint32_t slot)

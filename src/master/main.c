@@ -32,6 +32,7 @@
 
 enum option_code {
 	OPTION_ROLE = 256,
+	OPTION_STOP,
 	OPTION_PRINT_CONFIG_MAN,
 	OPTION_PRINT_DEFAULT_CONFIG,
 };
@@ -40,13 +41,17 @@ struct options {
 	const char *config_path; /* NULL = defaults */
 	const char *role;        /* NULL = master */
 	bool test_only;
+	bool stop;
 };
 
 static void print_usage(FILE *out)
 {
-	fputs("usage: keepsockd [-c FILE] [-t]\n"
+	fputs("usage: keepsockd [-c FILE] [-t | --stop]\n"
 	      "  -c FILE                 configuration; without it the defaults are used\n"
 	      "  -t                      check the configuration and exit\n"
+	      "  --stop                  stop the node of this configuration, also when its master "
+	      "is\n"
+	      "                          dead; returns when nothing of it runs any more\n"
 	      "  -V                      print the version and exit\n"
 	      "  -h                      print this and exit\n"
 	      "  --print-default-config  print the commented default configuration and exit\n"
@@ -78,6 +83,7 @@ static void take_option(int code, struct options *options)
 	case 'V': exit_printed(printf("keepsockd %s\n", PACKAGE_VERSION) > 0);
 	case 'h': print_usage(stdout); exit_printed(true);
 	case OPTION_ROLE: options->role = optarg; break;
+	case OPTION_STOP: options->stop = true; break;
 	case OPTION_PRINT_CONFIG_MAN: exit_printed(settings_write_man(stdout));
 	case OPTION_PRINT_DEFAULT_CONFIG: exit_printed(settings_write_example(stdout));
 	default: exit_usage();
@@ -92,6 +98,7 @@ static struct options parse_options(int argc, char **argv)
 		{"version", no_argument, NULL, 'V'},
 		{"help", no_argument, NULL, 'h'},
 		{"role", required_argument, NULL, OPTION_ROLE}, /* internal, not in the usage */
+		{"stop", no_argument, NULL, OPTION_STOP},
 		{"print-config-man", no_argument, NULL, OPTION_PRINT_CONFIG_MAN},
 		{"print-default-config", no_argument, NULL, OPTION_PRINT_DEFAULT_CONFIG},
 		{NULL, 0, NULL, 0},
@@ -175,6 +182,7 @@ static int run_master(const struct options *options)
 	struct master_options master = {
 		.config_name = options->config_path ? options->config_path : "defaults",
 		.open_file_limit = privileges_raise_descriptor_limit(),
+		.only_stop = options->stop,
 	};
 	int status;
 

@@ -8,7 +8,8 @@
  *      └───────────── signal, or no Redis ──────────────────►┘
  *
  * Stopping: workers first (IPC_STOP, killed after a deadline), then the
- * embedded Redis, which they need to the last.
+ * embedded Redis, which they need to the last. A master that ends in any other
+ * way ends alone: what runs goes on, and the next one adopts it (orphans.h).
  */
 #include <errno.h>
 #include <event2/event.h>
@@ -30,6 +31,7 @@
 #include "keepsock/magic.h"
 #include "keepsock/master.h"
 #include "keepsock/node_check.h"
+#include "keepsock/node_events.h"
 #include "keepsock/node_page.h"
 #include "keepsock/privileges.h"
 #include "keepsock/process_title.h"
@@ -39,9 +41,12 @@
 #include "keepsock/secret.h"
 #include "keepsock/text_file.h"
 #include "keepsock/worker_slot.h"
+#include "master/orphans.h"
 
 /* Beyond the time that clients get to answer their close frame. */
 #define STOP_DEADLINE_MS 5000
+/* A living master that --stop asks to end: it waits for its clients. */
+#define END_HOLDER_MS 120000
 
 static const char *const phase_names[] = {"starting", "running", "stopping"};
 
@@ -222,7 +227,8 @@ static int take_run_dir(struct master *master, struct buffer *error)
 {
 	const char *path = master->settings.node.run_dir;
 
-	if (run_dir_check(path, error) < 0)
+	if (run_dir_check(path, error) < 0 ||
+	    (master->only_stops && run_dir_end_holder(path, END_HOLDER_MS, error) < 0))
 		return -1;
 	master->lock_fd = run_dir_lock(path, error);
 	if (master->lock_fd < 0)
@@ -230,14 +236,49 @@ static int take_run_dir(struct master *master, struct buffer *error)
 	return write_pid_file(master, error);
 }
 
-static int make_shared_memory(struct master *master, struct slice config_text, struct buffer *error)
+/* The page that the workers write already, if it is one of this program's; NULL. */
+static struct node_page *adopt_page(struct master *master, struct orphans *orphans)
+{
+	struct node_page *page = NULL;
+
+	for (uint32_t i = 0; i < orphans->slots && !page; i++) {
+		int fd = orphans->slot[i].page_fd;
+
+		if (fd < 0)
+			continue;
+		page = node_page_map(fd);
+		if (!page) {
+			log_warning("node_page_not_adopted slot=%u error=%s", i, strerror(errno));
+			continue;
+		}
+		master->page_fd = fd;
+		orphans->slot[i].page_fd = -1;
+	}
+	return page;
+}
+
+/* As many slots as run are adopted, whatever the configuration says by now. */
+static void count_workers_to_run(struct master *master, const struct orphans *orphans)
+{
+	master->worker_count = node_worker_count(&master->settings);
+	if (master->page)
+		master->worker_count = master->page->workers;
+	if (orphans->slots > master->worker_count)
+		master->worker_count = orphans->slots;
+}
+
+static int make_shared_memory(struct master *master, struct slice config_text,
+			      struct orphans *orphans, struct buffer *error)
 {
 	master->settings_fd = sealed_text_create("keepsock-settings", config_text);
 	if (master->settings_fd < 0) {
 		buffer_printf(error, "cannot keep the configuration: %s", strerror(errno));
 		return -1;
 	}
-	master->page = node_page_create(master->worker_count, &master->page_fd);
+	master->page = adopt_page(master, orphans);
+	count_workers_to_run(master, orphans);
+	if (!master->page)
+		master->page = node_page_create(master->worker_count, &master->page_fd);
 	if (!master->page) {
 		buffer_printf(error, "cannot make the node page: %s", strerror(errno));
 		return -1;
@@ -286,15 +327,64 @@ static int make_loop(struct master *master, struct buffer *error)
 		buffer_append_str(error, "cannot make a timer");
 		return -1;
 	}
+	return 0;
+}
+
+static void make_slots(struct master *master)
+{
+	master->workers = xcalloc(master->worker_count, sizeof(*master->workers));
 	for (uint32_t i = 0; i < master->worker_count; i++)
 		worker_slot_init(&master->workers[i], master, i);
-	return 0;
+}
+
+/* What a dead master left goes on under this one. From here on a failure leaves it as it is. */
+static int adopt_orphans(struct master *master, struct orphans *orphans, struct buffer *error)
+{
+	size_t count;
+	struct listener_member *members = orphans_listeners(orphans, &count);
+	int result = 0;
+
+	if (!master->only_stops)
+		result = listeners_open(&master->listeners, &master->settings, master->worker_count,
+					members, count, error);
+
+	free(members);
+	for (uint32_t i = 0; i < orphans->slots && result == 0; i++) {
+		if (orphan_exists(&orphans->slot[i]))
+			worker_slot_adopt(&master->workers[i], &orphans->slot[i]);
+	}
+	if (result == 0 && orphans->slots > 0)
+		node_event_add(NODE_EVENT_MASTER_REPLACED, "pid %d", (int)getpid());
+	return result;
 }
 
 static void log_warning_text(void *ctx, const char *text)
 {
 	(void)ctx;
 	log_warning("configuration_warning text=%s", log_value_str(text));
+}
+
+/* Everything that runs clients: what is there, then what is missing. */
+static int start_node(struct master *master, struct slice config_text, struct buffer *error)
+{
+	struct orphans *orphans = xmalloc(sizeof(*orphans));
+	int result = orphans_find(orphans, master->settings.node.run_dir, error);
+
+	if (result == 0) {
+		result = make_shared_memory(master, config_text, orphans, error);
+		if (result == 0) {
+			make_slots(master);
+			result = adopt_orphans(master, orphans, error);
+		}
+		orphans_free(orphans);
+	}
+	free(orphans);
+	if (result < 0 || master->only_stops)
+		return result < 0 ? -1 : master_redis_adopt(master, error);
+	master->admin = admin_open(master, error);
+	if (!master->admin)
+		return -1;
+	return master_redis_start(master, error);
 }
 
 static int start(struct master *master, struct slice config_text, struct buffer *error)
@@ -304,20 +394,15 @@ static int start(struct master *master, struct slice config_text, struct buffer 
 		return -1;
 	log_info("start node=%s config=%s workers=%u uid=%ld open_files=%lu",
 		 master->settings.node.name, log_value_str(master->config_name),
-		 master->worker_count, (long)geteuid(), master->open_file_limit);
+		 node_worker_count(&master->settings), (long)geteuid(), master->open_file_limit);
 	node_warnings(&master->settings, master->open_file_limit, log_warning_text, NULL);
 	master->api_key = node_read_api_key(&master->settings, error);
 	if (!master->api_key ||
 	    node_read_token_keys(&master->settings, &master->token_keys,
 				 &master->subscription_token_keys, error) < 0 ||
-	    prepare_children(master, error) < 0 ||
-	    make_shared_memory(master, config_text, error) < 0 || make_loop(master, error) < 0 ||
-	    listeners_open(&master->listeners, &master->settings, master->worker_count, error) < 0)
+	    prepare_children(master, error) < 0 || make_loop(master, error) < 0)
 		return -1;
-	master->admin = admin_open(master, error);
-	if (!master->admin)
-		return -1;
-	return master_redis_start(master, error);
+	return start_node(master, config_text, error);
 }
 
 /* ---- the end: everything in reverse ---- */
@@ -346,7 +431,7 @@ static void free_events(struct master *master)
 static void release(struct master *master)
 {
 	admin_close(master->admin);
-	for (uint32_t i = 0; master->stop_timer && i < master->worker_count; i++)
+	for (uint32_t i = 0; master->workers && i < master->worker_count; i++)
 		worker_slot_free(&master->workers[i]);
 	master_redis_free(master);
 	listeners_close(&master->listeners);
@@ -387,9 +472,8 @@ static struct master *create(struct master_options *options)
 	memset(&options->settings, 0, sizeof(options->settings));
 	master->config_name = options->config_name;
 	master->open_file_limit = options->open_file_limit;
+	master->only_stops = options->only_stop;
 	master->settings_fd = master->lock_fd = master->page_fd = master->program_fd = -1;
-	master->worker_count = node_worker_count(&master->settings);
-	master->workers = xcalloc(master->worker_count, sizeof(*master->workers));
 	master->message = xmalloc(sizeof(*master->message));
 	master->keeper_message = xmalloc(sizeof(*master->keeper_message));
 	return master;
@@ -407,9 +491,13 @@ int master_run(struct master_options *options)
 	if (start(master, options->config_text, &error) < 0) {
 		log_error("start_failed reason=%s", log_value_str(buffer_cstr(&error)));
 		master->exit_status = EXIT_FAILURE;
-	} else if (event_base_dispatch(master->base) < 0) {
-		log_error("loop_failed");
-		master->exit_status = EXIT_FAILURE;
+	} else {
+		if (master->only_stops)
+			master_stop(master, "asked to");
+		if (event_base_dispatch(master->base) < 0) {
+			log_error("loop_failed");
+			master->exit_status = EXIT_FAILURE;
+		}
 	}
 	log_info("end status=%d", master->exit_status);
 	status = master->exit_status;

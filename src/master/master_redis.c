@@ -191,15 +191,43 @@ const struct sentinel_watch *master_redis_watch(const struct master *master, uin
 
 /* ---- life ---- */
 
+static bool has_workers(const struct master *master)
+{
+	for (uint32_t i = 0; i < master->worker_count; i++) {
+		if (master->workers[i].state != WORKER_DOWN)
+			return true;
+	}
+	return false;
+}
+
+static int start_embedded(struct master *master, struct buffer *error)
+{
+	const struct settings *settings = &master->settings;
+	const struct embedded_redis_options options = {
+		.binary = settings->redis.embedded_binary,
+		.state_dir = settings->node.state_dir,
+		.run_dir = settings->node.run_dir,
+		.node_runs = has_workers(master),
+		.only_adopt = master->only_stops,
+		.on_event = on_embedded_event,
+		.ctx = master,
+	};
+
+	master->embedded = embedded_redis_start(master->base, &options, error);
+	return master->embedded || error->len == 0 ? 0 : -1;
+}
+
+int master_redis_adopt(struct master *master, struct buffer *error)
+{
+	return node_uses_embedded_redis(&master->settings) ? start_embedded(master, error) : 0;
+}
+
 int master_redis_start(struct master *master, struct buffer *error)
 {
 	const struct settings *settings = &master->settings;
 
 	if (node_uses_embedded_redis(settings)) {
-		master->embedded = embedded_redis_start(
-			master->base, settings->redis.embedded_binary, settings->node.state_dir,
-			settings->node.run_dir, on_embedded_event, master, error);
-		return master->embedded ? 0 : -1;
+		return start_embedded(master, error);
 	}
 	if (node_find_external_redis(settings, master->shards, &master->shard_count, error) < 0 ||
 	    watch_sentinels(master, error) < 0)

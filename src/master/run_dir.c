@@ -6,9 +6,13 @@
  */
 #include <errno.h>
 #include <fcntl.h>
+#include <poll.h>
+#include <signal.h>
+#include <stdbool.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/file.h>
+#include <sys/pidfd.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -62,7 +66,8 @@ int run_dir_check(const char *path, struct buffer *error)
 	return 0;
 }
 
-static void say_holder(int fd, const char *path, struct buffer *error)
+/* As the lock's file has it; 0 when that is none. */
+static pid_t read_pid(int fd)
 {
 	char text[32];
 	ssize_t len = pread(fd, text, sizeof(text) - 1, 0);
@@ -70,9 +75,16 @@ static void say_holder(int fd, const char *path, struct buffer *error)
 
 	text[len > 0 ? len : 0] = '\0';
 	pid = strtol(text, NULL, 10);
+	return pid > 0 && pid <= INT32_MAX ? (pid_t)pid : 0;
+}
+
+static void say_holder(int fd, const char *path, struct buffer *error)
+{
+	pid_t pid = read_pid(fd);
+
 	buffer_printf(error, "%s is in use by another keepsockd", path);
 	if (pid > 0)
-		buffer_printf(error, " (pid %ld)", pid);
+		buffer_printf(error, " (pid %ld)", (long)pid);
 	buffer_append_str(error, ": stop it first, or give this node directories of its own");
 }
 
@@ -112,4 +124,50 @@ int run_dir_lock(const char *path, struct buffer *error)
 	}
 	free(name);
 	return fd;
+}
+
+static bool is_locked(int fd)
+{
+	if (flock(fd, LOCK_EX | LOCK_NB) < 0)
+		return errno == EWOULDBLOCK;
+	(void)flock(fd, LOCK_UN);
+	return false;
+}
+
+static int end_process(int pidfd, pid_t pid, int timeout_ms, struct buffer *error)
+{
+	struct pollfd poller = {.fd = pidfd, .events = POLLIN};
+	int result;
+
+	if (pidfd_send_signal(pidfd, SIGTERM, NULL, 0) < 0 && errno != ESRCH) {
+		buffer_printf(error, "cannot end pid %ld: %s", (long)pid, strerror(errno));
+		return -1;
+	}
+	do {
+		result = poll(&poller, 1, timeout_ms);
+	} while (result < 0 && errno == EINTR);
+	if (result == 1)
+		return 0;
+	buffer_printf(error, "pid %ld did not end within %d s", (long)pid, timeout_ms / 1000);
+	return -1;
+}
+
+/* The descriptor comes first: if the lock is still held by that pid then, it is that process. */
+int run_dir_end_holder(const char *path, int timeout_ms, struct buffer *error)
+{
+	char *name = xasprintf("%s/lock", path);
+	int fd = open(name, O_RDWR | O_CLOEXEC | O_NOFOLLOW);
+	int pidfd = -1, result = 0;
+	pid_t pid = fd >= 0 ? read_pid(fd) : 0;
+
+	if (pid)
+		pidfd = pidfd_open(pid, 0);
+	if (pidfd >= 0 && is_locked(fd) && read_pid(fd) == pid)
+		result = end_process(pidfd, pid, timeout_ms, error);
+	if (pidfd >= 0)
+		close(pidfd);
+	if (fd >= 0)
+		close(fd);
+	free(name);
+	return result;
 }

@@ -24,6 +24,7 @@
 #include "keepsock/node_page.h"
 #include "keepsock/secret.h"
 #include "keepsock/worker_slot.h"
+#include "master/orphans.h"
 
 /* Messages read in a row before other events get their turn. */
 #define MESSAGES_PER_TURN 16
@@ -129,6 +130,8 @@ static void dispatch(struct worker_slot *slot, struct ipc_message *message)
 		problem = on_worker(slot, message, payload);
 	else if (message->type == KEEPER_DEATH)
 		problem = on_death(slot, message, payload);
+	else if (message->type == KEEPER_STATE)
+		problem = "a state that nobody asked for";
 	else
 		problem = on_status(slot, payload);
 	if (problem)
@@ -247,9 +250,15 @@ static bool send_order(struct worker_slot *slot)
 	return result == 0;
 }
 
+/* Nothing is ordered before it is known where Redis is: then all are told. */
+static bool can_order(const struct worker_slot *slot)
+{
+	return slot->keeper_fd >= 0 && slot->master->shard_count > 0;
+}
+
 void worker_slot_update(struct worker_slot *slot)
 {
-	if (slot->keeper_fd >= 0)
+	if (can_order(slot))
 		(void)send_order(slot);
 }
 
@@ -263,6 +272,7 @@ static bool send_setup(struct worker_slot *slot)
 		.log_level = log_get_level(),
 		.restarts = slot->restarts,
 		.worker = (int32_t)slot->pid,
+		.flags = slot->ipc_fd < 0 ? KEEPER_SETUP_CHANNEL : 0,
 	};
 	const struct keeper_setup_text text = {
 		.node = settings->node.name,
@@ -331,12 +341,13 @@ static int start_process(struct worker_slot *slot, int keeper_end, struct buffer
 		.argv = argv,
 		.channels = {keeper_end, -1},
 		.output_fd = -1,
+		.outlives_us = true,
 	};
 
 	return child_start(&slot->keeper, slot->master->base, &spec, on_keeper_exit, slot, error);
 }
 
-/* Takes over our end of the pair. */
+/* Takes over our end. */
 static void open_channel(struct worker_slot *slot, int fd)
 {
 	slot->keeper_fd = fd;
@@ -344,8 +355,19 @@ static void open_channel(struct worker_slot *slot, int fd)
 		event_new(slot->master->base, fd, EV_READ | EV_PERSIST, on_channel_readable, slot);
 	if (!slot->keeper_event || event_add(slot->keeper_event, NULL) < 0)
 		log_fatal("keeper_event_failed");
-	if (!send_setup(slot) || !send_order(slot))
-		slot_keeper_kill(slot, "it could not be told what to do");
+}
+
+void slot_keeper_adopt(struct worker_slot *slot, struct orphan *orphan)
+{
+	if (child_adopt(&slot->keeper, slot->master->base, orphan->keeper, orphan->keeper_pidfd,
+			on_keeper_exit, slot) < 0)
+		log_fatal("keeper_event_failed");
+	orphan->keeper_pidfd = -1;
+	slot->order = orphan->order;
+	slot->restarts = orphan->restarts;
+	log_info("keeper_adopted slot=%u pid=%d", slot->number, (int)slot->keeper.pid);
+	open_channel(slot, orphan->channel);
+	orphan->channel = -1;
 }
 
 static void retry_later(struct worker_slot *slot, const char *error)
@@ -373,6 +395,8 @@ void slot_keeper_start(struct worker_slot *slot)
 		log_info("keeper_process slot=%u pid=%d worker=%d", slot->number,
 			 (int)slot->keeper.pid, (int)slot->pid);
 		open_channel(slot, ends[0]);
+		if (!send_setup(slot) || (can_order(slot) && !send_order(slot)))
+			slot_keeper_kill(slot, "it could not be told what to do");
 	}
 	close(ends[1]);
 	buffer_free(&error);
@@ -406,10 +430,7 @@ void slot_keeper_init(struct worker_slot *slot)
 
 void slot_keeper_free(struct worker_slot *slot)
 {
-	child_end(&slot->keeper);
-	/* The last worker it told of is to be ended too. */
-	while (slot->keeper_fd >= 0 && read_message(slot))
-		;
+	child_leave(&slot->keeper);
 	close_channel(slot);
 	event_free(slot->keeper_timer);
 }

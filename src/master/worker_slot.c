@@ -36,6 +36,7 @@
 #include "keepsock/master.h"
 #include "keepsock/node_page.h"
 #include "keepsock/worker_slot.h"
+#include "master/orphans.h"
 
 /* A keeper that has not noticed its worker's death by then hangs, and would never replace it. */
 #define KEEPER_SILENCE_MS 3000
@@ -328,6 +329,14 @@ static void tell_news(struct worker_slot *slot, uint64_t order)
 		(void)worker_slot_send(slot, IPC_STOP, 0, NULL, 0);
 }
 
+static void watch_exit(struct worker_slot *slot)
+{
+	slot->exit_event =
+		event_new(slot->master->base, slot->pidfd, EV_READ, on_worker_exit, slot);
+	if (!slot->exit_event || event_add(slot->exit_event, NULL) < 0)
+		log_fatal("worker_event_failed");
+}
+
 void worker_slot_on_started(struct worker_slot *slot, const struct keeper_worker *worker,
 			    int channel, int pidfd)
 {
@@ -340,9 +349,9 @@ void worker_slot_on_started(struct worker_slot *slot, const struct keeper_worker
 	slot->restarts = worker->restarts;
 	slot->ipc_event = event_new(slot->master->base, channel, EV_READ | EV_PERSIST,
 				    on_channel_readable, slot);
-	slot->exit_event = event_new(slot->master->base, pidfd, EV_READ, on_worker_exit, slot);
-	if (!slot->ipc_event || event_add(slot->ipc_event, NULL) < 0 || !slot->exit_event ||
-	    event_add(slot->exit_event, NULL) < 0 || fcntl(channel, F_SETFL, O_NONBLOCK) < 0)
+	watch_exit(slot);
+	if (!slot->ipc_event || event_add(slot->ipc_event, NULL) < 0 ||
+	    fcntl(channel, F_SETFL, O_NONBLOCK) < 0)
 		log_fatal("worker_event_failed");
 	if (slot->state == WORKER_WAITING)
 		change_state(slot, WORKER_STARTING, "replacement");
@@ -356,9 +365,31 @@ void worker_slot_on_started(struct worker_slot *slot, const struct keeper_worker
 		worker_slot_update(slot);
 }
 
+/* An adopted slot has its keeper already, which has to be told what workers are started with. */
 void worker_slot_start(struct worker_slot *slot)
 {
-	change_state(slot, WORKER_STARTING, "start");
+	if (slot->state == WORKER_DOWN)
+		change_state(slot, WORKER_STARTING, "start");
+	if (slot->keeper_fd >= 0) {
+		worker_slot_update(slot);
+		master_redis_tell(slot);
+	} else if (!child_running(&slot->keeper)) {
+		slot_keeper_start(slot);
+	}
+}
+
+void worker_slot_adopt(struct worker_slot *slot, struct orphan *orphan)
+{
+	change_state(slot, WORKER_STARTING, "adopted");
+	if (orphan->keeper) {
+		slot_keeper_adopt(slot, orphan);
+		return;
+	}
+	slot->pid = orphan->worker;
+	slot->pidfd = orphan->worker_pidfd;
+	orphan->worker_pidfd = -1;
+	slot->started_ms = clock_boottime_ms();
+	watch_exit(slot);
 	slot_keeper_start(slot);
 }
 
@@ -403,18 +434,13 @@ void worker_slot_set_log_level(struct worker_slot *slot, const char *name)
 		(void)slot_keeper_send(slot, KEEPER_LOG_LEVEL, name, strlen(name));
 }
 
-/* The keeper first: its worker is ours then, and can be waited for. */
 void worker_slot_free(struct worker_slot *slot)
 {
-	siginfo_t info;
-
 	MAGIC_CHECK(slot, WORKER_SLOT_MAGIC);
+	if (slot->pid || child_running(&slot->keeper))
+		log_warning("left_running slot=%u worker=%d keeper=%d", slot->number,
+			    (int)slot->pid, (int)slot->keeper.pid);
 	slot_keeper_free(slot);
-	if (slot->pid) {
-		send_kill(slot);
-		while (waitid(P_PIDFD, (id_t)slot->pidfd, &info, WEXITED) < 0 && errno == EINTR)
-			;
-	}
 	close_channel(slot);
 	free_event(&slot->exit_event);
 	free_event(&slot->silence_timer);

@@ -8,6 +8,7 @@
 #include <event2/event.h>
 #include <fcntl.h>
 #include <limits.h>
+#include <poll.h>
 #include <signal.h>
 #include <string.h>
 #include <sys/pidfd.h>
@@ -149,25 +150,20 @@ static void on_exit_event(evutil_socket_t fd, short what, void *ctx)
 	(void)what;
 	MAGIC_CHECK(child, CHILD_MAGIC);
 	memset(&info, 0, sizeof(info));
-	if (waitid(P_PIDFD, (id_t)fd, &info, WEXITED | WNOHANG) < 0) {
-		log_error("child_wait_failed pid=%d error=%s", (int)child->pid, strerror(errno));
-		info.si_code = CLD_EXITED;
-		info.si_pid = child->pid;
-	}
-	if (info.si_pid == 0)
+	if (waitid(P_PIDFD, (id_t)fd, &info, WEXITED | WNOHANG) < 0)
+		status = CHILD_STATUS_UNKNOWN; /* ECHILD: adopted, its parent waits for it */
+	else if (info.si_pid == 0)
 		return;
-	status = info.si_code == CLD_EXITED ? W_EXITCODE(info.si_status, 0)
-					    : W_EXITCODE(0, info.si_status);
+	else
+		status = info.si_code == CLD_EXITED ? W_EXITCODE(info.si_status, 0)
+						    : W_EXITCODE(0, info.si_status);
 	stop_watching(child);
 	child->on_exit(child, status, child->ctx);
 }
 
-/* The pidfd is opened before anybody reaps, so it can only mean this child. */
+/* 0, or -1 with errno, the pidfd being closed. */
 static int watch(struct child *child, struct event_base *base)
 {
-	child->pidfd = pidfd_open(child->pid, 0);
-	if (child->pidfd < 0)
-		return -1;
 	child->exit_event =
 		event_new(base, child->pidfd, EV_READ | EV_PERSIST, on_exit_event, child);
 	if (!child->exit_event || event_add(child->exit_event, NULL) < 0) {
@@ -237,13 +233,36 @@ int child_start(struct child *child, struct event_base *base, const struct child
 		.on_exit = on_exit,
 		.ctx = ctx,
 	};
-	if (watch(child, base) == 0)
+	/* It is opened before anybody reaps, so it can only mean this child. */
+	child->pidfd = pidfd_open(pid, 0);
+	if (child->pidfd >= 0 && watch(child, base) == 0)
 		return 0;
 	buffer_printf(error, "cannot watch pid %d: %s", (int)pid, strerror(errno));
 	child->pid = 0;
 	(void)kill(pid, SIGKILL); /* not reaped yet, so the pid is still its own */
 	reap(pid);
 	return -1;
+}
+
+int child_adopt(struct child *child, struct event_base *base, pid_t pid, int pidfd,
+		void (*on_exit)(struct child *child, int status, void *ctx), void *ctx)
+{
+	*child = (struct child){
+		.magic = CHILD_MAGIC,
+		.pid = pid,
+		.last_pid = pid,
+		.pidfd = pidfd,
+		.started_ms = clock_boottime_ms(),
+		.on_exit = on_exit,
+		.ctx = ctx,
+	};
+	return watch(child, base);
+}
+
+void child_leave(struct child *child)
+{
+	if (child_running(child))
+		stop_watching(child);
 }
 
 void child_signal(struct child *child, int signal_number)
@@ -258,13 +277,18 @@ void child_signal(struct child *child, int signal_number)
 
 void child_end(struct child *child)
 {
-	pid_t pid = child->pid;
+	struct pollfd gone;
+	siginfo_t info;
 
 	if (!child_running(child))
 		return;
 	child_signal(child, SIGKILL);
+	gone = (struct pollfd){.fd = child->pidfd, .events = POLLIN};
+	while (poll(&gone, 1, -1) < 0 && errno == EINTR)
+		;
+	/* Fails for one that was adopted: its parent waits for it. */
+	(void)waitid(P_PIDFD, (id_t)child->pidfd, &info, WEXITED | WNOHANG);
 	stop_watching(child);
-	reap(pid);
 }
 
 uint64_t child_age_ms(const struct child *child)
@@ -286,7 +310,9 @@ uint32_t child_restart_delay(uint32_t *delay_ms, uint64_t lived_ms)
 
 void child_describe_exit(struct buffer *out, int status)
 {
-	if (WIFSIGNALED(status))
+	if (status == CHILD_STATUS_UNKNOWN)
+		buffer_append_str(out, "an end that nobody told of");
+	else if (WIFSIGNALED(status))
 		buffer_printf(out, "signal %d (%s)", WTERMSIG(status), strsignal(WTERMSIG(status)));
 	else
 		buffer_printf(out, "exit status %d", WEXITSTATUS(status));

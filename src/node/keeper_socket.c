@@ -102,6 +102,45 @@ int keeper_socket_connect(const char *run_dir, uint32_t slot)
 	return fd;
 }
 
+pid_t keeper_socket_peer(int fd)
+{
+	struct ucred who;
+	socklen_t length = sizeof(who);
+
+	return getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &who, &length) < 0 ? 0 : who.pid;
+}
+
+void keeper_socket_remove(const char *run_dir, uint32_t slot)
+{
+	int directory = open_directory(run_dir);
+	char name[32];
+
+	if (directory < 0)
+		return;
+	name_of(name, sizeof(name), slot);
+	(void)unlinkat(directory, name, 0); /* what is left is found out to be nobody's */
+	close(directory);
+}
+
+size_t keeper_socket_list(const char *run_dir, uint32_t *slots, size_t max)
+{
+	int directory = open_directory(run_dir);
+	struct stat status;
+	size_t count = 0;
+	char name[32];
+
+	if (directory < 0)
+		return 0;
+	for (uint32_t slot = 0; slot < max; slot++) {
+		name_of(name, sizeof(name), slot);
+		if (fstatat(directory, name, &status, AT_SYMLINK_NOFOLLOW) == 0 &&
+		    S_ISSOCK(status.st_mode))
+			slots[count++] = slot;
+	}
+	close(directory);
+	return count;
+}
+
 int keeper_socket_accept(int fd, pid_t *peer)
 {
 	struct ucred who;

@@ -24,6 +24,11 @@ void control_reply(struct worker *w, uint64_t id, json_t *answer)
 	char *text = json_dumps(answer, JSON_COMPACT);
 
 	json_decref(answer);
+	if (w->ipc_fd < 0) {
+		/* Whoever asked is gone. */
+		free(text);
+		return;
+	}
 	if (!text || ipc_send_blob(w->ipc_fd, IPC_REPLY, id, text, strlen(text)) < 0)
 		log_warning("admin_reply_failed error=%s", log_value_str(strerror(errno)));
 	free(text);
@@ -189,6 +194,16 @@ static void on_message(struct worker *w, struct ipc_message *message)
 	}
 }
 
+/* Clients are served without it; the next one comes by the keeper. */
+static void on_master_gone(struct worker *w)
+{
+	log_warning("master_gone clients=%llu", (unsigned long long)w->connection_count);
+	event_free(w->ipc_event);
+	w->ipc_event = NULL;
+	close(w->ipc_fd);
+	w->ipc_fd = -1;
+}
+
 static void on_ipc(evutil_socket_t fd, short what, void *arg)
 {
 	struct worker *w = arg;
@@ -201,13 +216,17 @@ static void on_ipc(evutil_socket_t fd, short what, void *arg)
 		on_message(w, message);
 		ipc_message_close_fds(message);
 	} else if (result == 0) {
-		log_error("master_gone action=exit");
-		event_base_loopbreak(w->base);
-		w->exit_status = 1;
+		on_master_gone(w);
 	} else if (errno != EAGAIN && errno != EINTR) {
 		log_error("ipc_receive_failed error=%s", log_value_str(strerror(errno)));
 	}
 	free(message);
+}
+
+static void send_ready(struct worker *w)
+{
+	if (w->ipc_fd >= 0 && ipc_send(w->ipc_fd, IPC_READY, 0, NULL, 0, NULL, 0) < 0)
+		log_warning("ipc_send_failed type=READY error=%s", log_value_str(strerror(errno)));
 }
 
 void control_open(struct worker *w)
@@ -216,11 +235,29 @@ void control_open(struct worker *w)
 	event_add(w->ipc_event, NULL);
 }
 
+void control_attach(struct worker *w, int fd)
+{
+	if (w->ipc_fd >= 0)
+		on_master_gone(w);
+	log_info("master_attached");
+	w->ipc_fd = fd;
+	control_open(w);
+	if (w->ready)
+		send_ready(w);
+}
+
+/* The descriptor stays open until the process is gone. */
+void control_close(struct worker *w)
+{
+	if (w->ipc_event)
+		event_free(w->ipc_event);
+	w->ipc_event = NULL;
+}
+
 void control_ready(struct worker *w)
 {
-	if (w->ready_sent)
+	if (w->ready)
 		return;
-	w->ready_sent = true;
-	if (ipc_send(w->ipc_fd, IPC_READY, 0, NULL, 0, NULL, 0) < 0)
-		log_error("ipc_send_failed type=READY error=%s", log_value_str(strerror(errno)));
+	w->ready = true;
+	send_ready(w);
 }

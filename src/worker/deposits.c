@@ -3,8 +3,8 @@
  * Depositing with the keeper, see deposits.h. Run by the worker.
  *
  * What is due goes out in this order: HELLO (everything follows anew), the
- * arena, releases, new deposits, and, after a HELLO, a walk over all passports
- * for what is not deposited yet; then the count. What waits is bounded: too many
+ * descriptors we were started with, the arena, releases, new deposits, and, after a HELLO, a walk
+ * over all passports for what is not deposited yet; then the count. What waits is bounded: too many
  * new deposits become a walk, too many releases a HELLO.
  */
 #include "worker/deposits.h"
@@ -53,7 +53,7 @@ struct deposits {
 	struct event *timer; /* owned; retry, or reconnect */
 	unsigned reconnect_ms;
 	bool blocked; /* waits for the event or the timer */
-	bool hello_due, arena_due, count_due;
+	bool hello_due, origin_due, arena_due, count_due;
 	bool arena_is_new; /* converted from the one that the keeper has */
 	bool walking;      /* over the passports, for what is not deposited */
 	arena_ref walk;    /* the last one looked at */
@@ -146,6 +146,23 @@ static bool send_hello(struct deposits *d)
 	};
 
 	return send_message(d, KEEPER_HELLO, &hello, sizeof(hello), NULL, 0);
+}
+
+/* What a master needs that finds neither a keeper nor another worker. */
+static bool send_origin(struct deposits *d)
+{
+	const struct worker *w = d->worker;
+	int fds[IPC_START_FD_LISTENERS + SETTINGS_LISTENERS_MAX];
+	size_t count = 0;
+
+	fds[IPC_START_FD_NODE_PAGE] = w->page_fd;
+	fds[IPC_START_FD_SETTINGS] = w->settings_fd;
+	while (count < w->listener_count && count < SETTINGS_LISTENERS_MAX &&
+	       w->listeners[count].fd >= 0) {
+		fds[IPC_START_FD_LISTENERS + count] = w->listeners[count].fd;
+		count++;
+	}
+	return send_message(d, KEEPER_ORIGIN, NULL, 0, fds, IPC_START_FD_LISTENERS + count);
 }
 
 static bool send_count(struct deposits *d)
@@ -290,7 +307,12 @@ static bool send_next(struct deposits *d)
 {
 	if (d->hello_due) {
 		d->hello_due = !send_hello(d);
+		d->origin_due = !d->hello_due;
 		return !d->hello_due;
+	}
+	if (d->origin_due) {
+		d->origin_due = !send_origin(d);
+		return !d->origin_due;
 	}
 	if (d->arena_due) {
 		d->arena_due = !send_message(d, KEEPER_ARENA, NULL, 0, &d->worker->arena->fd, 1);
@@ -348,8 +370,13 @@ static void on_timer(evutil_socket_t fd, short what, void *arg)
 	deposits_flush(w);
 }
 
-static void on_message(struct deposits *d, const struct ipc_message *message)
+static void on_message(struct deposits *d, struct ipc_message *message)
 {
+	if (message->type == KEEPER_CHANNEL && message->nfds == 1) {
+		control_attach(d->worker, message->fds[0]);
+		message->fds[0] = -1;
+		return;
+	}
 	if (message->type != KEEPER_DEPOSIT_AGAIN) {
 		log_error("keeper_message_unexpected type=%s", keeper_type_name(message->type));
 		return;

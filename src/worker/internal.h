@@ -54,7 +54,9 @@ struct worker {
 	const char *worker_name; /* "<node>.<slot>.<incarnation>"; lies in the arena */
 	struct node_page *page;
 	uint64_t restarts; /* how often this slot's worker was replaced */
-	int ipc_fd;        /* to the master */
+	int page_fd;       /* owned, as the next: for a master that finds nobody else */
+	int settings_fd;
+	int ipc_fd; /* to the master; -1: it is dead, the next one comes by the keeper */
 	struct event *ipc_event;
 	struct deposits *deposits;  /* owned; what the keeper has of us */
 	bool deposits_due;          /* some are to be sent before this turn's replies */
@@ -114,7 +116,7 @@ struct worker {
 	uint64_t connection_max;   /* descriptors for clients */
 	uint64_t connection_count;
 	bool stopping;
-	bool ready_sent;
+	bool ready; /* the master is told, and told again when it is another one */
 	uint64_t stop_deadline;
 	enum {
 		FAREWELL_NONE,
@@ -163,6 +165,9 @@ struct slice connection_id(const struct passport *passport, char out[37]);
 
 /* --- control.c: the master's requests --- */
 void control_open(struct worker *w);
+void control_close(struct worker *w);
+/* A master goes on for a dead one; takes over the channel to it. */
+void control_attach(struct worker *w, int fd);
 /* Tells the master that clients may come. */
 void control_ready(struct worker *w);
 

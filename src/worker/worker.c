@@ -301,7 +301,6 @@ static void take_settings(struct worker *w, int fd)
 		log_fatal("settings_invalid error=%s", log_value(buffer_slice(&error)));
 	buffer_free(&text);
 	buffer_free(&error);
-	close(fd);
 	if (log_format_parse(w->settings.log.format, &format))
 		log_set_format(format);
 	if (log_set_target(w->settings.log.target) < 0)
@@ -345,7 +344,8 @@ static int receive_start(struct worker *w, int keeper_fd)
 	w->page = node_page_map(fds[IPC_START_FD_NODE_PAGE]);
 	if (!w->page)
 		log_fatal("node_page_failed error=%s", log_value_str(strerror(errno)));
-	close(fds[IPC_START_FD_NODE_PAGE]);
+	w->page_fd = fds[IPC_START_FD_NODE_PAGE];
+	w->settings_fd = fds[IPC_START_FD_SETTINGS];
 	node_page_reset_gauges(w->page, w->start.slot);
 	node_page_claim_slot(w->page, w->start.slot);
 	open_listeners(w, fds + IPC_START_FD_LISTENERS, w->start.listeners);
@@ -501,12 +501,14 @@ static void worker_free(struct worker *w)
 	event_free(w->accept_again);
 	event_free(w->turn);
 	event_free(w->tick);
-	event_free(w->ipc_event);
+	control_close(w);
 	poller_free(w->poller);
 	deposits_free(w->deposits);
 	event_base_free(w->base);
 	node_page_claim_slot(NULL, 0);
 	node_page_unmap(w->page);
+	close(w->page_fd);
+	close(w->settings_fd);
 	settings_free(&w->settings);
 	ipc_start_free(&w->start);
 	struct buffer *buffers[] = {&w->frame, &w->payload, &w->message, &w->decode,

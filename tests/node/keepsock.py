@@ -155,6 +155,7 @@ class Keepsock:
         self.config = self.directory / "keepsock.conf"
         self.config.write_text(config_text(self.settings))
         self.process = None
+        self.sessions = []              # of all masters it had
         self.descriptor_limit = None    # of each process; None: as ours
 
     # Life and end
@@ -167,6 +168,7 @@ class Keepsock:
                                             stderr=log, stdin=subprocess.DEVNULL,
                                             start_new_session=True,
                                             preexec_fn=self._limit_descriptors)
+        self.sessions.append(self.process.pid)
         return self
 
     def _limit_descriptors(self):
@@ -206,12 +208,12 @@ class Keepsock:
         try:
             code = process.wait(DEADLINE)
         except subprocess.TimeoutExpired:
-            self.kill_all(process.pid)
+            self.kill_everybody()
             process.wait()
             raise AssertionError(f"keepsockd did not end after SIGTERM:\n{self.log()}") from None
         log = self.log()
-        left = self.members(process.pid)
-        self.kill_all(process.pid)
+        left = self.everybody()
+        self.kill_everybody()
         assert not left, f"left running: {[p.title for p in left]}"
         assert not REPORTS.search(log), log
         assert code == 0, f"exit code {code}:\n{log}"
@@ -222,8 +224,22 @@ class Keepsock:
         try:
             return process.wait(DEADLINE)
         finally:
-            self.kill_all(process.pid)
+            self.kill_everybody()
             process.wait()
+
+    def kill_master(self):
+        """The master dies, nobody else does."""
+        self.process.kill()
+        self.process.wait()
+
+    def everybody(self):
+        """All its processes, whichever master started them."""
+        return [p for p in processes() if p.session in self.sessions]
+
+    def kill_everybody(self):
+        # Those who start others first.
+        for session in self.sessions:
+            self.kill_all(session)
 
     @staticmethod
     def kill_all(session):
@@ -248,7 +264,7 @@ class Keepsock:
     def workers(self):
         """{slot: pid} of the running workers, by their process titles."""
         found = {}
-        for process in self.members(self.process.pid):
+        for process in self.everybody():
             title = re.match(r"keepsockd: worker (\d+) of ", process.title)
             if title:
                 found[int(title.group(1))] = process.pid
@@ -257,7 +273,7 @@ class Keepsock:
     def keepers(self):
         """{slot: pid} of the running keepers."""
         found = {}
-        for process in self.members(self.process.pid):
+        for process in self.everybody():
             title = re.match(r"keepsockd: keeper (\d+) of ", process.title)
             if title:
                 found[int(title.group(1))] = process.pid
@@ -275,7 +291,7 @@ class Keepsock:
         return rows if agree else None
 
     def redis_pid(self):
-        for process in self.members(self.process.pid):
+        for process in self.everybody():
             if process.name == "redis-server":
                 return process.pid
         return None

@@ -79,16 +79,31 @@ def test_detached(demo):
     assert (demo.state / "api-key").read_text() == key
 
 
-def test_found_dead(demo):
-    """A number left by a crash is not taken for the node, whoever has it now."""
+def test_the_master_found_dead(demo):
+    """Its workers serve on; the next start adopts them. A number left by a crash is not taken for
+    the node, whoever has it now."""
+    assert demo.run("--detach").returncode == 0
+    with Client(demo.port) as client:
+        os.kill(demo.pid(), signal.SIGKILL)
+        wait_until(lambda: not is_running(demo.pid()), "it is dead")
+        status = demo.run("--status")
+        assert status.returncode == 1 and "master is dead" in status.stdout
+        (demo.state / "a/keepsockd.pid").write_text(str(os.getpid()))
+        assert demo.run("--status").returncode == 1
+        assert demo.run("--detach").returncode == 0
+        assert demo.run("--status").returncode == 0
+        assert client.result("subscribe", channel="c")["recoverable"] is True
+
+
+def test_stop_without_a_master(demo):
     assert demo.run("--detach").returncode == 0
     os.kill(demo.pid(), signal.SIGKILL)
-    wait_until(lambda: not demo.is_reachable(), "it is dead")
+    wait_until(lambda: not is_running(demo.pid()), "it is dead")
+    assert demo.is_reachable()
+    stop = demo.run("--stop")
+    assert stop.returncode == 0 and "its master was dead" in stop.stdout
+    assert not demo.is_reachable()
     assert demo.run("--status").returncode == 1
-    (demo.state / "a/keepsockd.pid").write_text(str(os.getpid()))
-    assert demo.run("--status").returncode == 1
-    assert demo.run("--stop").returncode == 0
-    assert demo.run("--detach").returncode == 0
 
 
 def test_port_in_use_is_told(demo, node):

@@ -17,8 +17,8 @@ from keepsock import API_KEY, wait_until
 from test_workers import clients_of_each_worker, worker_of
 from wire import Closed, http
 
-HELLO = 9      # position in KEEPER_MESSAGES_TABLE
-VERSION = 1
+HELLO = 14     # position in KEEPER_MESSAGES_TABLE
+VERSION = 2
 
 
 def is_cut(client):
@@ -240,6 +240,10 @@ def test_a_hung_keeper_whose_worker_dies(start_node, make_client):
 
 # Few descriptors
 
+# Who connects and says nothing stays for as long as a test takes.
+PATIENT = {"header_timeout": "300s"}
+
+
 def give_to(node, user):
     """The node's directory and all that is in it."""
     for path in (node.directory, *node.directory.iterdir()):
@@ -253,7 +257,7 @@ def start_small_node(make_node):
     def start(**overrides):
         user = pwd.getpwnam("nobody").pw_uid
         ordinary = {"node": {"user": "nobody"}} if os.geteuid() == 0 else {}
-        node = make_node(**ordinary, **overrides)
+        node = make_node(http=PATIENT, **ordinary, **overrides)
         node.descriptor_limit = 256
         if os.geteuid() == 0:
             give_to(node, user)
@@ -296,7 +300,7 @@ def test_deposits_with_few_descriptors(start_small_node):
 
 def test_a_keeper_without_descriptors_left(start_node):
     """What it could not take is deposited again once it can."""
-    node = start_node(node={"workers": 1})
+    node = start_node(node={"workers": 1}, http=PATIENT)
     wait_until(node.all_protected, "protected")
     keeper, = node.keepers().values()
     limits = resource.prlimit(keeper, resource.RLIMIT_NOFILE)

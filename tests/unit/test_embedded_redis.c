@@ -18,6 +18,7 @@
 #include <string.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include <cmocka.h>
@@ -98,14 +99,44 @@ static void wait_for(struct fixture *fixture, enum embedded_redis_event event)
 	assert_true(fixture->came);
 }
 
+static struct embedded_redis_options options_of(struct fixture *fixture, const char *binary)
+{
+	return (struct embedded_redis_options){
+		.binary = binary,
+		.state_dir = fixture->directory,
+		.run_dir = fixture->directory,
+		.on_event = on_event,
+		.ctx = fixture,
+	};
+}
+
 static void start(struct fixture *fixture, const char *binary)
 {
+	const struct embedded_redis_options options = options_of(fixture, binary);
 	struct buffer error = {0};
 
-	fixture->redis = embedded_redis_start(fixture->base, binary, fixture->directory,
-					      fixture->directory, on_event, fixture, &error);
+	fixture->redis = embedded_redis_start(fixture->base, &options, &error);
 	if (!fixture->redis)
 		fail_msg("%s", buffer_cstr(&error));
+}
+
+/* As by a master that dies: what runs goes on. */
+static void leave(struct fixture *fixture)
+{
+	embedded_redis_free(fixture->redis);
+	fixture->redis = NULL;
+}
+
+/* Kills it if it runs. */
+static void end(struct fixture *fixture)
+{
+	pid_t pid = fixture->redis ? embedded_redis_pid(fixture->redis) : 0;
+
+	if (pid > 0) {
+		kill(pid, SIGKILL);
+		waitpid(pid, NULL, 0);
+	}
+	leave(fixture);
 }
 
 static int make_fixture(void **state)
@@ -131,7 +162,7 @@ static int drop_fixture(void **state)
 {
 	struct fixture *fixture = *state;
 
-	embedded_redis_free(fixture->redis);
+	end(fixture);
 	if (fixture->taken >= 0)
 		close(fixture->taken);
 	event_base_free(fixture->base);
@@ -209,8 +240,8 @@ static void test_its_files_are_private(void **state)
 	assert_int_equal(status.st_mode & 07777, 0600);
 	assert_int_equal(stat(data, &status), 0);
 	assert_int_equal(status.st_mode & 07777, 0700);
-	embedded_redis_free(fixture->redis);
-	fixture->redis = NULL;
+	embedded_redis_stop(fixture->redis);
+	wait_for(fixture, EMBEDDED_REDIS_ENDED);
 	assert_int_equal(stat(config, &status), -1);
 	free(config);
 	free(data);
@@ -244,10 +275,83 @@ static void test_the_next_master_finds_the_data(void **state)
 	ask(fixture, "SET k v", "+OK\r\n");
 	embedded_redis_stop(fixture->redis);
 	wait_for(fixture, EMBEDDED_REDIS_ENDED);
-	embedded_redis_free(fixture->redis);
+	leave(fixture);
 	start(fixture, "redis-server");
 	wait_for(fixture, EMBEDDED_REDIS_READY);
 	ask(fixture, "GET k", "$1\r\nv\r\n");
+}
+
+static void test_the_next_master_adopts_it(void **state)
+{
+	struct fixture *fixture = *state;
+	struct ipc_redis before;
+	pid_t pid;
+
+	start(fixture, "redis-server");
+	wait_for(fixture, EMBEDDED_REDIS_READY);
+	before = ipc_redis_copy(embedded_redis_endpoint(fixture->redis));
+	pid = embedded_redis_pid(fixture->redis);
+	leave(fixture);
+	start(fixture, "redis-server");
+	wait_for(fixture, EMBEDDED_REDIS_READY);
+	assert_int_equal(embedded_redis_pid(fixture->redis), pid);
+	assert_true(ipc_redis_equal(&before, embedded_redis_endpoint(fixture->redis)));
+	/* It is watched: its death is mended. */
+	kill(pid, SIGKILL);
+	wait_for(fixture, EMBEDDED_REDIS_LOST);
+	wait_for(fixture, EMBEDDED_REDIS_READY);
+	assert_true(ipc_redis_equal(&before, embedded_redis_endpoint(fixture->redis)));
+	ipc_redis_free(&before);
+}
+
+static void test_one_without_its_password_is_replaced(void **state)
+{
+	struct fixture *fixture = *state;
+	char *config = xasprintf("%s/redis.conf", fixture->directory);
+	pid_t pid;
+
+	start(fixture, "redis-server");
+	wait_for(fixture, EMBEDDED_REDIS_READY);
+	ask(fixture, "SET k v", "+OK\r\n");
+	pid = embedded_redis_pid(fixture->redis);
+	leave(fixture);
+	assert_int_equal(unlink(config), 0);
+	start(fixture, "redis-server");
+	wait_for(fixture, EMBEDDED_REDIS_READY);
+	assert_int_not_equal(embedded_redis_pid(fixture->redis), pid);
+	ask(fixture, "GET k", "$1\r\nv\r\n");
+	free(config);
+}
+
+/* The number is somebody else's by now. */
+static void test_a_stale_record_is_nobody(void **state)
+{
+	struct fixture *fixture = *state;
+	char *record = xasprintf("%s/redis/pid", fixture->directory);
+	FILE *file;
+
+	start(fixture, "redis-server");
+	wait_for(fixture, EMBEDDED_REDIS_READY);
+	end(fixture);
+	file = fopen(record, "we");
+	assert_non_null(file);
+	assert_true(fprintf(file, "%ld 12345\n", (long)getpid()) > 0);
+	assert_int_equal(fclose(file), 0);
+	start(fixture, "redis-server");
+	wait_for(fixture, EMBEDDED_REDIS_READY);
+	assert_int_not_equal(embedded_redis_pid(fixture->redis), getpid());
+	free(record);
+}
+
+static void test_none_is_started_to_end_one(void **state)
+{
+	struct fixture *fixture = *state;
+	struct embedded_redis_options options = options_of(fixture, "redis-server");
+	struct buffer error = {0};
+
+	options.only_adopt = true;
+	assert_null(embedded_redis_start(fixture->base, &options, &error));
+	assert_int_equal(error.len, 0);
 }
 
 static void test_it_moves_when_its_port_is_taken(void **state)
@@ -271,11 +375,11 @@ static void test_it_moves_when_its_port_is_taken(void **state)
 static void test_two_may_not_share_the_data(void **state)
 {
 	struct fixture *fixture = *state;
+	const struct embedded_redis_options options = options_of(fixture, "redis-server");
 	struct buffer error = {0};
 
 	start(fixture, "redis-server");
-	assert_null(embedded_redis_start(fixture->base, "redis-server", fixture->directory,
-					 fixture->directory, on_event, fixture, &error));
+	assert_null(embedded_redis_start(fixture->base, &options, &error));
 	assert_non_null(strstr(buffer_cstr(&error), "in use"));
 	buffer_free(&error);
 }
@@ -283,10 +387,10 @@ static void test_two_may_not_share_the_data(void **state)
 static void test_a_missing_program_is_said(void **state)
 {
 	struct fixture *fixture = *state;
+	const struct embedded_redis_options options = options_of(fixture, "/no/such/redis");
 	struct buffer error = {0};
 
-	assert_null(embedded_redis_start(fixture->base, "/no/such/redis", fixture->directory,
-					 fixture->directory, on_event, fixture, &error));
+	assert_null(embedded_redis_start(fixture->base, &options, &error));
 	assert_non_null(strstr(buffer_cstr(&error), "/no/such/redis"));
 	assert_non_null(strstr(buffer_cstr(&error), "redis.embedded_binary"));
 	buffer_free(&error);
@@ -342,6 +446,14 @@ int main(void)
 		cmocka_unit_test_setup_teardown(test_it_comes_back_with_its_data, make_fixture,
 						drop_fixture),
 		cmocka_unit_test_setup_teardown(test_the_next_master_finds_the_data, make_fixture,
+						drop_fixture),
+		cmocka_unit_test_setup_teardown(test_the_next_master_adopts_it, make_fixture,
+						drop_fixture),
+		cmocka_unit_test_setup_teardown(test_one_without_its_password_is_replaced,
+						make_fixture, drop_fixture),
+		cmocka_unit_test_setup_teardown(test_a_stale_record_is_nobody, make_fixture,
+						drop_fixture),
+		cmocka_unit_test_setup_teardown(test_none_is_started_to_end_one, make_fixture,
 						drop_fixture),
 		cmocka_unit_test_setup_teardown(test_it_moves_when_its_port_is_taken, make_fixture,
 						drop_fixture),

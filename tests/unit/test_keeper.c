@@ -626,9 +626,10 @@ static void test_visitors_that_are_not_the_worker_are_refused(void **state)
 	fd = connect_to_keeper(t);
 	assert_int_equal(send(fd, "rubbish", 7, 0), 7);
 	assert_closed(t, fd);
-	/* The latest visitor is heard; one that says nothing has to make room. */
+	/* The latest visitors are heard; one that says nothing has to make room. */
 	fd = connect_to_keeper(t);
-	close(connect_to_keeper(t));
+	for (int i = 0; i < 3; i++)
+		close(connect_to_keeper(t));
 	assert_closed(t, fd);
 }
 
@@ -670,14 +671,108 @@ static void test_without_a_worker_it_ends_at_once(void **state)
 	assert_keeper_ends(t);
 }
 
-static void test_without_a_master_it_ends(void **state)
+/* Another master, by the socket; it asks for what there is. */
+static int visit_as_master(struct test *t, uint32_t slot)
+{
+	const struct keeper_hello hello = {KEEPER_PROTOCOL_VERSION, slot};
+	int fd = keeper_socket_connect(t->run_dir, 3);
+
+	assert_true(fd >= 0);
+	assert_int_equal(ipc_send(fd, KEEPER_MASTER, 0, &hello, sizeof(hello), NULL, 0), 0);
+	return fd;
+}
+
+static void expect_refusal(struct test *t, int fd)
+{
+	struct pollfd poller = {.fd = fd, .events = POLLIN};
+
+	assert_int_equal(poll(&poller, 1, DEADLINE_MS), 1);
+	assert_int_equal(ipc_receive(fd, &t->message), 0);
+	close(fd);
+}
+
+/* It is told what is kept, and gets a channel to the worker that runs. */
+static void test_a_master_that_dies_is_followed_by_another(void **state)
 {
 	struct test *t = *state;
+	pid_t worker;
+	struct keeper_state kept;
+	int pairs[2][2];
+	int channel;
+	char byte;
 
 	start_worker(t);
+	worker = t->worker.pid;
+	make_pairs(pairs, 2);
+	deposit(t, pairs, 0, 2);
+	close_pairs(pairs, 2, 0);
+	say_count(t, 2);
+	expect_status(t, true, 2);
+	/* One that lives is not replaced, and nobody of another slot. */
+	expect_refusal(t, visit_as_master(t, 3));
 	close(t->master);
-	t->master = -1;
-	assert_keeper_ends(t);
+	expect_refusal(t, visit_as_master(t, 4));
+	t->master = visit_as_master(t, 3);
+	expect(t, t->master, KEEPER_STATE);
+	assert_true(keeper_payload_take(payload_of(t), &kept, sizeof(kept)));
+	assert_int_equal(kept.slot, 3);
+	assert_int_equal(kept.worker, worker);
+	assert_true(kept.order > 0);
+	assert_true(t->message.nfds > KEEPER_ORDER_FD_START);
+	ipc_message_close_fds(&t->message);
+	expect(t, t->channel, KEEPER_CHANNEL);
+	assert_int_equal(t->message.nfds, 1);
+	channel = t->message.fds[0];
+	t->message.nfds = 0;
+	expect(t, t->master, KEEPER_WORKER);
+	assert_true(keeper_payload_take(payload_of(t), &t->worker, sizeof(t->worker)));
+	assert_int_equal(t->worker.pid, worker);
+	assert_int_equal(t->message.nfds, 2);
+	/* They are each other's ends. */
+	assert_int_equal(send(t->message.fds[KEEPER_FD_WORKER_CHANNEL], "x", 1, 0), 1);
+	assert_int_equal(recv(channel, &byte, 1, 0), 1);
+	close(channel);
+	ipc_message_close_fds(&t->message);
+	expect_status(t, true, 2);
+	close_pairs(pairs, 2, 1);
+}
+
+static pid_t child_of_keeper(const struct test *t)
+{
+	char path[64];
+	int pid = 0;
+	FILE *file;
+
+	snprintf(path, sizeof(path), "/proc/%d/task/%d/children", (int)t->keeper, (int)t->keeper);
+	file = fopen(path, "re");
+	assert_non_null(file);
+	if (fscanf(file, "%d", &pid) != 1)
+		pid = 0;
+	fclose(file);
+	return pid;
+}
+
+/* What happened without a master is told to the next one. */
+static void test_a_death_that_no_master_saw(void **state)
+{
+	struct test *t = *state;
+	pid_t before, after;
+
+	start_worker(t);
+	before = t->worker.pid;
+	close(t->master);
+	kill(before, SIGKILL);
+	do {
+		after = child_of_keeper(t);
+	} while (after == 0 || after == before);
+	t->master = visit_as_master(t, 3);
+	expect(t, t->master, KEEPER_STATE);
+	ipc_message_close_fds(&t->message);
+	assert_int_equal(expect_death(t).pid, before);
+	forget_worker(t);
+	meet_worker(t);
+	assert_int_equal(t->worker.pid, after);
+	expect_start(t, true);
 }
 
 int main(int argc, char **argv)
@@ -695,7 +790,8 @@ int main(int argc, char **argv)
 		WITH_KEEPER(test_visitors_that_are_not_the_worker_are_refused),
 		WITH_KEEPER(test_told_to_stop_it_ends_with_its_worker),
 		WITH_KEEPER(test_without_a_worker_it_ends_at_once),
-		WITH_KEEPER(test_without_a_master_it_ends),
+		WITH_KEEPER(test_a_master_that_dies_is_followed_by_another),
+		WITH_KEEPER(test_a_death_that_no_master_saw),
 	};
 
 	if (argc > 1 && strcmp(argv[1], "--role=worker") == 0)

@@ -101,7 +101,7 @@ static void test_each_slot_has_a_member_for_each_address(void **state)
 	      "listeners = ({ address = \"127.0.0.1\"; port = %u; },"
 	      "             { address = \"127.0.0.1\"; port = %u; });",
 	      ports[0], ports[1]);
-	assert_int_equal(listeners_open(&listeners, &settings, SLOTS, &error), 0);
+	assert_int_equal(listeners_open(&listeners, &settings, SLOTS, NULL, 0, &error), 0);
 	assert_int_equal(listeners.count, 2);
 	for (uint32_t slot = 0; slot < SLOTS; slot++) {
 		for (size_t i = 0; i < 2; i++) {
@@ -130,7 +130,7 @@ static void test_all_members_are_served(void **state)
 
 	(void)state;
 	parse(&settings, "listeners = ({ address = \"127.0.0.1\"; port = %u; });%.0u", port, 0);
-	assert_int_equal(listeners_open(&listeners, &settings, SLOTS, &error), 0);
+	assert_int_equal(listeners_open(&listeners, &settings, SLOTS, NULL, 0, &error), 0);
 	for (uint32_t slot = 0; slot < SLOTS; slot++)
 		members[slot] = (struct pollfd){listeners_of_slot(&listeners, slot)[0], POLLIN, 0};
 	while (count < SLOTS) {
@@ -159,7 +159,7 @@ static void test_a_port_that_another_has_is_refused(void **state)
 	assert_int_equal(listen(other, 1), 0);
 	parse(&settings, "listeners = ({ address = \"127.0.0.1\"; port = %u; });%.0u",
 	      port_of(other), 0);
-	assert_int_equal(listeners_open(&listeners, &settings, SLOTS, &error), -1);
+	assert_int_equal(listeners_open(&listeners, &settings, SLOTS, NULL, 0, &error), -1);
 	assert_non_null(strstr(buffer_cstr(&error), "another process has it"));
 	assert_null(listeners.fds);
 	close(other);
@@ -177,9 +177,42 @@ static void test_an_address_this_host_does_not_have(void **state)
 	/* From the block for documentation (RFC 5737). */
 	parse(&settings, "listeners = ({ address = \"192.0.2.1\"; port = %u; });%.0u", free_port(),
 	      0);
-	assert_int_equal(listeners_open(&listeners, &settings, 1, &error), -1);
+	assert_int_equal(listeners_open(&listeners, &settings, 1, NULL, 0, &error), -1);
 	assert_non_null(strstr(buffer_cstr(&error), "192.0.2.1"));
 	buffer_free(&error);
+	settings_free(&settings);
+}
+
+/* Connections that wait in its queue are not lost when the descriptor gets another owner. */
+static void test_what_is_open_is_taken_over(void **state)
+{
+	struct listeners before, after;
+	struct listener_member have[SLOTS];
+	struct settings settings;
+	struct buffer error = {0};
+	unsigned ports[2] = {free_port(), free_port()};
+	struct pollfd poller;
+
+	(void)state;
+	parse(&settings, "listeners = ({ address = \"127.0.0.1\"; port = %u; });%.0u", ports[0], 0);
+	assert_int_equal(listeners_open(&before, &settings, 1, NULL, 0, &error), 0);
+	connect_to((uint16_t)ports[0]);
+	settings_free(&settings);
+	parse(&settings,
+	      "listeners = ({ address = \"127.0.0.1\"; port = %u; },"
+	      "             { address = \"127.0.0.1\"; port = %u; });",
+	      ports[1], ports[0]);
+	have[0] = (struct listener_member){0, listeners_of_slot(&before, 0)[0]};
+	assert_int_equal(listeners_open(&after, &settings, SLOTS, have, 1, &error), 0);
+	listeners_close(&before);
+	for (uint32_t slot = 0; slot < SLOTS; slot++) {
+		for (size_t i = 0; i < 2; i++)
+			assert_int_equal(port_of(listeners_of_slot(&after, slot)[i]), ports[1 - i]);
+	}
+	poller = (struct pollfd){listeners_of_slot(&after, 0)[1], POLLIN, 0};
+	assert_int_equal(poll(&poller, 1, -1), 1);
+	close(accept(poller.fd, NULL, NULL));
+	listeners_close(&after);
 	settings_free(&settings);
 }
 
@@ -189,6 +222,7 @@ int main(void)
 		cmocka_unit_test(test_each_slot_has_a_member_for_each_address),
 		cmocka_unit_test(test_all_members_are_served),
 		cmocka_unit_test(test_a_port_that_another_has_is_refused),
+		cmocka_unit_test(test_what_is_open_is_taken_over),
 		cmocka_unit_test(test_an_address_this_host_does_not_have),
 	};
 
