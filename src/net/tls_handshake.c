@@ -158,19 +158,20 @@ static enum tls_handshake_state fail_with_openssl(struct tls_handshake *handshak
 
 /* ---- one record at a time ---- */
 
-/* Judges the first bytes ever, three or more: what is no TLS has no length to wait for. */
-static enum tls_handshake_state check_start(struct tls_handshake *handshake, struct slice input)
+#define START_SIZE 3u /* bytes that tell what a stream is */
+
+/* Judges the first bytes ever: what is no TLS has no length to wait for. */
+static enum tls_handshake_state check_start(struct tls_handshake *handshake, const char *bytes)
 {
-	static const char *const methods[] = {"GET ",  "HEAD ",   "POST ", "PUT ",    "DELETE ",
-					      "TRACE", "OPTIONS", "PATCH", "CONNECT", "PRI * "};
-	uint8_t type = (uint8_t)input.data[0];
+	static const char methods[][START_SIZE + 1] = {"GET", "HEA", "POS", "PUT", "DEL",
+						       "TRA", "OPT", "PAT", "CON", "PRI"};
+	uint8_t type = (uint8_t)bytes[0];
 
 	if (type >= TLS_CHANGE_CIPHER_SPEC && type <= TLS_APPLICATION_DATA &&
-	    (uint8_t)input.data[1] == TLS_VERSION_1_2 >> 8)
+	    (uint8_t)bytes[1] == TLS_VERSION_1_2 >> 8)
 		return TLS_HANDSHAKE_RUNNING;
 	for (size_t i = 0; i < sizeof(methods) / sizeof(methods[0]); i++)
-		if (memcmp(input.data, methods[i],
-			   strlen(methods[i]) < input.len ? strlen(methods[i]) : input.len) == 0)
+		if (memcmp(bytes, methods[i], START_SIZE) == 0)
 			return fail(handshake, TLS_HANDSHAKE_FAILURE_PLAIN_HTTP,
 				    "an HTTP request without TLS");
 	return fail(handshake, TLS_HANDSHAKE_FAILURE_NOT_TLS, "no TLS record");
@@ -263,8 +264,8 @@ enum tls_handshake_state tls_handshake_feed(struct tls_handshake *handshake, str
 		handshake->used = 0;
 	}
 	buffer_append_slice(&handshake->in, bytes);
-	if (handshake->total == 0 && handshake->in.len >= 3)
-		check_start(handshake, buffer_slice(&handshake->in));
+	if (handshake->total == 0 && handshake->in.len >= START_SIZE)
+		check_start(handshake, handshake->in.data);
 	while (handshake->state == TLS_HANDSHAKE_RUNNING && next_record(handshake, &record))
 		feed_next(handshake, record, out);
 	return handshake->state;

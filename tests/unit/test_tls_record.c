@@ -17,17 +17,9 @@
 #include "keepsock/tls_record.h"
 #include "net/tls_format.h"
 #include "net/tls_keys.h"
+#include "tls_craft.h"
 
 #define COUNT(array) (sizeof(array) / sizeof((array)[0]))
-
-#define AES_128_GCM_1_3 0x1301u
-#define AES_256_GCM_1_3 0x1302u
-#define CHACHA20_1_3    0x1303u
-#define CCM_1_3         0x1304u
-#define CCM_8_1_3       0x1305u
-#define AES_128_GCM_1_2 0xc02fu
-#define CHACHA20_1_2    0xcca8u
-#define CCM_8_1_2       0xc0aeu
 
 static const unsigned some_suites[] = {AES_128_GCM_1_3, AES_256_GCM_1_3, CHACHA20_1_3, CCM_1_3,
 				       CCM_8_1_3,       AES_128_GCM_1_2, CHACHA20_1_2, CCM_8_1_2};
@@ -50,79 +42,10 @@ static int teardown_group(void **state)
 	return 0;
 }
 
-/* A server's state with keys out of thin air. */
-static struct tls_state state_of(unsigned suite_id)
-{
-	const struct tls_suite *suite = tls_suite_find(suite_id);
-	struct tls_state state = {
-		.version = suite->version, .suite = suite->id, .max_plaintext = TLS_PLAINTEXT_MAX};
-	uint8_t secret[48], random[2][32];
-
-	memset(secret, 0x5a, sizeof(secret));
-	memset(random, 0xc3, sizeof(random));
-	if (suite->version == TLS_VERSION_1_3) {
-		assert_true(tls_keys_from_secret(suite, secret, &state.read));
-		secret[0]++;
-		assert_true(tls_keys_from_secret(suite, secret, &state.write));
-	} else {
-		assert_true(tls_keys_from_master(suite, slice_from(secret, 48), random[0],
-						 random[1], &state.read, &state.write));
-	}
-	assert_true(tls_state_valid(&state));
-	return state;
-}
-
-/* What the other end knows. */
-static struct tls_state mirror(const struct tls_state *state)
-{
-	struct tls_state other = *state;
-
-	other.read = state->write;
-	other.write = state->read;
-	return other;
-}
-
-/* Any record that a peer with the keys could make; moves its sequence on. */
 static void craft(struct tls_state *peer, unsigned type, struct slice content, size_t padding,
 		  struct buffer *out)
 {
-	struct tls_format format;
-	struct buffer inner = {0};
-	uint8_t header[TLS_HEADER_SIZE], nonce[TLS_NONCE_SIZE], made[TLS_AUTHENTICATED_MAX];
-	size_t length, body;
-	struct tls_key key;
-	char *room;
-
-	assert_true(tls_format_of(peer, &format));
-	buffer_append_slice(&inner, content);
-	if (format.inner_type) {
-		/* No type at all: padding alone. */
-		if (type > 0)
-			buffer_append_char(&inner, (char)type);
-		memset(buffer_reserve(&inner, padding + 1), 0, padding + 1);
-		inner.len += padding;
-	}
-	length = inner.len;
-	body = format.explicit_size + length + format.aead->tag_length;
-	header[0] = (uint8_t)(format.inner_type ? TLS_APPLICATION_DATA : type);
-	header[1] = header[2] = 3;
-	header[3] = (uint8_t)(body >> 8);
-	header[4] = (uint8_t)body;
-	tls_format_nonce(&format, &peer->write, peer->write.sequence, nonce);
-	key = (struct tls_key){
-		.aead = format.suite->aead,
-		.key = peer->write.key,
-		.nonce = nonce,
-		.header = tls_format_authenticated(&format, peer->write.sequence, header, length,
-						   made),
-	};
-	buffer_append(out, header, sizeof(header));
-	buffer_append(out, nonce + TLS_NONCE_SIZE - format.explicit_size, format.explicit_size);
-	room = buffer_reserve(out, body);
-	assert_true(tls_aead_seal(ciphers, &key, buffer_slice(&inner), -1, (uint8_t *)room));
-	out->len += length + format.aead->tag_length;
-	peer->write.sequence++;
-	buffer_free(&inner);
+	tls_craft_record(ciphers, peer, type, content, padding, out);
 }
 
 /* Opens what is in `input`, in memory of exactly its length. */
@@ -180,7 +103,7 @@ static enum tls_event give_at(struct tls_state *state, struct tls_state *peer, u
 static enum tls_event give(struct tls_state *state, unsigned type, struct slice content,
 			   struct tls_opened *opened)
 {
-	struct tls_state peer = mirror(state);
+	struct tls_state peer = tls_craft_mirror(state);
 
 	return give_at(state, &peer, 0, type, content, opened);
 }
@@ -293,7 +216,8 @@ static void test_needs_exactly_so_much(void **unused)
 {
 	(void)unused;
 	for (size_t i = 0; i < COUNT(some_suites); i++) {
-		struct tls_state state = state_of(some_suites[i]), peer = mirror(&state);
+		struct tls_state state = tls_craft_state(some_suites[i]),
+				 peer = tls_craft_mirror(&state);
 		struct buffer wire = {0};
 		struct tls_opened opened;
 
@@ -320,7 +244,8 @@ static void test_sizes_and_padding(void **unused)
 
 	(void)unused;
 	for (size_t i = 0; i < COUNT(some_suites); i++) {
-		struct tls_state state = state_of(some_suites[i]), peer = mirror(&state);
+		struct tls_state state = tls_craft_state(some_suites[i]),
+				 peer = tls_craft_mirror(&state);
 		bool newer = state.version == TLS_VERSION_1_3;
 		struct buffer wire = {0};
 		struct tls_opened opened;
@@ -350,7 +275,7 @@ static void test_negotiated_fragment_length(void **unused)
 
 	(void)unused;
 	for (size_t i = 0; i < COUNT(some_suites); i++) {
-		struct tls_state state = state_of(some_suites[i]);
+		struct tls_state state = tls_craft_state(some_suites[i]);
 		struct tls_opened opened;
 
 		state.max_plaintext = 512;
@@ -367,7 +292,8 @@ static void test_any_flipped_bit(void **unused)
 {
 	(void)unused;
 	for (size_t i = 0; i < COUNT(some_suites); i++) {
-		struct tls_state state = state_of(some_suites[i]), peer = mirror(&state);
+		struct tls_state state = tls_craft_state(some_suites[i]),
+				 peer = tls_craft_mirror(&state);
 		struct buffer wire = {0};
 		struct tls_opened opened;
 
@@ -397,7 +323,8 @@ static void test_dropped_record(void **unused)
 {
 	(void)unused;
 	for (size_t i = 0; i < COUNT(some_suites); i++) {
-		struct tls_state state = state_of(some_suites[i]), peer = mirror(&state);
+		struct tls_state state = tls_craft_state(some_suites[i]),
+				 peer = tls_craft_mirror(&state);
 		struct buffer wire = {0};
 
 		craft(&peer, TLS_APPLICATION_DATA, SLICE("dropped"), 0, &wire);
@@ -439,7 +366,7 @@ static void test_hopeless_headers(void **unused)
 
 	(void)unused;
 	for (size_t i = 0; i < COUNT(table); i++) {
-		struct tls_state state = state_of(table[i].suite);
+		struct tls_state state = tls_craft_state(table[i].suite);
 
 		expect_refused(&state, table[i].header, table[i].refusal);
 	}
@@ -447,8 +374,9 @@ static void test_hopeless_headers(void **unused)
 
 static void test_contents_nobody_expects(void **unused)
 {
-	struct tls_state newer = state_of(CHACHA20_1_3), older = state_of(AES_128_GCM_1_2);
-	struct tls_state peer = mirror(&newer);
+	struct tls_state newer = tls_craft_state(CHACHA20_1_3),
+			 older = tls_craft_state(AES_128_GCM_1_2);
+	struct tls_state peer = tls_craft_mirror(&newer);
 	struct buffer wire = {0};
 
 	(void)unused;
@@ -500,7 +428,7 @@ static void test_alerts(void **unused)
 
 	(void)unused;
 	for (size_t i = 0; i < COUNT(table); i++) {
-		struct tls_state state = state_of(table[i].suite);
+		struct tls_state state = tls_craft_state(table[i].suite);
 		struct tls_opened opened;
 
 		assert_int_equal(give(&state, TLS_ALERT, table[i].content, &opened),
@@ -517,7 +445,7 @@ static void test_alerts(void **unused)
 /* What follows close_notify is dropped, whatever it is; what we have to say still goes out. */
 static void test_after_close_notify(void **unused)
 {
-	struct tls_state state = state_of(AES_256_GCM_1_3);
+	struct tls_state state = tls_craft_state(AES_256_GCM_1_3);
 	struct tls_opened opened;
 	struct buffer out = {0};
 
@@ -533,7 +461,8 @@ static void test_our_last_word(void **unused)
 {
 	(void)unused;
 	for (size_t i = 0; i < COUNT(some_suites); i++) {
-		struct tls_state state = state_of(some_suites[i]), peer = mirror(&state);
+		struct tls_state state = tls_craft_state(some_suites[i]),
+				 peer = tls_craft_mirror(&state);
 		struct buffer out = {0};
 		struct tls_opened opened;
 
@@ -569,7 +498,7 @@ static void test_our_last_word(void **unused)
 
 static void test_key_update_read(void **unused)
 {
-	struct tls_state state = state_of(AES_256_GCM_1_3), peer = mirror(&state);
+	struct tls_state state = tls_craft_state(AES_256_GCM_1_3), peer = tls_craft_mirror(&state);
 	const struct tls_suite *suite = tls_suite_find(AES_256_GCM_1_3);
 	struct tls_opened opened;
 
@@ -591,7 +520,7 @@ static void test_key_update_read(void **unused)
 /* Several requests, one answer, ahead of the next data (RFC 8446 §4.6.3). */
 static void test_key_update_answered_once(void **unused)
 {
-	struct tls_state state = state_of(CHACHA20_1_3), peer = mirror(&state);
+	struct tls_state state = tls_craft_state(CHACHA20_1_3), peer = tls_craft_mirror(&state);
 	const struct tls_suite *suite = tls_suite_find(CHACHA20_1_3);
 	struct tls_block_entry entry = {.state = &state};
 	struct tls_opened opened;
@@ -630,7 +559,8 @@ static void test_key_update_in_pieces(void **unused)
 	(void)unused;
 	/* Every way to cut it in two, and all in single bytes. */
 	for (size_t cut = 1; cut < 5; cut++) {
-		struct tls_state state = state_of(AES_128_GCM_1_3), peer = mirror(&state);
+		struct tls_state state = tls_craft_state(AES_128_GCM_1_3),
+				 peer = tls_craft_mirror(&state);
 		struct slice message = KEY_UPDATE_REQUEST;
 		struct tls_opened opened;
 
@@ -650,7 +580,7 @@ static void test_key_update_in_pieces(void **unused)
 		assert_int_equal(state.fragment_length, 0);
 		assert_true(state.flags & TLS_KEY_UPDATE_DUE);
 	}
-	struct tls_state state = state_of(AES_128_GCM_1_3), peer = mirror(&state);
+	struct tls_state state = tls_craft_state(AES_128_GCM_1_3), peer = tls_craft_mirror(&state);
 	struct tls_opened opened;
 
 	for (size_t i = 0; i < 5; i++)
@@ -661,7 +591,7 @@ static void test_key_update_in_pieces(void **unused)
 
 static void test_key_updates_that_are_wrong(void **unused)
 {
-	struct tls_state state = state_of(AES_128_GCM_1_3);
+	struct tls_state state = tls_craft_state(AES_128_GCM_1_3);
 	struct tls_opened opened;
 
 	(void)unused;
@@ -684,7 +614,7 @@ static void test_key_updates_that_are_wrong(void **unused)
 
 static void test_key_update_flood(void **unused)
 {
-	struct tls_state state = state_of(AES_128_GCM_1_3), peer = mirror(&state);
+	struct tls_state state = tls_craft_state(AES_128_GCM_1_3), peer = tls_craft_mirror(&state);
 	const struct tls_suite *suite = tls_suite_find(AES_128_GCM_1_3);
 	struct tls_opened opened;
 	uint64_t now = 1000000;
@@ -727,7 +657,7 @@ static void test_fruitless_records(void **unused)
 
 	(void)unused;
 	for (size_t i = 0; i < COUNT(table); i++) {
-		struct tls_state state = state_of(table[i].suite);
+		struct tls_state state = tls_craft_state(table[i].suite);
 		struct tls_opened opened;
 
 		for (int round = 0; round < 2; round++) {
@@ -759,13 +689,13 @@ static void test_limit_of_a_key(void **unused)
 
 	(void)unused;
 	for (size_t i = 0; i < COUNT(table); i++) {
-		struct tls_state state = state_of(table[i].suite), peer;
+		struct tls_state state = tls_craft_state(table[i].suite), peer;
 		struct buffer out = {0};
 		struct tls_opened opened;
 		unsigned updates = 0, records = 0;
 
 		state.write.sequence = table[i].limit - 1;
-		peer = mirror(&state);
+		peer = tls_craft_mirror(&state);
 		assert_true(tls_record_seal_ready(&state, TLS_PLAINTEXT_MAX));
 		assert_false(tls_record_seal_ready(&state, TLS_PLAINTEXT_MAX + 1));
 		/* In the middle of it. */
@@ -788,7 +718,7 @@ static void test_limit_of_a_key(void **unused)
 
 static void test_limit_of_a_key_1_2(void **unused)
 {
-	struct tls_state state = state_of(AES_128_GCM_1_2), before;
+	struct tls_state state = tls_craft_state(AES_128_GCM_1_2), before;
 	static char data[2 * TLS_PLAINTEXT_MAX];
 	struct tls_block_entry entry = {.state = &state};
 	struct buffer out = {0};
@@ -818,7 +748,7 @@ static void test_end_of_the_sequence(void **unused)
 {
 	(void)unused;
 	for (size_t i = 0; i < COUNT(some_suites); i++) {
-		struct tls_state state = state_of(some_suites[i]);
+		struct tls_state state = tls_craft_state(some_suites[i]);
 		struct buffer out = {0};
 		struct tls_opened opened;
 
@@ -838,13 +768,13 @@ static void test_end_of_the_sequence(void **unused)
 /* 1.2's explicit nonces count from anywhere, past 2^64 as well. */
 static void test_explicit_nonce(void **unused)
 {
-	struct tls_state state = state_of(AES_128_GCM_1_2), peer;
+	struct tls_state state = tls_craft_state(AES_128_GCM_1_2), peer;
 	struct buffer out = {0};
 	struct tls_opened opened;
 
 	(void)unused;
 	memset(state.write.iv + 4, 0xff, 8);
-	peer = mirror(&state);
+	peer = tls_craft_mirror(&state);
 	for (int i = 0; i < 3; i++) {
 		static const char *const nonces[] = {"ffffffffffffffff", "0000000000000000",
 						     "0000000000000001"};
@@ -881,7 +811,7 @@ static void test_block(void **unused)
 	(void)unused;
 	memset(data, 'd', sizeof(data));
 	for (size_t i = 0; i < COUNT(states); i++) {
-		states[i] = state_of(some_suites[i % COUNT(some_suites)]);
+		states[i] = tls_craft_state(some_suites[i % COUNT(some_suites)]);
 		states[i].write.sequence = i;
 	}
 	states[1].max_plaintext = 512;
@@ -925,7 +855,7 @@ static void test_block(void **unused)
 
 static void test_states_that_can_not_be(void **unused)
 {
-	struct tls_state good = state_of(AES_128_GCM_1_3), bad;
+	struct tls_state good = tls_craft_state(AES_128_GCM_1_3), bad;
 
 	(void)unused;
 #define EXPECT_INVALID(change)                       \
@@ -949,7 +879,7 @@ static void test_states_that_can_not_be(void **unused)
 	EXPECT_INVALID(bad.write.key[16] = 1);
 	EXPECT_INVALID(bad.read.secret[32] = 1);
 	EXPECT_INVALID(bad.read.reserved[3] = 1);
-	good = state_of(AES_128_GCM_1_2);
+	good = tls_craft_state(AES_128_GCM_1_2);
 	EXPECT_INVALID(bad.flags = TLS_KEY_UPDATE_DUE);
 	EXPECT_INVALID(bad.write.secret[0] = 1);
 	EXPECT_INVALID(bad.fragment_length = 1);
@@ -959,7 +889,7 @@ static void test_states_that_can_not_be(void **unused)
 
 static void test_names(void **unused)
 {
-	struct tls_state state = state_of(AES_128_GCM_1_3);
+	struct tls_state state = tls_craft_state(AES_128_GCM_1_3);
 
 	(void)unused;
 	assert_string_equal(tls_version_name(state.version), "TLSv1.3");
