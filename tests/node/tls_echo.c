@@ -45,7 +45,7 @@ static struct tls_ciphers *ciphers;
 static char program[4096];
 static size_t read_size = 65536;
 
-static void fail(const char *what)
+static __attribute__((noreturn)) void fail(const char *what)
 {
 	fprintf(stderr, "tls_echo: %s\n", what);
 	exit(1);
@@ -96,7 +96,7 @@ static void give_away(const struct connection *c)
 
 static void take_over(int fd, struct connection *c)
 {
-	size_t length;
+	size_t length = 0;
 	ssize_t n;
 
 	if (lseek(fd, 0, SEEK_SET) != 0 ||

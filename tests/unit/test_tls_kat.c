@@ -22,6 +22,7 @@ static struct tls_ciphers *ciphers;
 static struct tls_pair pair; /* its contexts and its client */
 static SSL *server;
 static struct tls_secrets secrets;
+static struct buffer client_said; /* last in its handshake */
 
 static void on_line(const SSL *ssl, const char *line)
 {
@@ -48,6 +49,7 @@ static int teardown(void **state)
 	(void)state;
 	SSL_free(server);
 	server = NULL;
+	buffer_free(&client_said);
 	tls_pair_free(&pair);
 	tls_ciphers_free(ciphers);
 	return 0;
@@ -82,6 +84,10 @@ static void establish(void)
 	for (int turn = 0; turn < 10; turn++) {
 		SSL_do_handshake(pair.client);
 		move(pair.client, server, &moved);
+		if (moved.len > 0) {
+			buffer_reset(&client_said);
+			buffer_append_slice(&client_said, buffer_slice(&moved));
+		}
 		SSL_do_handshake(server);
 		move(server, pair.client, &moved);
 	}
@@ -299,12 +305,74 @@ static void test_fragments_like_openssl(void **state)
 	}
 }
 
+/* ---- the self-check ---- */
+
+enum damage { NONE, SEQUENCE, DIRECTIONS, WRITE_KEY, READ_KEY, WRITE_IV, SUITE, DAMAGES };
+
+static void do_damage(enum damage damage, struct tls_state *state)
+{
+	struct tls_direction read = state->read;
+
+	switch (damage) {
+	case NONE:
+	case DAMAGES: return;
+	case SEQUENCE: state->write.sequence++; return;
+	case DIRECTIONS:
+		memcpy(state->read.key, state->write.key, sizeof(state->read.key));
+		memcpy(state->write.key, read.key, sizeof(read.key));
+		return;
+	case WRITE_KEY: state->write.key[0] ^= 1; return;
+	case READ_KEY: state->read.key[0] ^= 1; return;
+	case WRITE_IV: state->write.iv[0] ^= 1; return;
+	case SUITE: state->suite = state->version == TLS_VERSION_1_3 ? 0x1304 : 0xc09c; return;
+	}
+}
+
+/* The client's Finished, the last record of its handshake. */
+static struct slice finished(void)
+{
+	struct slice rest = buffer_slice(&client_said);
+
+	while (tls_record_length(rest) < rest.len) {
+		size_t length = tls_record_length(rest);
+
+		rest = slice_from(rest.data + length, rest.len - length);
+	}
+	return rest;
+}
+
+static void test_self_check_finds_what_is_wrong(void **state)
+{
+	static const char *const suites[] = {"TLS_AES_128_GCM_SHA256", "AES128-GCM-SHA256",
+					     "ECDHE-RSA-CHACHA20-POLY1305"};
+
+	(void)state;
+	for (size_t i = 0; i < sizeof(suites) / sizeof(suites[0]); i++)
+		for (enum damage damage = NONE; damage < DAMAGES; damage++) {
+			const char *error = "";
+			bool ok;
+
+			/* What a key of 1.3 reads comes only after the handshake. */
+			if (i == 0 && damage == READ_KEY)
+				continue;
+			tls_pair_suite(&pair, suites[i]);
+			establish();
+			do_damage(damage, &pair.state);
+			ok = tls_detach_check(server, ciphers, finished(), &pair.state, &error);
+			if (ok != (damage == NONE))
+				fail_msg("%s, damage %d: %s", suites[i], (int)damage, error);
+			assert_int_equal(*error == 0, ok);
+		}
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test_setup_teardown(test_every_suite_like_openssl, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_key_updates_like_openssl, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_fragments_like_openssl, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_self_check_finds_what_is_wrong, setup,
+						teardown),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
