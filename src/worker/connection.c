@@ -37,6 +37,12 @@ struct connection *connection_at(struct worker *w, arena_ref passport)
 	return arena_companion(w->arena, passport, sizeof(struct connection));
 }
 
+struct connection *connection_maybe_at(struct worker *w, arena_ref passport)
+{
+	return arena_class_of(w->arena, passport) == ARENA_PASSPORT ? connection_at(w, passport)
+								    : NULL;
+}
+
 uint64_t connection_affinity(const struct passport *passport)
 {
 	uint64_t affinity;

@@ -196,11 +196,10 @@ struct batch {
 static struct connection *undeposited(struct worker *w, arena_ref ref)
 {
 	const struct passport *passport = arena_at(w->arena, ref);
-	struct connection *c;
+	struct connection *c = connection_maybe_at(w, ref);
 
-	if (passport->magic != PASSPORT_MAGIC || passport->kind != PASSPORT_CLIENT)
+	if (!c || passport->magic != PASSPORT_MAGIC || passport->kind != PASSPORT_CLIENT)
 		return NULL;
-	c = connection_at(w, ref);
 	return c->fd >= 0 && !c->deposited && !c->over_limit ? c : NULL;
 }
 
