@@ -27,6 +27,9 @@ struct child_spec {
 	int channels[CHILD_CHANNELS_MAX]; /* become its descriptors 3 and 4; -1 = none */
 	int output_fd;                    /* becomes its stdout and stderr; -1 = ours */
 	bool outlives_us;                 /* our death is not its own */
+	bool as_user;                     /* it runs as uid and gid, without other groups */
+	uid_t uid;
+	gid_t gid;
 };
 
 /* All zero = not running and never was. */
@@ -71,15 +74,11 @@ void child_leave(struct child *child);
 /* Does nothing when it is not running; it can't hit another process that got its pid. */
 void child_signal(struct child *child, int signal_number);
 
-/*
- * Another struct watches the process from now on, with another callback; *from
- * is as if its own had ended. For one that runs.
- */
-void child_move(struct child *to, struct child *from,
-		void (*on_exit)(struct child *child, int status, void *ctx), void *ctx);
-
 /* Kills it if it runs and waits until it is gone; on_exit is not called. For the end only. */
 void child_end(struct child *child);
+
+/* Lets go of it: it runs on, and nobody is told of its end. */
+void child_forget(struct child *child);
 
 /* Milliseconds since it was started. */
 uint64_t child_age_ms(const struct child *child);

@@ -24,6 +24,13 @@
 /* SET: workers whose purge has begun and not ended. */
 #define REDIS_KEY_PURGING "keepsock.purging"
 
+/* STRING "<epoch> <node> <random>" with a TTL: the primary's lease, of the supervisors. */
+#define REDIS_KEY_LEASE "keepsock.lease"
+/* STRING: the highest epoch ever given to a primary. */
+#define REDIS_KEY_LEASE_EPOCH "keepsock.lease_epoch"
+/* STREAM, field event = JSON: what happened to the supervisors' states, the last thousand or so. */
+#define REDIS_KEY_CLUSTER_EVENTS "keepsock.cluster_events"
+
 /*
  * Keys of a channel, prefix + channel name.
  * X(name, prefix)

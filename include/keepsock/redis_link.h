@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: ISC */
 /*
  * One connection to something that speaks Redis's protocol, for the few
- * questions of the master: Sentinels, and the server that they name. It is
- * made once; whoever wants another one opens another link. Used by the master.
+ * questions of master and supervisor: Sentinels, and the server that they name.
+ * It is made once; whoever wants another one opens another link.
  * Workers have pools (redis_command.h).
  */
 #ifndef KEEPSOCK_REDIS_LINK_H
@@ -43,7 +43,7 @@ struct redis_link *redis_link_open(struct event_base *base, struct evdns_base **
 				   const struct redis_link_options *options,
 				   const struct redis_link_callbacks *callbacks, void *ctx);
 
-/* Once it is ready. words are C strings. */
+/* Once it is ready. words are C strings, at most 12. */
 void redis_link_send(struct redis_link *link, const char *const *words, size_t n);
 
 /* Commands without an answer. */

@@ -2,8 +2,8 @@
 /*
  * Where the master of a Redis shard is, as its Sentinels say: all of them are
  * asked, their announcements are heard, and what they name is believed when the
- * server itself says that it is a master. Used by the master process, one watch
- * per shard.
+ * server itself says that it is a master. Used by the master, one watch per
+ * shard, and by the supervisor.
  */
 #ifndef KEEPSOCK_SENTINEL_H
 #define KEEPSOCK_SENTINEL_H
@@ -43,6 +43,17 @@ typedef void (*sentinel_callback)(void *ctx, const struct sentinel_answer *maste
 struct sentinel_watch *sentinel_watch_create(struct event_base *base,
 					     const struct sentinel_options *options,
 					     sentinel_callback callback, void *ctx);
+
+/*
+ * Asks all Sentinels now; votes counts those whose answer to a question of this
+ * round, or of a later one, names that place. It grows as answers come, of which
+ * on_answer tells, from the event loop; NULL: nobody.
+ */
+void sentinel_watch_ask(struct sentinel_watch *watch);
+size_t sentinel_watch_votes(const struct sentinel_watch *watch, const char *host, uint16_t port);
+void sentinel_watch_on_answer(struct sentinel_watch *watch, void (*on_answer)(void *ctx),
+			      void *ctx);
+size_t sentinel_watch_count(const struct sentinel_watch *watch);
 
 /* NULL is fine. */
 void sentinel_watch_free(struct sentinel_watch *watch);

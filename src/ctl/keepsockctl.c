@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: ISC */
 /*
- * keepsockctl: sends one command to a node's admin socket and prints the
- * answer. It knows the commands only to list them; the node judges. Exit
+ * keepsockctl: sends one command to the admin socket of a node or of a
+ * supervisor and prints the answer. It knows the commands only to list them; the
+ * other side judges. Exit
  * status: 0 done, 1 refused or not reached (the reason on stderr), 2 misused.
  */
 #include <errno.h>
@@ -18,6 +19,7 @@
 #include "config.h"
 #include "keepsock/admin_commands.h"
 #include "keepsock/buffer.h"
+#include "supervisor/supervisor_commands.h"
 
 #define DEFAULT_SOCKET "/run/keepsock/admin.sock"
 #define EXIT_USAGE     2
@@ -31,11 +33,21 @@ struct options {
 	bool json;
 };
 
+static const struct admin_command supervisor_commands[] = {
+#define COMMAND(name, arguments, privilege, handler, help) \
+	{name, arguments, ADMIN_PRIVILEGE_##privilege, help},
+	SUPERVISOR_COMMANDS_TABLE(COMMAND)
+#undef COMMAND
+};
+#define SUPERVISOR_COMMAND_COUNT (sizeof(supervisor_commands) / sizeof(supervisor_commands[0]))
+
 static void print_usage(FILE *out)
 {
 	struct buffer commands = {0};
 
 	admin_commands_write_usage(&commands);
+	buffer_append_str(&commands, "\ncommands of a supervisor:\n");
+	admin_rows_write_usage(&commands, supervisor_commands, SUPERVISOR_COMMAND_COUNT);
 	fprintf(out,
 		"usage: keepsockctl [-s SOCKET] COMMAND [ARGUMENTS] [--json]\n"
 		"  -s SOCKET  admin socket; else $KEEPSOCK_ADMIN_SOCKET, else %s\n"
@@ -61,6 +73,8 @@ static void print_commands_man(void)
 	struct buffer text = {0};
 
 	admin_commands_write_man(&text);
+	buffer_append_str(&text, SUPERVISOR_COMMANDS_HEADING);
+	admin_rows_write_man(&text, supervisor_commands, SUPERVISOR_COMMAND_COUNT);
 	fwrite(text.data, 1, text.len, stdout);
 	buffer_free(&text);
 }
@@ -132,7 +146,8 @@ static int open_connection(const char *path)
 	fprintf(stderr, "keepsockctl: cannot connect to %s: %s\n", path, strerror(errno));
 	if (errno == ENOENT || errno == ECONNREFUSED)
 		fprintf(stderr,
-			"keepsockctl: is keepsockd running, and is this its socket (-s)?\n");
+			"keepsockctl: is keepsockd (or keepsock-supervisor) running, and is this "
+			"its socket (-s)?\n");
 	if (fd >= 0)
 		close(fd);
 	return -1;
@@ -201,6 +216,34 @@ static int print_answer(struct buffer *answer)
 	return EXIT_SUCCESS;
 }
 
+/*
+ * For a command whose answer goes on until we are interrupted: prints it as it
+ * comes. Once it has begun there is no limit to how long it may be silent.
+ */
+static int follow_answer(int fd, struct buffer *answer)
+{
+	struct timeval forever = {0, 0};
+	char text[4096];
+	ssize_t got = 1;
+
+	while (got > 0 && (answer->len == 0 || !memchr(answer->data, '\n', answer->len))) {
+		got = recv(fd, text, sizeof(text), 0);
+		if (got > 0)
+			buffer_append(answer, text, (size_t)got);
+	}
+	if (print_answer(answer) != EXIT_SUCCESS)
+		return EXIT_FAILURE;
+	if (setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &forever, sizeof(forever)) < 0)
+		return EXIT_FAILURE;
+	while ((got = recv(fd, text, sizeof(text), 0)) > 0) {
+		fwrite(text, 1, (size_t)got, stdout);
+		if (fflush(stdout) != 0)
+			return EXIT_FAILURE;
+	}
+	fputs("keepsockctl: the other side closed the connection\n", stderr);
+	return EXIT_FAILURE;
+}
+
 int main(int argc, char **argv)
 {
 	struct options options = parse_options(argc, argv);
@@ -211,7 +254,9 @@ int main(int argc, char **argv)
 	if (fd >= 0) {
 		append_request(&line, argv + optind, options.json);
 		send_request(fd, &line);
-		if (receive_answer(fd, &answer) == 0)
+		if (strcmp(argv[optind], "monitor") == 0)
+			status = follow_answer(fd, &answer);
+		else if (receive_answer(fd, &answer) == 0)
 			status = print_answer(&answer);
 		close(fd);
 	}

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: ISC */
 /*
  * A single connection for questions to Sentinels and Redis, see redis_link.h.
- * Runs in the master. It never blocks, holds a bounded amount of what a peer
+ * Runs in the master and the supervisor. It never blocks, holds a bounded amount of what a peer
  * sends, and never logs what it signs in with.
  */
 #include <errno.h>
@@ -26,7 +26,7 @@
 #define REDIS_LINK_MAGIC UINT32_C(0x4b4e4c52) /* "RLNK" */
 #define READ_SIZE        4096
 #define REPLY_MAX        ((size_t)256 * 1024) /* bytes before an answer is complete */
-#define WORDS_MAX        8
+#define WORDS_MAX        12
 
 struct redis_link {
 	uint32_t magic;

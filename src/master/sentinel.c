@@ -31,6 +31,8 @@
 #define POLL_MS              2000                 /* between two questions to a Sentinel */
 #define POLL_SOON_MS         300 /* while there is no master, or another one is named */
 #define ERROR_MAX            120
+/* Questions without an answer, to one Sentinel. */
+#define QUESTIONS_MAX 8
 
 static const char SWITCH_MASTER[] = "+switch-master";
 
@@ -46,6 +48,9 @@ struct sentinel {
 	struct sentinel_answer answer;
 	char ask_error[ERROR_MAX]; /* "" = none since it answered */
 	char listen_error[ERROR_MAX];
+	uint64_t questions; /* over its connection for them */
+	uint64_t answers;
+	uint64_t round; /* the first answer that counts in the round; UINT64_MAX = not asked */
 };
 
 struct sentinel_watch {
@@ -66,6 +71,8 @@ struct sentinel_watch {
 	char error[ERROR_MAX]; /* of the last probe */
 	sentinel_callback callback;
 	void *ctx;
+	void (*on_answer)(void *ctx); /* may be NULL */
+	void *on_answer_ctx;
 };
 
 static bool same_place(const struct sentinel_answer *a, const struct sentinel_answer *b)
@@ -230,12 +237,56 @@ static void note_error(struct sentinel *sentinel, char known[ERROR_MAX], const c
 	snprintf(known, ERROR_MAX, "%s", error);
 }
 
-static void ask(struct sentinel *sentinel)
+static void send_question(struct sentinel *sentinel)
 {
 	const char *const words[] = {"SENTINEL", "MASTER", sentinel->watch->name};
 
+	redis_link_send(sentinel->ask, words, 3);
+	sentinel->questions++;
+}
+
+static void ask(struct sentinel *sentinel)
+{
 	if (sentinel->ask_ready && redis_link_waiting(sentinel->ask) == 0)
-		redis_link_send(sentinel->ask, words, 3);
+		send_question(sentinel);
+}
+
+/* Answers to what was asked before don't count. */
+void sentinel_watch_ask(struct sentinel_watch *watch)
+{
+	for (size_t i = 0; i < watch->count; i++) {
+		struct sentinel *sentinel = &watch->sentinels[i];
+		bool asked =
+			sentinel->ask_ready && redis_link_waiting(sentinel->ask) < QUESTIONS_MAX;
+
+		if (asked)
+			send_question(sentinel);
+		sentinel->round = asked ? sentinel->questions : UINT64_MAX;
+	}
+}
+
+size_t sentinel_watch_votes(const struct sentinel_watch *watch, const char *host, uint16_t port)
+{
+	size_t votes = 0;
+
+	for (size_t i = 0; i < watch->count; i++) {
+		const struct sentinel *sentinel = &watch->sentinels[i];
+
+		votes += sentinel->answers >= sentinel->round && sentinel->answer.port == port &&
+			 strcmp(sentinel->answer.host, host) == 0;
+	}
+	return votes;
+}
+
+void sentinel_watch_on_answer(struct sentinel_watch *watch, void (*on_answer)(void *ctx), void *ctx)
+{
+	watch->on_answer = on_answer;
+	watch->on_answer_ctx = ctx;
+}
+
+size_t sentinel_watch_count(const struct sentinel_watch *watch)
+{
+	return watch->count;
 }
 
 /* The value of a name in a flat array of names and values; NULL when there is none. */
@@ -296,6 +347,7 @@ static void on_ask_reply(void *ctx, const redisReply *reply)
 	const char *problem = read_answer(reply, &answer);
 
 	MAGIC_CHECK(sentinel, SENTINEL_MAGIC);
+	sentinel->answers++;
 	if (problem) {
 		memset(&sentinel->answer, 0, sizeof(sentinel->answer));
 		note_error(sentinel, sentinel->ask_error, problem);
@@ -304,6 +356,8 @@ static void on_ask_reply(void *ctx, const redisReply *reply)
 		sentinel->ask_error[0] = '\0';
 	}
 	settle(sentinel->watch);
+	if (sentinel->watch->on_answer)
+		sentinel->watch->on_answer(sentinel->watch->on_answer_ctx);
 }
 
 static void on_ask_lost(void *ctx, const char *reason)
@@ -313,6 +367,8 @@ static void on_ask_lost(void *ctx, const char *reason)
 	MAGIC_CHECK(sentinel, SENTINEL_MAGIC);
 	sentinel->ask = NULL;
 	sentinel->ask_ready = false;
+	sentinel->questions = sentinel->answers = 0;
+	sentinel->round = UINT64_MAX;
 	memset(&sentinel->answer, 0, sizeof(sentinel->answer));
 	note_error(sentinel, sentinel->ask_error, reason);
 }
@@ -442,6 +498,7 @@ struct sentinel_watch *sentinel_watch_create(struct event_base *base,
 			.watch = watch,
 			.host = xstrdup(options->sentinels[i].host),
 			.port = options->sentinels[i].port,
+			.round = UINT64_MAX,
 		};
 	watch->poll = evtimer_new(base, on_poll, watch);
 	if (!watch->poll)

@@ -182,10 +182,10 @@ int admin_call_parse_in(const struct admin_command *rows, size_t count, char *li
 	return -1;
 }
 
-void admin_commands_write_man(struct buffer *out)
+void admin_rows_write_man(struct buffer *out, const struct admin_command *rows, size_t count)
 {
-	for (size_t i = 0; i < DOCUMENTED_COUNT; i++) {
-		const struct admin_command *command = &commands[i];
+	for (size_t i = 0; i < count; i++) {
+		const struct admin_command *command = &rows[i];
 
 		buffer_printf(out, "`%s%s%s` (%s)\n:   %s\n\n", command->name,
 			      command->arguments[0] ? " " : "", command->arguments,
@@ -193,12 +193,22 @@ void admin_commands_write_man(struct buffer *out)
 	}
 }
 
-void admin_commands_write_usage(struct buffer *out)
+void admin_rows_write_usage(struct buffer *out, const struct admin_command *rows, size_t count)
 {
-	for (size_t i = 0; i < COMMAND_COUNT; i++) {
-		const struct admin_command *command = &commands[i];
+	for (size_t i = 0; i < count; i++) {
+		const struct admin_command *command = &rows[i];
 
 		buffer_printf(out, "  %s%s%s\n      %s\n", command->name,
 			      command->arguments[0] ? " " : "", command->arguments, command->help);
 	}
+}
+
+void admin_commands_write_man(struct buffer *out)
+{
+	admin_rows_write_man(out, commands, DOCUMENTED_COUNT);
+}
+
+void admin_commands_write_usage(struct buffer *out)
+{
+	admin_rows_write_usage(out, commands, COMMAND_COUNT);
 }

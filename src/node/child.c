@@ -7,6 +7,7 @@
 #include <errno.h>
 #include <event2/event.h>
 #include <fcntl.h>
+#include <grp.h>
 #include <limits.h>
 #include <poll.h>
 #include <signal.h>
@@ -87,11 +88,20 @@ static void execute(const struct child_spec *spec)
 		execvp(spec->path, spec->argv);
 }
 
+static int change_user(const struct child_spec *spec)
+{
+	if (!spec->as_user)
+		return 0;
+	if (setgroups(0, NULL) < 0 || setresgid(spec->gid, spec->gid, spec->gid) < 0)
+		return -1;
+	return setresuid(spec->uid, spec->uid, spec->uid);
+}
+
 /* Runs in the child; returns only when something failed, with errno set. */
 static void become(struct child_spec *spec, int *error_fd, pid_t parent)
 {
 	reset_signals();
-	if (!place_descriptors(spec, error_fd) || setpgid(0, 0) < 0 ||
+	if (!place_descriptors(spec, error_fd) || setpgid(0, 0) < 0 || change_user(spec) < 0 ||
 	    prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) < 0 ||
 	    prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0) < 0)
 		return;
@@ -265,21 +275,6 @@ void child_leave(struct child *child)
 		stop_watching(child);
 }
 
-void child_move(struct child *to, struct child *from,
-		void (*on_exit)(struct child *child, int status, void *ctx), void *ctx)
-{
-	struct event_base *base = event_get_base(from->exit_event);
-
-	*to = *from;
-	to->on_exit = on_exit;
-	to->ctx = ctx;
-	event_free(from->exit_event);
-	*from = (struct child){.last_pid = from->last_pid, .pidfd = -1};
-	to->exit_event = event_new(base, to->pidfd, EV_READ | EV_PERSIST, on_exit_event, to);
-	if (!to->exit_event || event_add(to->exit_event, NULL) < 0)
-		log_fatal("child_event_failed");
-}
-
 void child_signal(struct child *child, int signal_number)
 {
 	if (!child_running(child))
@@ -304,6 +299,12 @@ void child_end(struct child *child)
 	/* Fails for one that was adopted: its parent waits for it. */
 	(void)waitid(P_PIDFD, (id_t)child->pidfd, &info, WEXITED | WNOHANG);
 	stop_watching(child);
+}
+
+void child_forget(struct child *child)
+{
+	if (child_running(child))
+		stop_watching(child);
 }
 
 uint64_t child_age_ms(const struct child *child)

@@ -17,6 +17,15 @@
 #include "keepsock/alloc.h"
 #include "keepsock/buffer.h"
 #include "keepsock/text_file.h"
+#include "supervisor/supervisor_commands.h"
+
+static const struct admin_command supervisor_rows[] = {
+#define COMMAND(name, arguments, privilege, handler, help) \
+	{name, arguments, ADMIN_PRIVILEGE_##privilege, help},
+	SUPERVISOR_COMMANDS_TABLE(COMMAND)
+#undef COMMAND
+};
+#define SUPERVISOR_ROWS (sizeof(supervisor_rows) / sizeof(supervisor_rows[0]))
 
 static void test_every_row_is_complete(void **state)
 {
@@ -32,6 +41,32 @@ static void test_every_row_is_complete(void **state)
 			    command->privilege <= ADMIN_PRIVILEGE_ADMIN);
 		assert_true(length > 0 && command->help[length - 1] == '.');
 		assert_true(isupper((unsigned char)command->help[0]));
+	}
+}
+
+/* The supervisor's are in the same form, and none hides another. */
+static void test_the_supervisors_rows(void **state)
+{
+	(void)state;
+	for (size_t i = 0; i < SUPERVISOR_ROWS; i++) {
+		const struct admin_command *command = &supervisor_rows[i];
+		char *line = xasprintf("%s %s --json", command->name, command->arguments);
+		bool looks = strncmp(command->name, "show ", 5) == 0 ||
+			     strcmp(command->name, "status") == 0 ||
+			     strcmp(command->name, "help") == 0 ||
+			     strcmp(command->name, "monitor") == 0;
+		struct admin_call call;
+		struct buffer error = {0};
+
+		assert_int_equal(looks, command->privilege == ADMIN_PRIVILEGE_VIEW);
+		assert_int_equal(command->help[strlen(command->help) - 1], '.');
+		assert_int_equal(
+			admin_call_parse_in(supervisor_rows, SUPERVISOR_ROWS, line, &call, &error),
+			0);
+		assert_ptr_equal(call.command, command);
+		assert_true(call.json);
+		buffer_free(&error);
+		free(line);
 	}
 }
 
@@ -205,6 +240,8 @@ static void test_manual_page_shows_the_table(void **state)
 	(void)state;
 	assert_int_equal(text_file_read(path, SIZE_MAX, &page, &error), 0);
 	admin_commands_write_man(&section);
+	buffer_append_str(&section, SUPERVISOR_COMMANDS_HEADING);
+	admin_rows_write_man(&section, supervisor_rows, SUPERVISOR_ROWS);
 	start = strstr(buffer_cstr(&page), start_mark);
 	assert_non_null(start);
 	start += strlen(start_mark);
@@ -232,6 +269,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_every_row_is_complete),
+		cmocka_unit_test(test_the_supervisors_rows),
 		cmocka_unit_test(test_only_looking_is_free),
 		cmocka_unit_test(test_no_name_begins_another),
 		cmocka_unit_test(test_arguments_can_be_parsed),

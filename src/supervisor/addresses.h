@@ -1,0 +1,48 @@
+/* SPDX-License-Identifier: ISC */
+/*
+ * The addresses that follow the primary (cluster.vip), as one: taken, renewed and
+ * given up together. Runs in the supervisor; vip.h has what happens to each.
+ */
+#ifndef KEEPSOCK_SUPERVISOR_ADDRESSES_H
+#define KEEPSOCK_SUPERVISOR_ADDRESSES_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include <jansson.h>
+
+struct addresses;
+struct buffer;
+struct event_base;
+struct settings;
+
+struct addresses_options {
+	struct event_base *base;
+	const struct settings *settings;
+	void (*on_change)(void *ctx); /* ready or problem has changed; from the event loop */
+	void *ctx;
+};
+
+/* NULL with error. Without cluster.vip there is nothing to do, and all of it succeeds. */
+struct addresses *addresses_create(const struct addresses_options *options, struct buffer *error);
+
+/* What is held runs out by itself, or our successor takes it over. NULL is fine. */
+void addresses_free(struct addresses *addresses);
+
+/* Until when they may be ours (boottime): by the lease, without its guard. */
+void addresses_take(struct addresses *addresses, uint64_t held_until_ms);
+void addresses_renew(struct addresses *addresses, uint64_t held_until_ms);
+
+/* At once; safe at any time. */
+void addresses_drop(struct addresses *addresses);
+
+/* All of them are held. */
+bool addresses_ready(const struct addresses *addresses);
+
+/* Since addresses_take(): why one was refused or lost; "" = none was. */
+const char *addresses_problem(const struct addresses *addresses);
+
+/* [{address, state, left_ms}]; the caller's. */
+json_t *addresses_rows(const struct addresses *addresses, uint64_t now);
+
+#endif

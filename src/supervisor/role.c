@@ -1,0 +1,316 @@
+/* SPDX-License-Identifier: ISC */
+/*
+ * Carrying a change of role out. Runs in the supervisor; the state is decide.c's,
+ * which looks at `step`.
+ *
+ *   promote     fence program ─► addresses ─► node ─► DONE
+ *   hand over   node (clients leave in good order) ─► addresses and lease given up ─► DONE
+ *   step down   addresses and lease given up ─► node ─► DONE
+ *
+ * Whatever happens, the addresses end with the lease: handing over stops being
+ * patient then, and the kernel sees to the rest.
+ */
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "keepsock/alloc.h"
+#include "keepsock/buffer.h"
+#include "keepsock/clock.h"
+#include "keepsock/log.h"
+#include "keepsock/magic.h"
+#include "supervisor/epoch_file.h"
+#include "supervisor/supervisor.h"
+
+/* A node that has lost its role may take this long to say that it knows. */
+#define QUIT_LIMIT_MS 2000
+/* Before a node that did not take its role on is told again. */
+#define RETRY_MS 1000
+
+static void set_step(struct supervisor *s, enum role_step step, int64_t limit_ms)
+{
+	s->step = step;
+	s->step_deadline_ms = clock_boottime_ms() + (uint64_t)limit_ms;
+}
+
+static void end_calls(struct supervisor *s)
+{
+	node_call_cancel(s->role_call);
+	s->role_call = NULL;
+	program_end(s->fence);
+	s->fence = NULL;
+}
+
+static void fail(struct supervisor *s, const char *what, const char *reason)
+{
+	snprintf(s->role_error, sizeof(s->role_error), "%s: %s", what, reason);
+	end_calls(s);
+	s->step = ROLE_FAILED;
+}
+
+/* ---- the node ---- */
+
+/* A node without roles serves in any: it is one of before they were. */
+static bool knows_no_roles(const char *error)
+{
+	return error && strncmp(error, "unknown command", 15) == 0;
+}
+
+static void on_promoted(void *ctx, const json_t *answer, const char *error)
+{
+	struct supervisor *s = ctx;
+
+	MAGIC_CHECK(s, SUPERVISOR_MAGIC);
+	s->role_call = NULL;
+	if (answer || knows_no_roles(error)) {
+		s->node_role = NODE_ROLE_PRIMARY;
+		if (s->step == ROLE_NODE)
+			s->step = ROLE_DONE;
+	} else if (s->step == ROLE_NODE) {
+		fail(s, "the node was not promoted", error);
+	} else {
+		log_warning("node_not_promoted epoch=%" PRIu64 " reason=%s", s->epoch,
+			    log_value_str(error));
+	}
+	supervisor_decide(s);
+}
+
+static void give_up(struct supervisor *s);
+
+static void on_demoted(void *ctx, const json_t *answer, const char *error)
+{
+	struct supervisor *s = ctx;
+	bool done = answer || knows_no_roles(error);
+
+	MAGIC_CHECK(s, SUPERVISOR_MAGIC);
+	s->role_call = NULL;
+	if (done)
+		s->node_role = NODE_ROLE_STANDBY;
+	else
+		log_warning("node_not_demoted reason=%s", log_value_str(error));
+	if (s->step == ROLE_NODE && s->handing_over) {
+		give_up(s);
+		s->step = ROLE_DONE;
+	} else if (s->step == ROLE_QUIT) {
+		/* One that hangs would go on as what it was. */
+		if (!done)
+			node_watch_kill(s->node);
+		s->step = ROLE_DONE;
+	}
+	supervisor_decide(s);
+}
+
+static void tell_promote(struct supervisor *s, int64_t limit_ms)
+{
+	char command[48];
+
+	snprintf(command, sizeof(command), "promote %" PRIu64, s->epoch);
+	s->node_role = NODE_ROLE_UNKNOWN;
+	s->role_call = node_call_start(s->base, s->settings.admin.socket, command, limit_ms,
+				       on_promoted, s);
+}
+
+static void tell_demote(struct supervisor *s, const char *command, int64_t limit_ms)
+{
+	s->node_role = NODE_ROLE_UNKNOWN;
+	s->role_call = node_call_start(s->base, s->settings.admin.socket, command, limit_ms,
+				       on_demoted, s);
+}
+
+static bool is_node_up(const struct supervisor *s)
+{
+	struct node_view node;
+
+	node_watch_get_view(s->node, &node);
+	return node.up;
+}
+
+/* A node that came up, or was adopted, learns its role; so does one that refused it. */
+static void see_to_node(struct supervisor *s, uint64_t now)
+{
+	bool primary = s->state == HA_PRIMARY;
+
+	if (s->role_call || !is_node_up(s) || now < s->node_role_retry_ms ||
+	    s->state == HA_STARTING || s->state == HA_PROMOTING || s->state == HA_DEMOTING ||
+	    s->node_role == (primary ? NODE_ROLE_PRIMARY : NODE_ROLE_STANDBY))
+		return;
+	s->node_role_retry_ms = now + RETRY_MS;
+	if (primary)
+		tell_promote(s, s->settings.cluster.promote_timeout);
+	else
+		tell_demote(s, "demote", s->settings.cluster.check_timeout);
+}
+
+void role_on_node_up(struct supervisor *s)
+{
+	s->node_role = NODE_ROLE_UNKNOWN;
+	s->node_role_retry_ms = 0;
+}
+
+/* ---- promoting ---- */
+
+static void begin_node(struct supervisor *s)
+{
+	set_step(s, ROLE_NODE, s->settings.cluster.promote_timeout);
+	if (is_node_up(s))
+		tell_promote(s, s->settings.cluster.promote_timeout);
+}
+
+static void begin_address(struct supervisor *s)
+{
+	set_step(s, ROLE_ADDRESS, s->settings.cluster.promote_timeout);
+	addresses_take(s->addresses, supervisor_hold_until(s));
+}
+
+static void on_fenced(void *ctx, bool good, const char *how)
+{
+	struct supervisor *s = ctx;
+
+	MAGIC_CHECK(s, SUPERVISOR_MAGIC);
+	s->fence = NULL;
+	if (good)
+		log_info("fenced node=%s", s->last_holder);
+	else
+		log_warning("fence_failed node=%s result=%s", s->last_holder, log_value_str(how));
+	begin_address(s);
+	supervisor_decide(s);
+}
+
+/* A primary that handed over has ended by its own word; it is fenced in Redis in any case. */
+static bool needs_fence(const struct supervisor *s, uint64_t now)
+{
+	return s->settings.cluster.fence[0] && s->last_holder[0] &&
+	       (s->handed_over_ms == 0 ||
+		now - s->handed_over_ms > (uint64_t)s->settings.cluster.lease_ttl);
+}
+
+static void begin_fence(struct supervisor *s)
+{
+	struct program_user user;
+	struct buffer error = {0};
+	char epoch[24];
+	char *argv[] = {s->settings.cluster.fence, s->last_holder, epoch, NULL};
+
+	snprintf(epoch, sizeof(epoch), "%" PRIu64, s->epoch);
+	set_step(s, ROLE_FENCE, s->settings.cluster.notify_timeout);
+	if (program_find_user(&s->settings, &user, &error) == 0)
+		s->fence = program_start(s->base, &user, argv, s->settings.cluster.notify_timeout,
+					 on_fenced, s, &error);
+	if (!s->fence) {
+		log_warning("fence_failed node=%s result=%s", s->last_holder,
+			    log_value_str(buffer_cstr(&error)));
+		begin_address(s);
+	}
+	buffer_free(&error);
+}
+
+/* ---- giving up ---- */
+
+/* At once and without asking anybody: from here on nothing of the role is ours. */
+static void give_up(struct supervisor *s)
+{
+	struct buffer error = {0};
+
+	s->address_given_up = true;
+	addresses_drop(s->addresses);
+	lease_release(s->lease);
+	memset(s->granted_until_ms, 0, sizeof(s->granted_until_ms));
+	if (s->heir[0])
+		s->heir_until_ms = clock_boottime_ms() + (uint64_t)s->timing.hold;
+	if (lease_file_write(s->settings.cluster.state_dir, "", &error) < 0)
+		log_warning("lease_file_left error=%s", log_value_str(buffer_cstr(&error)));
+	buffer_free(&error);
+	word_send(s);
+}
+
+static void begin_quit(struct supervisor *s)
+{
+	give_up(s);
+	set_step(s, ROLE_QUIT, QUIT_LIMIT_MS);
+	if (is_node_up(s))
+		tell_demote(s, "demote", QUIT_LIMIT_MS);
+	else
+		s->step = ROLE_DONE;
+}
+
+static void begin_hand_over(struct supervisor *s)
+{
+	set_step(s, ROLE_NODE, s->settings.cluster.demote_timeout);
+	if (is_node_up(s))
+		tell_demote(s, "demote drain", s->settings.cluster.demote_timeout);
+	else
+		begin_quit(s);
+}
+
+/* ---- from outside ---- */
+
+void role_begin(struct supervisor *s, enum ha_action action)
+{
+	end_calls(s);
+	s->role_error[0] = '\0';
+	s->handing_over = action == HA_DO_HAND_OVER;
+	switch (action) {
+	case HA_DO_PROMOTE:
+		s->address_given_up = false;
+		s->heir[0] = '\0';
+		s->heir_until_ms = 0;
+		if (needs_fence(s, clock_boottime_ms()))
+			begin_fence(s);
+		else
+			begin_address(s);
+		break;
+	case HA_DO_HAND_OVER: begin_hand_over(s); break;
+	case HA_DO_STEP_DOWN: begin_quit(s); break;
+	case HA_DO_NOTHING:
+	case HA_ACTION_COUNT: break;
+	}
+}
+
+static void progress_promotion(struct supervisor *s, uint64_t now)
+{
+	if (s->step == ROLE_ADDRESS && addresses_problem(s->addresses)[0])
+		fail(s, "the address was not to be had", addresses_problem(s->addresses));
+	if (s->step == ROLE_ADDRESS && addresses_ready(s->addresses))
+		begin_node(s);
+	/* It came up in the meantime. */
+	if (s->step == ROLE_NODE && !s->role_call && is_node_up(s))
+		tell_promote(s, s->settings.cluster.promote_timeout);
+	if (now >= s->step_deadline_ms && s->step == ROLE_NODE)
+		fail(s, "the node was not promoted", "not in time");
+	if (now >= s->step_deadline_ms && s->step == ROLE_ADDRESS)
+		fail(s, "the address was not to be had", "not in time");
+}
+
+static void progress_demotion(struct supervisor *s, uint64_t now)
+{
+	if (s->step == ROLE_NODE && (now >= supervisor_hold_until(s) || !is_node_up(s))) {
+		end_calls(s);
+		begin_quit(s);
+	}
+	if (s->step == ROLE_QUIT && !is_node_up(s)) {
+		end_calls(s);
+		s->step = ROLE_DONE;
+	}
+}
+
+void role_progress(struct supervisor *s, uint64_t now)
+{
+	uint64_t until = supervisor_hold_until(s);
+
+	if (ha_may_hold(s->state) && !s->address_given_up && until > s->address_until_ms)
+		addresses_renew(s->addresses, until);
+	s->address_until_ms = until;
+	if (s->state == HA_PROMOTING)
+		progress_promotion(s, now);
+	else if (s->state == HA_DEMOTING)
+		progress_demotion(s, now);
+	else
+		s->step = ROLE_IDLE;
+	see_to_node(s, now);
+}
+
+void role_free(struct supervisor *s)
+{
+	end_calls(s);
+}
