@@ -61,8 +61,9 @@ struct channel {
 	uint32_t group;    /* number of its group in the delivery under way, 0 = none */
 	arena_ref *blocks; /* refs of the subscriber array's blocks; owned */
 	uint32_t blocks_capacity;
-	uint64_t check_top;  /* position check: 1 + the top that must be served by the next look */
-	uint64_t checked_at; /* boottime ms of the last check or publication */
+	uint64_t check_top;      /* position check: 1 + the top that must be served once ... */
+	uint64_t check_sequence; /* ... the shard's messages up to this one have been */
+	uint64_t checked_at;     /* boottime ms of the last check or publication */
 };
 
 struct hub {

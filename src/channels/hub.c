@@ -446,6 +446,7 @@ void hub_sequences_reset(struct hub *hub, struct channel *channel)
 	}
 	arena_store(&record->last_sequence, 0);
 	channel->max_start_sequence = 0;
+	channel->check_top = 0;
 }
 
 /* --- held messages --- */

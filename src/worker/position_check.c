@@ -11,6 +11,7 @@
 #include <string.h>
 
 #include "keepsock/alloc.h"
+#include "keepsock/clock.h"
 #include "keepsock/log.h"
 #include "keepsock/random.h"
 #include "keepsock/redis_scripts.h"
@@ -25,19 +26,16 @@ struct position_check {
 	uint64_t run;
 };
 
-/*
- * Redis's top must be served here by the time of the next look: a message may be
- * on its way, but not for that long.
- */
-static void on_position(void *ctx, const struct redis_history_result *result)
+static void on_position(void *ctx, const struct redis_subscribe_result *result)
 {
 	struct position_check *check = ctx;
 	struct worker *w = check->worker;
 	struct channel *channel = hub_find(&w->hub, slice_from(check->name, check->name_length));
+	const struct redis_subscription *subscription =
+		channel ? worker_channel_shard(w, channel)->subscription : NULL;
 	const struct channel_record *record;
 	bool same, usable = channel && result->outcome.code == REDIS_RESULT_OK &&
-			    check->run == redis_subscription_run(
-						  worker_channel_shard(w, channel)->subscription);
+			    check->run == redis_subscription_run(subscription);
 
 	free(check);
 	if (!usable)
@@ -50,11 +48,18 @@ static void on_position(void *ctx, const struct redis_history_result *result)
 		channel->check_top = 0;
 		return;
 	}
-	/* A message may be on its way to us, or the answer was: what Redis had at the last look
-	 * must be served here by now. check_top is that top plus 1. */
+	/* Older than what was served here meanwhile: it says nothing. */
+	if (result->sequence < record->last_sequence)
+		return;
+	/* What differs may be on its way to us. However late we are: it is called lost only once
+	 * the subscription connection has served everything up to the moment of Redis's answer. */
+	if (channel->check_top && redis_subscription_served(subscription) < channel->check_sequence)
+		return;
+	/* New, or another difference than the one that was suspected. */
 	if (channel->check_top == 0 ||
 	    (same && record->offset >= channel->check_top - 1 && result->top >= record->offset)) {
 		channel->check_top = result->top + 1;
+		channel->check_sequence = result->sequence;
 		return;
 	}
 	log_warning("channel_position_lost channel=%s own=%llu redis=%llu",
@@ -70,10 +75,12 @@ static void check_position(struct worker *w, struct channel *channel)
 	struct redis_shard *shard = worker_channel_shard(w, channel);
 	struct slice name = hub_name(&w->hub, channel);
 	char epoch[REDIS_EPOCH_LENGTH + 1];
-	const struct redis_history history = {
+	const struct redis_subscribe position = {
 		.channel = name,
+		.history = true,
 		.epoch = epoch,
 		.meta_ttl_ms = (uint64_t)worker_options_of(w, channel)->history_meta_ttl,
+		.now_ms = clock_wall_ms(),
 	};
 
 	check->worker = w;
@@ -81,7 +88,7 @@ static void check_position(struct worker *w, struct channel *channel)
 	check->name_length = name.len;
 	memcpy(check->name, name.data, name.len);
 	redis_epoch_generate(epoch);
-	redis_history(shard->pool, channel->hash, &history, on_position, check);
+	redis_subscribe_read(shard->pool, channel->hash, &position, on_position, check);
 }
 
 static bool any_history(const struct settings *s)

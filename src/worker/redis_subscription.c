@@ -637,6 +637,13 @@ void redis_subscription_free(struct redis_subscription *s)
 	free(s);
 }
 
+uint64_t redis_subscription_served(const struct redis_subscription *s)
+{
+	return s->passport ? ((const struct passport *)arena_at(s->worker->arena, s->passport))
+				     ->command_number
+			   : 0;
+}
+
 void redis_subscription_view(const struct redis_subscription *s,
 			     struct redis_subscription_view *view)
 {

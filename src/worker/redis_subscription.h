@@ -44,6 +44,8 @@ void redis_subscription_settle(struct redis_subscription *subscription);
 
 /* Distinguishes successive connections. */
 uint64_t redis_subscription_run(const struct redis_subscription *subscription);
+/* Messages up to this sequence have come over the connection and been served; 0: none. */
+uint64_t redis_subscription_served(const struct redis_subscription *subscription);
 /* Gives the connection up and makes a new one. */
 void redis_subscription_restart(struct redis_subscription *subscription, const char *why);
 /* Fan-outs were added from elsewhere: runs them, then goes on with what Redis sent. */

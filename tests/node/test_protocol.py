@@ -11,6 +11,7 @@ import pytest
 
 from client import BINARY, TEXT, Client, Disconnected
 from keepsock import Keepsock, wait_until
+from redis_proxy import RedisProxy
 from wire import frame
 
 
@@ -737,6 +738,28 @@ def test_position_check_finds_what_pub_sub_lost(start_node, make_client, redis):
     assert client.publication("c")["offset"] == 1
     redis.command("HINCRBY", "keepsock.meta.c", "s", 1)
     assert_insufficient_state(client)
+
+
+def test_position_check_waits_for_what_is_on_its_way(start_node, make_client, redis):
+    """However late the subscription connection is: what it has not brought yet is not lost."""
+    proxy = RedisProxy(redis.port)
+    try:
+        node = start_node(node={"workers": 1}, client={"position_check_delay": "1s"},
+                          redis={"server": f"redis://127.0.0.1:{proxy.port}",
+                                 "probe_timeout": "60s"})
+        client = make_client(node)
+        client.result("subscribe", channel="c")
+        link = wait_until(lambda: proxy.link_that_asked(b"\nSUBSCRIBE\r\n"), "it listens")
+        proxy.hold_answers(link)
+        node.publish("c", 1)
+        asked = node.ctl_json("show", "redis")["rows"][0]["sent"]
+        # Heartbeats and looks, one of each a second.
+        wait_until(lambda: node.ctl_json("show", "redis")["rows"][0]["sent"] >= asked + 10,
+                   "it has looked some times")
+        proxy.release(link)
+        assert client.publication("c")["offset"] == 1
+    finally:
+        proxy.close()
 
 
 # Pings and time limits
