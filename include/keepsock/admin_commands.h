@@ -83,7 +83,13 @@ enum admin_privilege {
 		"Let workers that follow a dead one adopt its connections, or end them. "          \
 		"Keepers that are replaced forget it.")                                            \
 	COMMAND("debug crash-after", "SLOT POINT [COUNT]", ADMIN, debug_crash_after,               \
-		"Let a worker die when it reaches a crash point, for the COUNTth time.")
+		"Let a worker die when it reaches a crash point, for the COUNTth time.")           \
+	COMMAND("debug crash-keeper", "SLOT POINT [SIGNAL]", ADMIN, debug_crash_keeper,            \
+		"Let a slot's keeper die at a crash point, or have it stop there (SIGNAL 19).")    \
+	COMMAND("debug crash-next", "SLOT POINT [SIGNAL]", ADMIN, debug_crash_next,                \
+		"The same for the next worker that the slot's keeper starts.")                     \
+	COMMAND("debug takeover", "SLOT [LIMIT_MS]", ADMIN, debug_takeover,                        \
+		"Let a new worker take over from a slot's worker.")
 /* clang-format on */
 
 #define ADMIN_WORDS_MAX 8

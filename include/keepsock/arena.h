@@ -276,6 +276,30 @@ struct arena *arena_attach(int fd, const char **error);
  */
 struct arena *arena_adopt(int fd, const char **error);
 /*
+ * The other way round, while the owner still runs: maps it read-only, checks
+ * magic, version and size, and touches what it holds so that it is mapped in
+ * full. NULL with *error set as above. Until arena_take() its contents change.
+ */
+struct arena *arena_prepare(int fd, const char **error);
+/* What has come to it since; worth doing shortly before it is taken. */
+void arena_prefault(struct arena *arena);
+
+/*
+ * The ownership word. Each of these is one compare-and-swap, and false says that
+ * it was not as it had to be: then this process has lost the arena, or never had
+ * it, and must not write it.
+ */
+bool arena_freeze(struct arena *arena); /* RUNNING(this process) -> FROZEN */
+bool arena_thaw(struct arena *arena);   /* FROZEN(this process) -> RUNNING */
+enum arena_taken {
+	ARENA_TAKEN,
+	ARENA_LOST,   /* its owner goes on, or is another one */
+	ARENA_DAMAGED /* the commit under way makes no sense; nothing was changed */
+};
+/* FROZEN(another one) -> RUNNING(this process); then it is as after arena_adopt(). */
+enum arena_taken arena_take(struct arena *arena);
+
+/*
  * Makes free lists, page lists and counts anew: whatever `in_use` denies is
  * free, and pages without anything in use belong to nobody. It is asked once
  * about each record and chunk of each page. For the owner only.

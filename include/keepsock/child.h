@@ -74,6 +74,13 @@ void child_leave(struct child *child);
 /* Does nothing when it is not running; it can't hit another process that got its pid. */
 void child_signal(struct child *child, int signal_number);
 
+/*
+ * Another struct watches the process from now on, with another callback; *from
+ * is as if its own had ended. For one that runs.
+ */
+void child_move(struct child *to, struct child *from,
+		void (*on_exit)(struct child *child, int status, void *ctx), void *ctx);
+
 /* Kills it if it runs and waits until it is gone; on_exit is not called. For the end only. */
 void child_end(struct child *child);
 

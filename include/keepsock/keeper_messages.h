@@ -228,7 +228,7 @@ struct keeper_taken_over {
 	uint64_t freeze_us;   /* from the old one's last turn to the new one's first */
 };
 
-/* Who dies at that point; "" = nobody does any more. */
+/* Who dies at that point. */
 enum keeper_crash_target {
 	KEEPER_CRASH_KEEPER,
 	KEEPER_CRASH_NEXT_WORKER, /* the next one that is started */
@@ -238,8 +238,10 @@ enum keeper_crash_target {
 
 struct keeper_crash_point {
 	char name[KEEPER_CRASH_NAME_MAX]; /* with its NUL */
-	uint32_t hits;                    /* as in crash_point_arm() */
-	uint32_t target;                  /* enum keeper_crash_target */
+	uint32_t hits;                    /* as in crash_point_arm_signal() */
+	uint32_t signal;
+	uint32_t target; /* enum keeper_crash_target */
+	uint32_t reserved;
 };
 
 /* --- with the worker --- */

@@ -13,13 +13,13 @@
 #include <sys/types.h>
 
 #include "keepsock/child.h"
+#include "keepsock/keeper_messages.h"
 
 struct event;
 struct ipc_message;
-struct keeper_death;
-struct keeper_worker;
 struct master;
 struct orphan;
+struct worker_slot;
 
 enum worker_state {
 	WORKER_DOWN,     /* never started, or stopped for good */
@@ -31,6 +31,20 @@ enum worker_state {
 
 #define WORKER_SLOT_MAGIC      UINT32_C(0x574f524b) /* "WORK" */
 #define WORKER_LAST_DEATH_TEXT 96
+
+/* How a takeover ended, `reason` why if not well. Called once for each. */
+typedef void slot_takeover_fn(struct worker_slot *slot, const struct keeper_taken_over *end,
+			      const char *reason, void *ctx);
+
+/* The worker that is about to take over. */
+struct next_worker {
+	pid_t pid;  /* 0 = none that we know of */
+	int pidfd;  /* owned */
+	int ipc_fd; /* owned; our end, not read before it is the slot's worker */
+	uint64_t order;
+	struct event *exit_event; /* owned */
+	struct event *limit;      /* owned; when the keeper is gone */
+};
 
 struct worker_slot {
 	uint32_t magic;
@@ -63,6 +77,15 @@ struct worker_slot {
 	uint64_t started_ms;
 	uint64_t restarts;
 	char last_death[WORKER_LAST_DEATH_TEXT]; /* "" = none died yet */
+
+	/* A takeover. */
+	uint64_t takeovers; /* number of the last one */
+	uint64_t takeover;  /* of the one under way; 0 = none */
+	slot_takeover_fn *takeover_done;
+	void *takeover_ctx;
+	struct next_worker next;
+	bool undecided; /* the keeper died: one of the two workers is about to leave */
+
 	int left_arena_fd; /* what the last dead worker left (test builds only); -1 = none */
 	pid_t left_pid;    /* whose it was */
 };
@@ -93,6 +116,26 @@ bool worker_slot_send(struct worker_slot *slot, uint32_t type, uint64_t id, cons
 void worker_slot_update(struct worker_slot *slot);
 /* Worker and keeper log at this level from now on. */
 void worker_slot_set_log_level(struct worker_slot *slot, const char *name);
+
+/* --- slot_takeover.c --- */
+/*
+ * Has the next worker, of the settings and the program as they are now, take
+ * over; done(ctx) is called with the outcome unless this returns false: nobody
+ * could be told, or one is under way, or the slot has no worker that serves.
+ */
+bool slot_takeover_start(struct worker_slot *slot, enum takeover_reason reason, uint32_t limit_ms,
+			 slot_takeover_fn *done, void *ctx);
+/* The keeper started it; takes over its channel and its pidfd. */
+void slot_takeover_on_worker(struct worker_slot *slot, const struct keeper_worker *worker,
+			     int channel, int pidfd);
+void slot_takeover_on_end(struct worker_slot *slot, const struct keeper_taken_over *end,
+			  const char *reason);
+/* The keeper died. True: it is started again once it is known whose slot it is. */
+bool slot_takeover_on_keeper_gone(struct worker_slot *slot);
+/* The slot's worker is gone. True: another one is the slot's now. */
+bool slot_takeover_on_old_exit(struct worker_slot *slot);
+/* Forgets what was under way. */
+void slot_takeover_free(struct worker_slot *slot);
 
 /* --- between worker_slot.c and slot_keeper.c --- */
 void slot_keeper_start(struct worker_slot *slot);

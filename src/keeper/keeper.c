@@ -26,6 +26,7 @@
 #include "keeper/keeper.h"
 #include "keepsock/alloc.h"
 #include "keepsock/clock.h"
+#include "keepsock/crash_points.h"
 #include "keepsock/log.h"
 #include "keepsock/magic.h"
 #include "keepsock/process_title.h"
@@ -122,6 +123,16 @@ static unsigned send_to_master(struct keeper *keeper, unsigned due)
 			return due;
 		due &= ~(unsigned)DUE_STATE;
 	}
+	if (due & DUE_NEXT_WORKER) {
+		if (keeper_takeover_send_next_worker(keeper) < 0)
+			return due;
+		due &= ~(unsigned)DUE_NEXT_WORKER;
+	}
+	if (due & DUE_TAKEN_OVER) {
+		if (keeper_takeover_send_end(keeper) < 0)
+			return due;
+		due &= ~(unsigned)DUE_TAKEN_OVER;
+	}
 	if (due & DUE_DEATH) {
 		if (send_death(keeper) < 0)
 			return due;
@@ -141,20 +152,24 @@ static unsigned send_to_master(struct keeper *keeper, unsigned due)
 
 void keeper_send_due(struct keeper *keeper, unsigned due)
 {
-	const unsigned for_worker = DUE_START | DUE_BATCH | DUE_AGAIN | DUE_CHANNEL;
-	const unsigned for_master = DUE_STATE | DUE_DEATH | DUE_WORKER | DUE_STATUS;
+	const unsigned for_worker =
+		DUE_START | DUE_BATCH | DUE_AGAIN | DUE_CHANNEL | DUE_FREEZE | DUE_THAW;
+	const unsigned for_next = DUE_NEXT_START | DUE_NEXT_BATCH;
+	const unsigned for_master =
+		DUE_STATE | DUE_NEXT_WORKER | DUE_TAKEN_OVER | DUE_DEATH | DUE_WORKER | DUE_STATUS;
 	struct timeval again = {.tv_usec = RETRY_MS * 1000};
 	unsigned left;
 
 	keeper->due |= due;
-	left = keeper_worker_send(keeper, keeper->due & for_worker);
+	left = keeper_worker_send(keeper, keeper->due & for_worker) |
+	       keeper_takeover_send(keeper, keeper->due & for_next);
 	keeper->due = left | (keeper->due & for_master);
 	/* What is for a master waits until there is one. */
 	if (keeper->master_fd >= 0)
 		keeper->due = left | send_to_master(keeper, keeper->due & for_master);
 	else
 		keeper->due &= ~(unsigned)DUE_STATUS;
-	left = keeper->master_fd >= 0 ? keeper->due : keeper->due & for_worker;
+	left = keeper->master_fd >= 0 ? keeper->due : keeper->due & ~for_master;
 	if (left && evtimer_add(keeper->retry, &again) < 0)
 		log_fatal("keeper_timer_failed");
 }
@@ -232,7 +247,30 @@ static void on_log_level(struct slice name)
 		log_set_level(level);
 }
 
+static void on_takeover(struct keeper *keeper, struct slice payload)
+{
+	struct keeper_takeover order;
+
+	if (keeper_takeover_decode(payload, &order))
+		keeper_takeover_begin(keeper, &order);
+	else
+		log_error("keeper_takeover_malformed bytes=%zu", payload.len);
+}
+
 #ifdef KEEPSOCK_CRASH_POINTS
+static void on_crash_point(struct keeper *keeper, struct slice payload)
+{
+	struct keeper_crash_point point;
+
+	if (!keeper_payload_take(payload, &point, sizeof(point)) ||
+	    !keeper_crash_point_valid(&point))
+		log_error("keeper_crash_point_malformed bytes=%zu", payload.len);
+	else if (point.target == KEEPER_CRASH_NEXT_WORKER)
+		keeper->crash_point = point;
+	else
+		(void)crash_point_arm_signal(point.name, point.hits, (int)point.signal);
+}
+
 static void on_adoption(struct keeper *keeper, struct slice payload)
 {
 	keeper->never_adopt = payload.len == 1 && payload.data[0] == 0;
@@ -242,6 +280,7 @@ static void on_adoption(struct keeper *keeper, struct slice payload)
 static void on_stop(struct keeper *keeper)
 {
 	keeper->stopping = true;
+	keeper_takeover_cancel(keeper, "the node stops");
 	evtimer_del(keeper->restart);
 	if (!keeper->worker)
 		keeper_end(keeper);
@@ -260,8 +299,10 @@ static void on_master_message(struct keeper *keeper, struct ipc_message *message
 	case KEEPER_ORDER: on_order(keeper, message, payload); break;
 	case KEEPER_LOG_LEVEL: on_log_level(payload); break;
 	case KEEPER_STOP: on_stop(keeper); break;
+	case KEEPER_TAKEOVER: on_takeover(keeper, payload); break;
 #ifdef KEEPSOCK_CRASH_POINTS
 	case KEEPER_ADOPTION: on_adoption(keeper, payload); break;
+	case KEEPER_CRASH_POINT: on_crash_point(keeper, payload); break;
 #endif
 	default: log_error("keeper_message_unexpected type=%s", keeper_type_name(message->type));
 	}
@@ -322,6 +363,7 @@ bool keeper_master_attach(struct keeper *keeper, int fd)
 	watch_master(keeper);
 	/* Whatever the dead one was about to do: this one decides anew. */
 	keeper->stopping = false;
+	keeper_takeover_on_other_master(keeper);
 	keeper->needs_channel = keeper->worker != 0 && keeper->master_end < 0;
 	log_info("master_attached worker=%d kept=%zu", (int)keeper->worker, keeper->kept.count);
 	keeper->due |= DUE_STATE | DUE_STATUS;
@@ -370,6 +412,7 @@ static void keeper_open(struct keeper *keeper)
 
 	take_setup(keeper, &setup, &text);
 	keeper_worker_init(keeper);
+	keeper_takeover_init(keeper);
 	keeper->retry = evtimer_new(keeper->base, on_retry, keeper);
 	keeper->status_timer = evtimer_new(keeper->base, on_status_time, keeper);
 	if (!keeper->retry || !keeper->status_timer)
@@ -387,6 +430,7 @@ static void keeper_open(struct keeper *keeper)
 static void keeper_free(struct keeper *keeper)
 {
 	keeper_visitors_free(keeper);
+	keeper_takeover_free(keeper);
 	keeper_worker_free(keeper);
 	kept_table_clear(&keeper->kept, false);
 	keeper_close_fd(&keeper->arena_fd);

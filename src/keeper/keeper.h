@@ -8,10 +8,11 @@
 
 #include <event2/event.h>
 
-#include "keeper/kept_table.h"
+#include "keeper/keeper_takeover.h"
 #include "keepsock/buffer.h"
 #include "keepsock/child.h"
 #include "keepsock/keeper_messages.h"
+#include "keepsock/kept_table.h"
 
 #define KEEPER_MAGIC UINT32_C(0x4b454550) /* "KEEP" */
 
@@ -35,6 +36,13 @@ enum keeper_due {
 	DUE_STATUS = 1u << 5,
 	DUE_CHANNEL = 1u << 6,
 	DUE_STATE = 1u << 7,
+	/* Of a takeover. */
+	DUE_FREEZE = 1u << 8,
+	DUE_THAW = 1u << 9,
+	DUE_NEXT_START = 1u << 10,
+	DUE_NEXT_BATCH = 1u << 11,
+	DUE_NEXT_WORKER = 1u << 12,
+	DUE_TAKEN_OVER = 1u << 13,
 };
 
 /* At the socket at the same time: the worker, a master, and somebody who is neither. */
@@ -98,6 +106,10 @@ struct keeper {
 	bool is_protected;
 	uint64_t asked_again_ms; /* to deposit everything again */
 
+	struct takeover takeover;
+	struct leaver *leavers;                /* owned */
+	struct keeper_crash_point crash_point; /* for the next worker, in test builds */
+
 	/* The socket. */
 	int listen_fd;
 	struct event *listen_event;
@@ -119,11 +131,26 @@ void keeper_end(struct keeper *keeper);
 bool keeper_master_attach(struct keeper *keeper, int fd);
 
 /* --- keeper_worker.c: its life --- */
+/* Whether what failed with that errno is worth another attempt. */
+bool keeper_may_be_sent_later(int error);
 /* Starts a worker; offered what is kept, if there is anything. */
 void keeper_worker_start(struct keeper *keeper);
 void keeper_worker_init(struct keeper *keeper);
 /* Watches one that runs already; takes the pidfd over. */
 void keeper_worker_watch(struct keeper *keeper, pid_t pid, int pidfd);
+/*
+ * Starts a process by the newest order; *channel and *master_end get our ends of
+ * its channels. 0, or -1 with error.
+ */
+int keeper_worker_launch(struct keeper *keeper, struct child *child,
+			 void (*on_exit)(struct child *child, int status, void *ctx), int *channel,
+			 int *master_end, struct buffer *error);
+/* Tells a worker what it starts with; with flags also the arena. 0, or -1 with errno. */
+int keeper_worker_send_start(struct keeper *keeper, int fd, uint32_t flags);
+/* The callback of keeper->child. */
+void keeper_worker_on_exit(struct child *child, int status, void *ctx);
+/* Whoever had the arena is dead: the next one starts. */
+void keeper_worker_on_death(struct keeper *keeper, int32_t status);
 void keeper_worker_kill(struct keeper *keeper, const char *reason);
 /* Takes over the worker's channel. */
 void keeper_worker_attach(struct keeper *keeper, int fd);

@@ -23,6 +23,7 @@ void keeper_set_protected(struct keeper *keeper, bool is_protected)
 	log_info("protected worker=%d protected=%s kept=%zu", (int)keeper->worker,
 		 is_protected ? "yes" : "no", keeper->kept.count);
 	keeper_send_due(keeper, DUE_STATUS);
+	keeper_takeover_proceed(keeper);
 }
 
 void keeper_give_up_kept(struct keeper *keeper, const char *reason)
@@ -39,6 +40,7 @@ static const char *on_arena(struct keeper *keeper, struct ipc_message *message)
 {
 	if (message->nfds != 1)
 		return "an arena without its descriptor";
+	keeper_takeover_cancel(keeper, "the worker has another arena");
 	keeper_close_fd(&keeper->arena_fd);
 	keeper->arena_fd = message->fds[0];
 	message->fds[0] = -1;
@@ -59,6 +61,7 @@ static const char *on_deposit(struct keeper *keeper, struct ipc_message *message
 		message->fds[i] = -1;
 		if (kept_table_put(&keeper->kept, &item, fd) == KEPT_REFUSED)
 			return "a deposit that is not newer than what is kept";
+		keeper_changes_note(keeper, &item);
 	}
 	keeper_status_changed(keeper);
 	return NULL;
@@ -73,7 +76,9 @@ static const char *on_release(struct keeper *keeper, struct slice payload)
 	for (size_t i = 0; i < count; i++) {
 		struct keeper_item item = keeper_items_at(payload, i);
 
-		if (!kept_table_remove(&keeper->kept, item.ref, item.generation))
+		if (kept_table_remove(&keeper->kept, item.ref, item.generation))
+			keeper_changes_note(keeper, &item);
+		else
 			log_debug("release_unknown ref=%u", item.ref);
 	}
 	keeper_status_changed(keeper);
@@ -107,6 +112,7 @@ static const char *on_hello(struct keeper *keeper, struct slice payload)
 	if (!keeper_payload_take(payload, &hello, sizeof(hello)) ||
 	    hello.version != KEEPER_PROTOCOL_VERSION || hello.slot != keeper->slot)
 		return "a greeting of another version or slot";
+	keeper_takeover_cancel(keeper, "the worker deposits everything anew");
 	kept_table_clear(&keeper->kept, false);
 	keeper_set_protected(keeper, false);
 	keeper_status_changed(keeper);
@@ -196,6 +202,9 @@ static bool allowed_now(const struct keeper *keeper, uint32_t type)
 	/* A successor may have converted it: the next one goes on with that. */
 	if (type == KEEPER_ARENA)
 		return true;
+	/* Those are for one that takes over. */
+	if (type == KEEPER_READY || type == KEEPER_COMMITTED)
+		return false;
 	return takes == (keeper->phase == PHASE_OFFERED);
 }
 
@@ -210,6 +219,8 @@ static const char *take(struct keeper *keeper, struct ipc_message *message, stru
 	case KEEPER_COUNT: return on_count(keeper, payload);
 	case KEEPER_NEXT: return on_next(keeper);
 	case KEEPER_ADOPTED: return on_adopted(keeper, payload);
+	case KEEPER_FROZEN:
+	case KEEPER_THAWED: return keeper_takeover_on_old(keeper, message->type, payload);
 	default: return on_refused(keeper, payload);
 	}
 }

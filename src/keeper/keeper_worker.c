@@ -97,29 +97,30 @@ void keeper_worker_attach(struct keeper *keeper, int fd)
 		log_fatal("keeper_events_failed");
 }
 
-/* With ADOPT the arena comes first. */
-static int send_start(struct keeper *keeper)
+int keeper_worker_send_start(struct keeper *keeper, int fd, uint32_t flags)
 {
-	bool adopt = keeper->phase == PHASE_OFFERED;
 	const struct keeper_start start = {
 		.version = KEEPER_PROTOCOL_VERSION,
-		.flags = adopt ? KEEPER_START_ADOPT : 0,
+		.flags = flags,
 		.restarts = keeper->restarts,
+		.takeover = flags & KEEPER_START_TAKEOVER ? keeper->takeover.order.number : 0,
+		.crash_point = keeper->crash_point,
 	};
 	int fds[1 + KEEPER_ORDER_FDS_MAX];
 	struct buffer payload = {0};
 	size_t count = 0;
 	int result, saved;
 
-	if (adopt)
+	if (flags)
 		fds[count++] = keeper->arena_fd;
 	for (size_t i = KEEPER_ORDER_FD_START; i < keeper->order_fd_count; i++)
 		fds[count++] = keeper->order_fds[i];
 	buffer_append(&payload, &start, sizeof(start));
 	buffer_append_slice(&payload, buffer_slice(&keeper->order_payload));
-	result =
-		ipc_send(keeper->worker_fd, KEEPER_START, 0, payload.data, payload.len, fds, count);
+	result = ipc_send(fd, KEEPER_START, 0, payload.data, payload.len, fds, count);
 	saved = errno;
+	if (result == 0)
+		keeper->crash_point = (struct keeper_crash_point){0};
 	secret_wipe(payload.data, payload.cap);
 	buffer_free(&payload);
 	errno = saved;
@@ -136,19 +137,24 @@ static int send_channel(struct keeper *keeper)
 	return result;
 }
 
+bool keeper_may_be_sent_later(int error)
+{
+	return error == EAGAIN || error == ETOOMANYREFS || error == ENOMEM || error == ENOBUFS;
+}
+
 static int send_one(struct keeper *keeper, unsigned bit)
 {
 	switch (bit) {
-	case DUE_START: return send_start(keeper);
+	case DUE_START:
+		return keeper_worker_send_start(keeper, keeper->worker_fd,
+						keeper->phase == PHASE_OFFERED ? KEEPER_START_ADOPT
+									       : 0);
 	case DUE_BATCH: return keeper_hand_over(keeper);
 	case DUE_CHANNEL: return send_channel(keeper);
+	case DUE_FREEZE: return keeper_takeover_send_freeze(keeper);
+	case DUE_THAW: return keeper_takeover_send_thaw(keeper);
 	default: return ipc_send(keeper->worker_fd, KEEPER_DEPOSIT_AGAIN, 0, NULL, 0, NULL, 0);
 	}
-}
-
-static bool may_be_sent_later(int error)
-{
-	return error == EAGAIN || error == ETOOMANYREFS || error == ENOMEM || error == ENOBUFS;
 }
 
 unsigned keeper_worker_send(struct keeper *keeper, unsigned due)
@@ -157,7 +163,7 @@ unsigned keeper_worker_send(struct keeper *keeper, unsigned due)
 		unsigned bit = due & -due;
 		int result = send_one(keeper, bit);
 
-		if (result < 0 && may_be_sent_later(errno))
+		if (result < 0 && keeper_may_be_sent_later(errno))
 			return due;
 		/* A dead worker's end is gone: its death is about to be told. */
 		if (result < 0 && errno != EPIPE && errno != ECONNRESET)
@@ -288,22 +294,28 @@ static void count_failed_adoption(struct keeper *keeper)
 	}
 }
 
-static void on_death(struct keeper *keeper, int32_t status)
+/* What it had still deposited. */
+static void hear_last_words(struct keeper *keeper)
+{
+	while (keeper->worker_fd >= 0 && read_message(keeper))
+		;
+	close_channel(keeper);
+}
+
+void keeper_worker_on_death(struct keeper *keeper, int32_t status)
 {
 	uint64_t lived_ms =
 		keeper->alive_since_ms ? clock_boottime_ms() - keeper->alive_since_ms : 0;
 	uint32_t delay = KEEPER_NO_START;
 	struct buffer reason = {0};
 
-	/* What it had still deposited. */
-	while (keeper->worker_fd >= 0 && read_message(keeper))
-		;
-	close_channel(keeper);
+	hear_last_words(keeper);
 	/* A master that has not taken its channel yet won't want it any more. */
 	keeper_close_fd(&keeper->master_end);
 	keeper_close_fd(&keeper->worker_end);
 	keeper->needs_channel = false;
-	keeper->due &= ~(unsigned)(DUE_START | DUE_BATCH | DUE_AGAIN | DUE_CHANNEL | DUE_WORKER);
+	keeper->due &= ~(unsigned)(DUE_START | DUE_BATCH | DUE_AGAIN | DUE_CHANNEL | DUE_WORKER |
+				   DUE_FREEZE | DUE_THAW);
 	if (!keeper->stopping)
 		delay = child_restart_delay(&keeper->restart_delay_ms, lived_ms);
 	keep_copy(keeper);
@@ -330,13 +342,20 @@ static void on_death(struct keeper *keeper, int32_t status)
 	schedule_start(keeper, delay);
 }
 
-static void on_child_exit(struct child *child, int status, void *ctx)
+static void on_exit_of_worker(struct keeper *keeper, int32_t status)
+{
+	hear_last_words(keeper);
+	if (!keeper_takeover_on_old_death(keeper, &status))
+		keeper_worker_on_death(keeper, status);
+}
+
+void keeper_worker_on_exit(struct child *child, int status, void *ctx)
 {
 	struct keeper *keeper = ctx;
 
 	(void)child;
 	MAGIC_CHECK(keeper, KEEPER_MAGIC);
-	on_death(keeper, status);
+	on_exit_of_worker(keeper, status);
 }
 
 /* One that another keeper started; whoever inherited it reaps it. */
@@ -349,7 +368,7 @@ static void on_foreign_exit(evutil_socket_t fd, short what, void *ctx)
 	MAGIC_CHECK(keeper, KEEPER_MAGIC);
 	keeper_free_event(&keeper->worker_exit);
 	keeper_close_fd(&keeper->worker_pidfd);
-	on_death(keeper, KEEPER_NO_STATUS);
+	on_exit_of_worker(keeper, KEEPER_NO_STATUS);
 }
 
 /* ---- start ---- */
@@ -371,8 +390,9 @@ void keeper_worker_init(struct keeper *keeper)
 		log_fatal("keeper_timer_failed");
 }
 
-static int start_process(struct keeper *keeper, int keeper_channel, int master_channel,
-			 struct buffer *error)
+static int start_process(struct keeper *keeper, struct child *child,
+			 void (*on_exit)(struct child *child, int status, void *ctx),
+			 int keeper_channel, int master_channel, struct buffer *error)
 {
 	char name[] = "keepsockd", role[] = "--role=worker";
 	char *argv[] = {name, role, NULL};
@@ -384,7 +404,7 @@ static int start_process(struct keeper *keeper, int keeper_channel, int master_c
 		.outlives_us = true,
 	};
 
-	return child_start(&keeper->child, keeper->base, &spec, on_child_exit, keeper, error);
+	return child_start(child, keeper->base, &spec, on_exit, keeper, error);
 }
 
 static void retry_later(struct keeper *keeper, const char *error)
@@ -427,27 +447,43 @@ static int make_channels(int keeper_pair[2], int master_pair[2])
 	return -1;
 }
 
-void keeper_worker_start(struct keeper *keeper)
+int keeper_worker_launch(struct keeper *keeper, struct child *child,
+			 void (*on_exit)(struct child *child, int status, void *ctx), int *channel,
+			 int *master_end, struct buffer *error)
 {
 	int keeper_pair[2], master_pair[2];
+	int result;
+
+	if (make_channels(keeper_pair, master_pair) < 0) {
+		buffer_append_str(error, strerror(errno));
+		return -1;
+	}
+	result = start_process(keeper, child, on_exit, keeper_pair[1], master_pair[1], error);
+	close(keeper_pair[1]);
+	close(master_pair[1]);
+	if (result < 0) {
+		close(keeper_pair[0]);
+		close(master_pair[0]);
+		return -1;
+	}
+	*channel = keeper_pair[0];
+	*master_end = master_pair[0];
+	return 0;
+}
+
+void keeper_worker_start(struct keeper *keeper)
+{
 	struct buffer error = {0};
+	int channel, master_end;
 
 	/* The worker that was there died before the master could say what the next one gets. */
 	if (!keeper->order)
 		return;
-	if (make_channels(keeper_pair, master_pair) < 0) {
-		retry_later(keeper, strerror(errno));
-		return;
-	}
-	if (start_process(keeper, keeper_pair[1], master_pair[1], &error) < 0) {
-		close(keeper_pair[0]);
-		close(master_pair[0]);
+	if (keeper_worker_launch(keeper, &keeper->child, keeper_worker_on_exit, &channel,
+				 &master_end, &error) < 0)
 		retry_later(keeper, buffer_cstr(&error));
-	} else {
-		on_started(keeper, keeper_pair[0], master_pair[0]);
-	}
-	close(keeper_pair[1]);
-	close(master_pair[1]);
+	else
+		on_started(keeper, channel, master_end);
 	buffer_free(&error);
 }
 

@@ -5,6 +5,7 @@
  * what a row holds is the worker's business, except where a command counts
  * something in it.
  */
+#include <signal.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -353,6 +354,76 @@ void admin_on_debug_adoption(struct admin_request *request)
 	for (uint32_t i = 0; i < master->worker_count; i++)
 		(void)slot_keeper_send(&master->workers[i], KEEPER_ADOPTION, &adopt, 1);
 	admin_answer_object(request, json_pack("{s:b}", "adoption", (int)adopt));
+}
+
+/* Of the keeper itself, or of the next worker that it starts. */
+static void arm_by_keeper(struct admin_request *request, uint32_t target)
+{
+	const struct admin_call *call = admin_request_call(request);
+	struct worker_slot *slot = find_slot(request, call->arguments[0]);
+	struct keeper_crash_point point = {.hits = 1, .signal = SIGKILL, .target = target};
+
+	if (!slot)
+		return;
+	if (call->arguments[2])
+		point.signal = (uint32_t)strtoul(call->arguments[2], NULL, 10);
+	(void)snprintf(point.name, sizeof(point.name), "%s", call->arguments[1]);
+	if (slot_keeper_send(slot, KEEPER_CRASH_POINT, &point, sizeof(point)))
+		admin_answer_object(request, json_pack("{s:i}", "slot", (int)slot->number));
+	else
+		admin_answer_error(request, "the keeper can't be told");
+}
+
+void admin_on_debug_crash_keeper(struct admin_request *request)
+{
+	arm_by_keeper(request, KEEPER_CRASH_KEEPER);
+}
+
+void admin_on_debug_crash_next(struct admin_request *request)
+{
+	arm_by_keeper(request, KEEPER_CRASH_NEXT_WORKER);
+}
+
+static void on_taken_over(struct worker_slot *slot, const struct keeper_taken_over *end,
+			  const char *reason, void *ctx)
+{
+	struct admin_request *request = ctx;
+
+	/* What becomes of it now is no concern of the slot's next takeover. */
+	admin_request_wait(request, NULL, NULL);
+	if (end->outcome != TAKEOVER_DONE)
+		admin_answer_error(request, "%s: %s", takeover_outcome_name(end->outcome), reason);
+	else
+		admin_answer_object(request, json_pack("{s:i, s:i, s:i, s:I, s:I, s:I, s:I}",
+						       "slot", (int)slot->number, "old",
+						       (int)end->old_pid, "new", (int)end->new_pid,
+						       "connections", (json_int_t)end->connections,
+						       "lost", (json_int_t)end->lost, "prepare_us",
+						       (json_int_t)end->prepare_us, "freeze_us",
+						       (json_int_t)end->freeze_us));
+}
+
+/* Whoever asked is gone. */
+static void on_asker_gone(void *ctx)
+{
+	struct worker_slot *slot = ctx;
+
+	slot->takeover_done = NULL;
+}
+
+void admin_on_debug_takeover(struct admin_request *request)
+{
+	const struct admin_call *call = admin_request_call(request);
+	struct worker_slot *slot = find_slot(request, call->arguments[0]);
+	const char *limit = call->arguments[1] ? call->arguments[1] : "20000";
+
+	if (!slot)
+		return;
+	if (slot_takeover_start(slot, TAKEOVER_TEST, (uint32_t)strtoul(limit, NULL, 10),
+				on_taken_over, request))
+		admin_request_wait(request, on_asker_gone, slot);
+	else
+		admin_answer_error(request, "there is no worker to take over from");
 }
 
 static void on_armed(struct admin_request *request, const struct inquiry_answer *answers,

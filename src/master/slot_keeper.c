@@ -88,7 +88,23 @@ static const char *on_worker(struct worker_slot *slot, struct ipc_message *messa
 	channel = message->fds[KEEPER_FD_WORKER_CHANNEL];
 	pidfd = message->fds[KEEPER_FD_WORKER_PIDFD];
 	message->nfds = 0;
-	worker_slot_on_started(slot, &worker, channel, pidfd);
+	if (worker.flags & KEEPER_WORKER_TAKES_OVER)
+		slot_takeover_on_worker(slot, &worker, channel, pidfd);
+	else
+		worker_slot_on_started(slot, &worker, channel, pidfd);
+	return NULL;
+}
+
+static const char *on_taken_over(struct worker_slot *slot, struct slice payload)
+{
+	char text[KEEPER_REASON_MAX + 1];
+	struct keeper_taken_over end;
+	struct slice reason;
+
+	if (!keeper_taken_over_decode(payload, &end, &reason))
+		return "the end of a takeover that is none";
+	(void)snprintf(text, sizeof(text), "%.*s", SLICE_ARG(reason));
+	slot_takeover_on_end(slot, &end, text);
 	return NULL;
 }
 
@@ -128,6 +144,8 @@ static void dispatch(struct worker_slot *slot, struct ipc_message *message)
 		problem = strerror(errno);
 	else if (message->type == KEEPER_WORKER)
 		problem = on_worker(slot, message, payload);
+	else if (message->type == KEEPER_TAKEN_OVER)
+		problem = on_taken_over(slot, payload);
 	else if (message->type == KEEPER_DEATH)
 		problem = on_death(slot, message, payload);
 	else if (message->type == KEEPER_STATE)
@@ -326,7 +344,8 @@ static void on_keeper_exit(struct child *child, int status, void *ctx)
 			       buffer_cstr(&reason));
 		metric_add(METRIC_keeper_restarts_total, 1);
 		slot->keeper_restarts++;
-		start_later(slot, delay);
+		if (!slot_takeover_on_keeper_gone(slot))
+			start_later(slot, delay);
 		buffer_free(&reason);
 	}
 	worker_slot_on_keeper_gone(slot);

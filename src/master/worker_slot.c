@@ -290,6 +290,8 @@ static void on_worker_exit(evutil_socket_t fd, short what, void *ctx)
 	MAGIC_CHECK(slot, WORKER_SLOT_MAGIC);
 	free_event(&slot->exit_event);
 	slot->exited = true;
+	if (slot_takeover_on_old_exit(slot))
+		return;
 	if (!child_running(&slot->keeper))
 		on_unwatched_death(slot);
 	else if (evtimer_add(slot->silence_timer, &patience) < 0)
@@ -308,7 +310,7 @@ static void on_silence(evutil_socket_t fd, short what, void *ctx)
 
 void worker_slot_on_keeper_gone(struct worker_slot *slot)
 {
-	if (slot->pid && slot->exited)
+	if (slot->pid && slot->exited && !slot_takeover_on_old_exit(slot))
 		on_unwatched_death(slot);
 	settle_stop(slot, "stop");
 }
@@ -404,6 +406,7 @@ void worker_slot_init(struct worker_slot *slot, struct master *master, uint32_t 
 		.pidfd = -1,
 		.ipc_fd = -1,
 		.left_arena_fd = -1,
+		.next = {.pidfd = -1, .ipc_fd = -1},
 		.exit_status = KEEPER_NO_STATUS,
 	};
 	slot->silence_timer = evtimer_new(master->base, on_silence, slot);
@@ -441,6 +444,7 @@ void worker_slot_free(struct worker_slot *slot)
 		log_warning("left_running slot=%u worker=%d keeper=%d", slot->number,
 			    (int)slot->pid, (int)slot->keeper.pid);
 	slot_keeper_free(slot);
+	slot_takeover_free(slot);
 	close_channel(slot);
 	free_event(&slot->exit_event);
 	free_event(&slot->silence_timer);

@@ -275,6 +275,21 @@ void child_leave(struct child *child)
 		stop_watching(child);
 }
 
+void child_move(struct child *to, struct child *from,
+		void (*on_exit)(struct child *child, int status, void *ctx), void *ctx)
+{
+	struct event_base *base = event_get_base(from->exit_event);
+
+	*to = *from;
+	to->on_exit = on_exit;
+	to->ctx = ctx;
+	event_free(from->exit_event);
+	*from = (struct child){.last_pid = from->last_pid, .pidfd = -1};
+	to->exit_event = event_new(base, to->pidfd, EV_READ | EV_PERSIST, on_exit_event, to);
+	if (!to->exit_event || event_add(to->exit_event, NULL) < 0)
+		log_fatal("child_event_failed");
+}
+
 void child_signal(struct child *child, int signal_number)
 {
 	if (!child_running(child))

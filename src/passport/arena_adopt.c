@@ -1,10 +1,12 @@
 /* SPDX-License-Identifier: ISC */
 /*
  * Taking over an arena: everything in the heap half of struct arena is made
- * anew from what is reachable. Run by a worker that follows another one. Must
- * never change a word before it is sure that the arena is one it can use, and
+ * anew from what is reachable. Run by a worker that follows another one, or takes
+ * over from it; the ownership word says from when on. Must never change a word
+ * before it is sure that the arena is one it can use and its own, and
  * never free what somebody may still reach: that is for the caller to say.
  */
+#include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
@@ -41,6 +43,18 @@ static bool become_owner(struct arena *arena)
 					      WORK_WORD(ARENA_OWNER_RUNNING, getpid()));
 }
 
+/* For its owner: nothing but its commit, classes and name were made sure of yet. */
+static void make_ours(struct arena *arena)
+{
+	(void)arena_redo(arena); /* seen to be sane */
+	check_classes(arena);
+	if (!memchr(arena->header->worker_name, '\0', ARENA_NAME_MAX))
+		arena->header->worker_name[0] = '\0';
+	arena->pages = xcalloc(arena->header->page_count, sizeof(*arena->pages));
+	/* Full, until it is known what is free. */
+	arena->backed_end = arena->header->page_count;
+}
+
 struct arena *arena_adopt(int fd, const char **error)
 {
 	struct arena *arena = arena_map_existing(fd, MAP_SHARED, error);
@@ -55,14 +69,74 @@ struct arena *arena_adopt(int fd, const char **error)
 		arena_destroy(arena);
 		return NULL;
 	}
-	(void)arena_redo(arena); /* seen to be sane */
-	check_classes(arena);
-	if (!memchr(arena->header->worker_name, '\0', ARENA_NAME_MAX))
-		arena->header->worker_name[0] = '\0';
-	arena->pages = xcalloc(arena->header->page_count, sizeof(*arena->pages));
-	/* Full, until it is known what is free. */
-	arena->backed_end = arena->header->page_count;
+	make_ours(arena);
 	return arena;
+}
+
+/* --- taking it from one that runs --- */
+
+/* Only what has bytes: most of an arena never had any, and would get memory by being touched. */
+void arena_prefault(struct arena *arena)
+{
+	off_t at = 0;
+
+	while ((at = lseek(arena->fd, at, SEEK_DATA)) >= 0) {
+		off_t end = lseek(arena->fd, at, SEEK_HOLE);
+
+		if (end < 0)
+			return;
+		/* Advice only: what is not mapped in now is when it is used. */
+		(void)madvise((uint8_t *)arena->header + at, (size_t)(end - at),
+			      MADV_POPULATE_READ);
+		at = end;
+	}
+}
+
+struct arena *arena_prepare(int fd, const char **error)
+{
+	struct arena *arena = arena_map_existing(fd, MAP_SHARED, error);
+
+	if (!arena)
+		return NULL;
+	/* Whoever is not the owner can't write it, by mistake either. */
+	if (mprotect(arena->header, arena->size, PROT_READ) < 0) {
+		*error = strerror(errno);
+		arena_destroy(arena);
+		return NULL;
+	}
+	arena_prefault(arena);
+	return arena;
+}
+
+static bool swap_owner(struct arena *arena, uint64_t from, enum arena_owner_state to)
+{
+	return atomic_compare_exchange_strong(&arena->header->owner, &from,
+					      WORK_WORD(to, getpid()));
+}
+
+bool arena_freeze(struct arena *arena)
+{
+	return swap_owner(arena, WORK_WORD(ARENA_OWNER_RUNNING, getpid()), ARENA_OWNER_FROZEN);
+}
+
+bool arena_thaw(struct arena *arena)
+{
+	return swap_owner(arena, WORK_WORD(ARENA_OWNER_FROZEN, getpid()), ARENA_OWNER_RUNNING);
+}
+
+enum arena_taken arena_take(struct arena *arena)
+{
+	uint64_t owner = atomic_load(&arena->header->owner);
+
+	if (WORK_KIND(owner) != ARENA_OWNER_FROZEN || WORK_REF(owner) == (uint32_t)getpid())
+		return ARENA_LOST;
+	if (!arena_redo_sane(arena))
+		return ARENA_DAMAGED;
+	if (mprotect(arena->header, arena->size, PROT_READ | PROT_WRITE) < 0 ||
+	    !swap_owner(arena, owner, ARENA_OWNER_RUNNING))
+		return ARENA_LOST;
+	make_ours(arena);
+	return ARENA_TAKEN;
 }
 
 /* --- the heap half --- */

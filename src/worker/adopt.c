@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: ISC */
 /*
- * Going on where a dead worker stopped: the order of the steps, each in a file
- * of its own. Run by the worker, once at its start. Dying in the middle leaves
+ * Going on where another worker stopped: the order of the steps, each in a file
+ * of its own. Run by the worker, once at its start. After a goodbye the first two
+ * come in front of the others, and 3 and 4 have nothing to do. Dying in the middle leaves
  * an arena that the next one adopts the same way; before the keeper is told,
  * nothing but the arena was changed.
  *
@@ -26,6 +27,7 @@
 #include "keepsock/alloc.h"
 #include "keepsock/arena_layout.h"
 #include "keepsock/clock.h"
+#include "keepsock/crash_points.h"
 #include "keepsock/log.h"
 #include "keepsock/node_events.h"
 #include "worker/adopt_private.h"
@@ -84,20 +86,25 @@ static bool take_arena(struct adoption *adoption, int arena_fd)
 
 	w->arena = adopt_any_layout(w, arena_fd, &error);
 	close(arena_fd);
-	if (!w->arena) {
-		log_error("arena_not_adopted reason=%s", log_value_str(error));
-		if (deposits_refuse(w->deposits, error) < 0)
-			log_fatal("keeper_channel_failed error=%s", log_value_str(strerror(errno)));
-		return false;
-	}
+	if (w->arena)
+		return true;
+	log_error("arena_not_adopted reason=%s", log_value_str(error));
+	if (deposits_refuse(w->deposits, error) < 0)
+		log_fatal("keeper_channel_failed error=%s", log_value_str(strerror(errno)));
+	return false;
+}
+
+static void read_arena(struct adoption *adoption)
+{
+	struct worker *w = adoption->worker;
+
 	hub_adopt(&w->hub, w->arena, &adoption->found);
 	passport_draft_init(&w->draft, w->arena);
 	users_init(&w->users, w->arena, w->page, w->start.slot);
 	log_findings(adoption);
-	return true;
 }
 
-struct adoption *adopt_begin(struct worker *w, int arena_fd)
+static struct adoption *create(struct worker *w)
 {
 	struct adoption *adoption = xcalloc(1, sizeof(*adoption));
 
@@ -105,14 +112,37 @@ struct adoption *adopt_begin(struct worker *w, int arena_fd)
 	adoption->began_ns = clock_boottime_ns();
 	for (unsigned i = 0; i < ARENA_SHARDS_MAX; i++)
 		adoption->redis_fds[i] = -1;
+	return adoption;
+}
+
+struct adoption *adopt_begin(struct worker *w, int arena_fd)
+{
+	struct adoption *adoption = create(w);
+
 	if (!take_arena(adoption, arena_fd)) {
 		free(adoption);
 		return NULL;
 	}
+	read_arena(adoption);
 	if (!adopt_sockets(adoption))
 		log_fatal("keeper_channel_failed error=%s", log_value_str(strerror(errno)));
 	adopt_judge(adoption);
 	adopt_settle(adoption);
+	return adoption;
+}
+
+/* Who says goodbye has left nothing half done, and did not die of anything. */
+struct adoption *adopt_take_over(struct worker *w, int arena_fd)
+{
+	struct adoption *adoption = create(w);
+
+	adoption->takeover = w->takeover;
+	w->arena = adopt_prepared_arena(adoption, arena_fd);
+	worker_claim_slot(w);
+	worker_now(w);
+	arena_store((void *)&w->arena->header->work.serving, 0);
+	read_arena(adoption);
+	adopt_held_sockets(adoption);
 	return adoption;
 }
 
@@ -137,14 +167,33 @@ static void adopt_shards(struct adoption *adoption)
 	}
 }
 
+static int tell_keeper(const struct adoption *adoption)
+{
+	const struct keeper_adopted adopted = {adoption->connections, adoption->lost};
+	const struct keeper_committed committed = {
+		.takeover = adoption->takeover,
+		.at_ns = clock_boottime_ns(),
+		.connections = adoption->connections,
+		.lost = adoption->lost,
+	};
+	int result;
+
+	if (!adoption->takeover)
+		return deposits_adopted(adoption->worker->deposits, &adopted);
+	crash_point(CRASH_TAKEOVER_ADOPTED);
+	result = deposits_committed(adoption->worker->deposits, &committed);
+	crash_point(CRASH_TAKEOVER_COMMITTED);
+	return result;
+}
+
 static void tell(struct adoption *adoption)
 {
-	struct worker *w = adoption->worker;
-	const struct keeper_adopted adopted = {adoption->connections, adoption->lost};
 	uint64_t us = (clock_boottime_ns() - adoption->began_ns) / 1000;
 
-	if (deposits_adopted(w->deposits, &adopted) < 0)
-		log_fatal("keeper_channel_failed error=%s", log_value_str(strerror(errno)));
+	/* A keeper that died meanwhile is replaced, and everything is deposited with the next one.
+	 */
+	if (tell_keeper(adoption) < 0)
+		log_warning("keeper_channel_failed error=%s", log_value_str(strerror(errno)));
 	metric_add(METRIC_takeover_adoptions_total, 1);
 	metric_add(METRIC_takeover_connections_total, adoption->connections);
 	metric_add(METRIC_takeover_connections_lost_total, adoption->lost);

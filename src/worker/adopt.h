@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: ISC */
 /*
- * Adoption: a worker goes on where a dead one of its slot stopped (DESIGN §3,
- * §4). What it has: the arena, the sockets that the keeper held, and the
- * kernel's word on the one or two that were in doubt.
+ * Adoption: a worker goes on where another one of its slot stopped (DESIGN §3,
+ * §4), which died or says goodbye. What it has: the arena, the sockets that the
+ * keeper held, and, after a death, the kernel's word on the one or two that were
+ * in doubt.
  */
 #ifndef KEEPSOCK_WORKER_ADOPT_H
 #define KEEPSOCK_WORKER_ADOPT_H
@@ -18,6 +19,13 @@ struct adoption;
  * Closes the fd.
  */
 struct adoption *adopt_begin(struct worker *w, int arena_fd);
+
+/*
+ * The same for one that still runs: takes over what the keeper hands over,
+ * waits until the predecessor is frozen, and takes the arena from it. Does not
+ * return when that fails: then the process ends, and the predecessor goes on.
+ */
+struct adoption *adopt_take_over(struct worker *w, int arena_fd);
 
 /*
  * The second half, once the shards are open: connections, the fan-out under way,

@@ -6,30 +6,7 @@
  */
 #include "worker/adopt_private.h"
 #include "worker/client_expiry.h"
-
-/* A time that came while nobody listened gives its peer this long once more. */
-#define GRACE_MS 1000u
-
-static uint64_t not_before(uint64_t time, uint64_t earliest)
-{
-	return time && time < earliest ? earliest : time;
-}
-
-/* What was due while nobody was there to read it may be in the socket. */
-static bool grant_grace(struct connection *c)
-{
-	uint64_t earliest = c->worker->now_ms + GRACE_MS;
-	const struct passport *passport = connection_passport(c);
-	struct passport_draft *draft;
-
-	if (not_before(passport->pong_deadline, earliest) == passport->pong_deadline &&
-	    not_before(passport->deadline, earliest) == passport->deadline)
-		return true;
-	draft = connection_draft(c);
-	draft->now.pong_deadline = not_before(draft->now.pong_deadline, earliest);
-	draft->now.deadline = not_before(draft->now.deadline, earliest);
-	return connection_commit(c);
-}
+#include "worker/grace.h"
 
 static void note_expiries(struct connection *c)
 {
@@ -72,7 +49,7 @@ static void adopt_one(struct adoption *adoption, struct connection *c)
 	uint8_t state = connection_passport(c)->state;
 
 	connection_adopt(c);
-	if (c->fd < 0 || !grant_grace(c))
+	if (c->fd < 0 || !grace_grant(c))
 		return;
 	connection_arm(c);
 	adoption->connections++;

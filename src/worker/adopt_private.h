@@ -8,12 +8,15 @@
 
 #include "keepsock/arena_adoption.h"
 #include "keepsock/keeper_messages.h"
+#include "keepsock/kept_table.h"
 #include "worker/adopt.h"
 
 struct adoption {
 	struct worker *worker;
 	uint64_t began_ns;
 	struct arena_adoption found;
+	uint64_t takeover;               /* number of the takeover; 0 = the predecessor is dead */
+	struct kept_table held;          /* owned; what a takeover was handed over so far */
 	struct keeper_hand_over_end end; /* how the predecessor ended */
 	int redis_fds[ARENA_SHARDS_MAX]; /* owned; -1 = none */
 	/* Who has died for the last time. */
@@ -23,9 +26,15 @@ struct adoption {
 	uint32_t lost;        /* passports without socket, and the other way round */
 };
 
+/* --- adopt_takeover.c: how it gets there while the predecessor runs --- */
+/* The arena, this process's own; everything that the keeper holds is in adoption->held. */
+struct arena *adopt_prepared_arena(struct adoption *adoption, int arena_fd);
+
 /* --- adopt_sockets.c: which socket belongs to which passport --- */
 /* False: the keeper can't be understood. */
 bool adopt_sockets(struct adoption *adoption);
+/* The same with what is held already. */
+void adopt_held_sockets(struct adoption *adoption);
 /* Of a connection that can't go on: closed, as if it had not been handed over. */
 void adopt_drop_socket(struct adoption *adoption, arena_ref passport);
 

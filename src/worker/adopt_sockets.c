@@ -14,6 +14,7 @@
 #include "keepsock/log.h"
 #include "worker/adopt_private.h"
 #include "worker/deposits.h"
+#include "worker/poller.h"
 
 static const struct passport *passport_of(const struct worker *w, const struct keeper_item *item)
 {
@@ -82,6 +83,31 @@ static void attach_all(struct worker *w)
 		if (passport->kind == PASSPORT_CLIENT)
 			(void)connection_attach(w, ref, -1);
 	}
+}
+
+void adopt_held_sockets(struct adoption *adoption)
+{
+	struct worker *w = adoption->worker;
+	const struct kept *kept;
+	size_t cursor = 0;
+
+	attach_all(w);
+	while ((kept = kept_table_next(&adoption->held, &cursor))) {
+		bool client = KEEPER_KIND_OF(kept->item.kind) == KEEPER_KIND_CLIENT;
+
+		if (!passport_of(w, &kept->item)) {
+			/* Others have it too: it would stay in the set. */
+			if (client)
+				(void)poller_watch(w->poller, kept->fd, kept->item.ref, EV_READ, 0);
+			close_stray(adoption, &kept->item, kept->fd);
+			continue;
+		}
+		take_item(adoption, &kept->item, kept->fd);
+		if (client)
+			connection_at(w, kept->item.ref)->watched = EV_READ;
+	}
+	/* They are the connections' now. */
+	kept_table_forget(&adoption->held);
 }
 
 bool adopt_sockets(struct adoption *adoption)

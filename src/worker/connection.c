@@ -37,6 +37,12 @@ struct connection *connection_at(struct worker *w, arena_ref passport)
 	return arena_companion(w->arena, passport, sizeof(struct connection));
 }
 
+struct connection *connection_maybe_at(struct worker *w, arena_ref passport)
+{
+	return arena_class_of(w->arena, passport) == ARENA_PASSPORT ? connection_at(w, passport)
+								    : NULL;
+}
+
 uint64_t connection_affinity(const struct passport *passport)
 {
 	uint64_t affinity;
@@ -242,6 +248,14 @@ static bool starts_paused(const struct connection *c)
 	       queue_length(&passport->out) > (uint64_t)c->worker->settings.client.queue_max_size;
 }
 
+/* Most are idle: only who has something waiting is looked at in the first loop turn. */
+static bool has_work(const struct passport *passport)
+{
+	return queue_length(&passport->in) > 0 || queue_length(&passport->messages) > 0 ||
+	       queue_length(&passport->out) > 0 || (passport->flags & PASSPORT_PEER_FIN) ||
+	       passport->state == PASSPORT_STATE_DRAINING;
+}
+
 void connection_adopt(struct connection *c)
 {
 	struct worker *w = c->worker;
@@ -258,9 +272,10 @@ void connection_adopt(struct connection *c)
 		metric_add(METRIC_deflate_connections, 1);
 	if (passport->state == PASSPORT_STATE_CONNECTED)
 		users_add(&w->users, c);
-	if (c->paused || watch(c)) {
+	if (watch(c)) {
 		connection_arm(c);
-		connection_schedule(c);
+		if (has_work(passport))
+			connection_schedule(c);
 	} else {
 		connection_close(c, "not watched");
 	}

@@ -77,6 +77,9 @@ void connection_bury(struct connection *c);
 void connection_ready(void *worker, arena_ref passport, short what);
 
 struct connection *connection_at(struct worker *w, arena_ref passport);
+/* For a reference from earlier, which may have been given up. NULL: its page is free or holds
+ * something else by now. Else it is whoever has that slot now, if anybody (its magic says). */
+struct connection *connection_maybe_at(struct worker *w, arena_ref passport);
 /* The peer's address and port as text, in `out`. */
 #define CONNECTION_PEER_TEXT 64
 const char *connection_peer(const struct passport *passport, char out[CONNECTION_PEER_TEXT]);

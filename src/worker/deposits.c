@@ -11,6 +11,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <poll.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -20,6 +21,7 @@
 #include "keepsock/ipc.h"
 #include "keepsock/keeper_socket.h"
 #include "keepsock/log.h"
+#include "worker/freeze.h"
 #include "worker/internal.h"
 #include "worker/loop_watch.h"
 
@@ -116,6 +118,7 @@ static void lost(struct deposits *d, const char *why)
 	close(d->fd);
 	d->fd = -1;
 	d->blocked = false;
+	freeze_forget(d->worker);
 	begin_again(d);
 	wait_ms(d, d->reconnect_ms);
 }
@@ -196,11 +199,10 @@ struct batch {
 static struct connection *undeposited(struct worker *w, arena_ref ref)
 {
 	const struct passport *passport = arena_at(w->arena, ref);
-	struct connection *c;
+	struct connection *c = connection_maybe_at(w, ref);
 
-	if (passport->magic != PASSPORT_MAGIC || passport->kind != PASSPORT_CLIENT)
+	if (!c || passport->magic != PASSPORT_MAGIC || passport->kind != PASSPORT_CLIENT)
 		return NULL;
-	c = connection_at(w, ref);
 	return c->fd >= 0 && !c->deposited && !c->over_limit ? c : NULL;
 }
 
@@ -370,20 +372,33 @@ static void on_timer(evutil_socket_t fd, short what, void *arg)
 	deposits_flush(w);
 }
 
-static void on_message(struct deposits *d, struct ipc_message *message)
+static void on_differ(struct deposits *d)
 {
-	if (message->type == KEEPER_CHANNEL && message->nfds == 1) {
-		control_attach(d->worker, message->fds[0]);
-		message->fds[0] = -1;
-		return;
-	}
-	if (message->type != KEEPER_DEPOSIT_AGAIN) {
-		log_error("keeper_message_unexpected type=%s", keeper_type_name(message->type));
-		return;
-	}
 	log_warning("deposits_differ action=again");
 	begin_again(d);
-	deposits_flush(d->worker);
+	/* One that is frozen says nothing more until it goes on. */
+	if (!d->worker->frozen)
+		deposits_flush(d->worker);
+}
+
+void deposits_on_message(struct worker *w, struct ipc_message *message)
+{
+	struct slice payload = {0};
+
+	switch (message->type) {
+	case KEEPER_DEPOSIT_AGAIN: on_differ(w->deposits); break;
+	case KEEPER_CHANNEL:
+		if (message->nfds == 1)
+			control_attach(w, message->fds[0]);
+		message->nfds = 0;
+		break;
+	case KEEPER_FREEZE:
+	case KEEPER_THAW:
+		if (ipc_message_payload(message, &payload) == 0)
+			freeze_on_message(w, message->type, payload);
+		break;
+	default: log_error("keeper_message_unexpected type=%s", keeper_type_name(message->type));
+	}
 }
 
 static void on_readable(struct deposits *d)
@@ -392,7 +407,7 @@ static void on_readable(struct deposits *d)
 	int result = ipc_receive(d->fd, message);
 
 	if (result == 1) {
-		on_message(d, message);
+		deposits_on_message(d->worker, message);
 		ipc_message_close_fds(message);
 	} else if (result == 0) {
 		lost(d, "it is gone");
@@ -449,6 +464,41 @@ void deposits_open(struct worker *w)
 	deposits_flush(w);
 }
 
+/* --- while nobody is served --- */
+
+static void wait_until(const struct deposits *d, short events)
+{
+	struct pollfd poller = {.fd = d->fd, .events = events};
+
+	if (poll(&poller, 1, -1) < 0 && errno != EINTR)
+		log_fatal("poll_failed error=%s", log_value_str(strerror(errno)));
+}
+
+int deposits_say(struct deposits *d, uint32_t type, const void *payload, size_t length)
+{
+	while (ipc_send(d->fd, type, 0, payload, length, NULL, 0) < 0) {
+		if (errno != EAGAIN)
+			return -1;
+		wait_until(d, POLLOUT);
+	}
+	return 0;
+}
+
+int deposits_hear(struct deposits *d, struct ipc_message *message)
+{
+	int result;
+
+	while ((result = ipc_receive(d->fd, message)) < 0 && errno == EAGAIN)
+		wait_until(d, POLLIN);
+	return result;
+}
+
+void deposits_count(struct worker *w)
+{
+	w->deposits->count_due = true;
+	deposits_flush(w);
+}
+
 /* --- a successor's start --- */
 
 int deposits_take_batch(struct deposits *d, struct ipc_message *message,
@@ -491,6 +541,12 @@ int deposits_adopted(struct deposits *d, const struct keeper_adopted *adopted)
 		return -1;
 	d->arena_due = false;
 	return ipc_send(d->fd, KEEPER_ADOPTED, 0, adopted, sizeof(*adopted), NULL, 0);
+}
+
+int deposits_committed(struct deposits *d, const struct keeper_committed *committed)
+{
+	d->arena_due = false;
+	return deposits_say(d, KEEPER_COMMITTED, committed, sizeof(*committed));
 }
 
 int deposits_refuse(struct deposits *d, const char *reason)

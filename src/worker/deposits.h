@@ -38,6 +38,20 @@ int deposits_adopted(struct deposits *deposits, const struct keeper_adopted *ado
 /* It can't be adopted: the keeper ends the connections, this worker starts fresh. */
 int deposits_refuse(struct deposits *deposits, const char *reason);
 
+/*
+ * One message to the keeper, one of it; each waits as long as that takes. As
+ * ipc_send() and ipc_receive(). For whoever serves nobody: a successor, and a
+ * worker that is frozen.
+ */
+int deposits_say(struct deposits *deposits, uint32_t type, const void *payload, size_t length);
+int deposits_hear(struct deposits *deposits, struct ipc_message *message);
+/* What the keeper said meanwhile and is not about the takeover. */
+void deposits_on_message(struct worker *w, struct ipc_message *message);
+/* The keeper compares counts soon. */
+void deposits_count(struct worker *w);
+/* It took over from its predecessor, and serves. */
+int deposits_committed(struct deposits *deposits, const struct keeper_committed *committed);
+
 /* The arena is there and the loop is about to run: deposits it. */
 void deposits_open(struct worker *w);
 

@@ -115,6 +115,9 @@ struct worker {
 	arena_ref presence_cursor; /* where the presence refresh goes on */
 	uint64_t connection_max;   /* descriptors for clients */
 	uint64_t connection_count;
+	uint64_t takeover; /* number of the one that this worker began with; 0 = none */
+	uint64_t freeze;   /* of the one for which it is to freeze; 0 = none */
+	bool frozen;
 	bool stopping;
 	bool ready; /* the master is told, and told again when it is another one */
 	uint64_t stop_deadline;
@@ -155,6 +158,12 @@ static inline const struct channel_options *worker_options_of(const struct worke
 }
 
 void worker_now(struct worker *w);
+/* Does what the callbacks of this loop turn left for its end. */
+void worker_end_turn(struct worker *w);
+/* Counts in the slot from now on; its gauges begin anew. */
+void worker_claim_slot(struct worker *w);
+/* While a takeover is under way nobody new is let in. */
+void worker_pause_accepting(struct worker *w, bool pause);
 /* Ends the loop once the last connection is gone. */
 void worker_stop_check(struct worker *w);
 

@@ -100,9 +100,9 @@ static struct connection *find(struct remains *remains, const struct passport_id
 
 	if (present) {
 		const struct passport *passport = arena_at(w->arena, present->passport);
-		struct connection *c = connection_at(w, present->passport);
+		struct connection *c = connection_maybe_at(w, present->passport);
 
-		if (passport->magic == PASSPORT_MAGIC && c->fd >= 0 &&
+		if (c && passport->magic == PASSPORT_MAGIC && c->fd >= 0 &&
 		    memcmp(&passport->id, id, sizeof(*id)) == 0)
 			return c;
 	}

@@ -83,19 +83,11 @@ void sessions_free(struct sessions *sessions)
 
 /* --- what is due --- */
 
-/* NULL: its connection is gone, and the arena uses the page for something else, or not at all. */
-static struct connection *connection_of(const struct sessions *sessions, arena_ref ref)
-{
-	struct worker *w = sessions->worker;
-
-	return arena_class_of(w->arena, ref) == ARENA_PASSPORT ? connection_at(w, ref) : NULL;
-}
-
 /* All of it is left to the walk. */
 static void forget_dirty(struct sessions *sessions)
 {
 	for (size_t i = 0; i < sessions->dirty_count; i++) {
-		struct connection *c = connection_of(sessions, sessions->dirty[i]);
+		struct connection *c = connection_maybe_at(sessions->worker, sessions->dirty[i]);
 
 		if (c)
 			c->session_due = false;
@@ -266,7 +258,7 @@ static void add_dirty(struct sessions *sessions)
 
 	while (taken < sessions->dirty_count && !batch_full(sessions)) {
 		arena_ref ref = sessions->dirty[taken++];
-		struct connection *c = connection_of(sessions, ref);
+		struct connection *c = connection_maybe_at(sessions->worker, ref);
 
 		/* Written already, by the walk, or another connection's slot by now. */
 		if (!c || !c->session_due)

@@ -37,6 +37,7 @@
 #include "worker/compression.h"
 #include "worker/deposits.h"
 #include "worker/fanout.h"
+#include "worker/freeze.h"
 #include "worker/heartbeat.h"
 #include "worker/internal.h"
 #include "worker/loop_watch.h"
@@ -120,27 +121,37 @@ static void watch_faults(struct arena *arena)
 
 /* --- accepting --- */
 
-static void pause_accepting(struct worker *w, bool pause)
+static void watch_listeners(struct worker *w, bool watch)
 {
-	static const struct timeval soon = {0, 100000};
-
 	for (size_t i = 0; i < w->listener_count; i++) {
 		if (!w->listeners[i].event)
 			continue;
-		if (pause)
-			event_del(w->listeners[i].event);
-		else
+		if (watch)
 			event_add(w->listeners[i].event, NULL);
+		else
+			event_del(w->listeners[i].event);
 	}
-	if (pause)
-		event_add(w->accept_again, &soon);
+}
+
+void worker_pause_accepting(struct worker *w, bool pause)
+{
+	event_del(w->accept_again);
+	watch_listeners(w, !pause);
 }
 
 static void on_accept_again(evutil_socket_t fd, short what, void *arg)
 {
 	(void)fd;
 	(void)what;
-	pause_accepting(arg, false);
+	watch_listeners(arg, true);
+}
+
+static void accept_later(struct worker *w)
+{
+	static const struct timeval soon = {0, 100000};
+
+	watch_listeners(w, false);
+	event_add(w->accept_again, &soon);
 }
 
 static void on_accept(evutil_socket_t fd, short what, void *arg)
@@ -161,7 +172,7 @@ static void on_accept(evutil_socket_t fd, short what, void *arg)
 			if (errno == EMFILE || errno == ENFILE || errno == ENOMEM) {
 				log_warning("accept_paused error=%s",
 					    log_value_str(strerror(errno)));
-				pause_accepting(w, true);
+				accept_later(w);
 			}
 			return;
 		}
@@ -266,13 +277,8 @@ static void on_tick(evutil_socket_t fd, short what, void *arg)
 	worker_stop_check(w);
 }
 
-/* What the callbacks of this loop turn left for its end. */
-static void on_turn(evutil_socket_t fd, short what, void *arg)
+void worker_end_turn(struct worker *w)
 {
-	struct worker *w = arg;
-
-	(void)fd;
-	(void)what;
 	loop_watch_begin(w, LOOP_TURN);
 	while (w->turn_first) {
 		struct connection *c = w->turn_first;
@@ -285,6 +291,13 @@ static void on_turn(evutil_socket_t fd, short what, void *arg)
 	connection_reap(w);
 	if (w->deposits_due)
 		deposits_flush(w);
+}
+
+static void on_turn(evutil_socket_t fd, short what, void *arg)
+{
+	(void)fd;
+	(void)what;
+	worker_end_turn(arg);
 }
 
 /* --- start --- */
@@ -329,8 +342,15 @@ static int receive_start(struct worker *w, int keeper_fd)
 		log_fatal("start_message_missing");
 	if (ipc_start_decode(payload.data, payload.len, &w->start, &error) < 0)
 		log_fatal("start_message_unreadable error=%s", log_value(buffer_slice(&error)));
-	if (start.flags & KEEPER_START_ADOPT)
+	if (start.flags & (KEEPER_START_ADOPT | KEEPER_START_TAKEOVER))
 		arena_fd = *fds++;
+	if (start.flags & KEEPER_START_TAKEOVER)
+		w->takeover = start.takeover;
+#ifdef KEEPSOCK_CRASH_POINTS
+	if (keeper_crash_point_valid(&start.crash_point) && start.crash_point.name[0])
+		(void)crash_point_arm_signal(start.crash_point.name, start.crash_point.hits,
+					     (int)start.crash_point.signal);
+#endif
 	if (message->nfds !=
 	    (size_t)(fds - message->fds) + IPC_START_FD_LISTENERS + w->start.listeners)
 		log_fatal("start_message_without_descriptors");
@@ -346,8 +366,6 @@ static int receive_start(struct worker *w, int keeper_fd)
 		log_fatal("node_page_failed error=%s", log_value_str(strerror(errno)));
 	w->page_fd = fds[IPC_START_FD_NODE_PAGE];
 	w->settings_fd = fds[IPC_START_FD_SETTINGS];
-	node_page_reset_gauges(w->page, w->start.slot);
-	node_page_claim_slot(w->page, w->start.slot);
 	open_listeners(w, fds + IPC_START_FD_LISTENERS, w->start.listeners);
 	secret_wipe(message->data, message->len);
 	free(message); /* its descriptors are ours now */
@@ -395,11 +413,24 @@ static void make_arena(struct worker *w)
 	users_init(&w->users, w->arena, w->page, w->start.slot);
 }
 
+/* The slot is this process's: what is counted in it, and who is connected. */
+void worker_claim_slot(struct worker *w)
+{
+	node_page_reset_gauges(w->page, w->start.slot);
+	node_page_claim_slot(w->page, w->start.slot);
+}
+
 /* A predecessor's, if there is one and it is of any use; NULL: the worker starts with nothing. */
 static struct adoption *take_arena(struct worker *w, int arena_fd)
 {
-	struct adoption *adoption = arena_fd >= 0 ? adopt_begin(w, arena_fd) : NULL;
+	struct adoption *adoption = NULL;
 
+	if (w->takeover) {
+		adoption = adopt_take_over(w, arena_fd);
+	} else {
+		worker_claim_slot(w);
+		adoption = arena_fd >= 0 ? adopt_begin(w, arena_fd) : NULL;
+	}
 	if (!adoption)
 		make_arena(w);
 	/* Who goes on with an arena is the same worker to Redis. */
@@ -407,8 +438,6 @@ static struct adoption *take_arena(struct worker *w, int arena_fd)
 	if (w->worker_name[0] == '\0')
 		choose_name(w);
 	watch_faults(w->arena);
-	w->unmasked = xmalloc(ARENA_READ_SCRATCH);
-	compression_open(w);
 	return adoption;
 }
 
@@ -438,6 +467,8 @@ static void worker_start(struct worker *w, int keeper_fd)
 	tokens_open(w);
 	w->turn = evtimer_new(w->base, on_turn, w);
 	lost_subscribers_open(w);
+	w->unmasked = xmalloc(ARENA_READ_SCRATCH);
+	compression_open(w);
 	adoption = take_arena(w, arena_fd);
 	connect_redis(w);
 	if (adoption)
@@ -447,6 +478,7 @@ static void worker_start(struct worker *w, int keeper_fd)
 	w->tick = event_new(w->base, -1, EV_PERSIST, on_tick, w);
 	event_add(w->tick, &tick);
 	loop_watch_start(w, TIMER_WHEEL_TICK_MS);
+	update_metrics(w);
 	if (adoption && shards_subscribed(w))
 		control_ready(w);
 	node_event_add(NODE_EVENT_WORKER_STARTED, "pid %d, replaced %llu times before",
@@ -528,6 +560,7 @@ static void run_loop(struct worker *w)
 	do {
 		if (event_base_loop(w->base, EVLOOP_ONCE) != 0)
 			log_fatal("event_loop_failed");
+		freeze_if_asked(w);
 		loop_watch_idle(w);
 	} while (!event_base_got_exit(w->base) && !event_base_got_break(w->base));
 }

@@ -84,7 +84,7 @@ static struct tls_state detached(SSL_CTX *context, SSL_CTX *client_context)
 {
 	struct tls_handshake *handshake = tls_handshake_create(context);
 	SSL *client = make_ssl(client_context);
-	struct tls_state state;
+	struct tls_state state = {0};
 	struct tls_peer peer;
 	struct buffer out = {0};
 	enum tls_handshake_state now = TLS_HANDSHAKE_RUNNING;

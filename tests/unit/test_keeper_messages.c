@@ -221,7 +221,7 @@ static void test_names_of_takeovers(void **state)
 
 static void test_the_name_of_a_crash_point_ends(void **state)
 {
-	struct keeper_crash_point point = {"takeover-ready", 1, KEEPER_CRASH_KEEPER};
+	struct keeper_crash_point point = {"takeover-ready", 1, 9, KEEPER_CRASH_KEEPER, 0};
 
 	(void)state;
 	assert_true(keeper_crash_point_valid(&point));

@@ -15,7 +15,7 @@
 
 #include <cmocka.h>
 
-#include "keeper/kept_table.h"
+#include "keepsock/kept_table.h"
 
 #define REFS 200u
 

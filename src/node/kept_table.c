@@ -2,9 +2,10 @@
 /*
  * The table of kept descriptors: linear probing, removal by moving followers
  * back, so there are no tombstones and a walk sees every entry once. Its size is
- * bounded by the process's descriptors. Run by the keeper.
+ * bounded by the process's descriptors. Run by keepers and by workers that take
+ * over.
  */
-#include "keeper/kept_table.h"
+#include "keepsock/kept_table.h"
 
 #include <stdlib.h>
 #include <sys/socket.h>
@@ -107,6 +108,13 @@ bool kept_table_remove(struct kept_table *table, uint32_t ref, uint64_t generati
 	return true;
 }
 
+const struct kept *kept_table_find(const struct kept_table *table, uint32_t ref)
+{
+	const struct kept *kept = ref == 0 || table->count == 0 ? NULL : find(table, ref);
+
+	return kept && kept->item.ref == ref ? kept : NULL;
+}
+
 const struct kept *kept_table_next(const struct kept_table *table, size_t *cursor)
 {
 	while (*cursor < table->capacity) {
@@ -116,6 +124,12 @@ const struct kept *kept_table_next(const struct kept_table *table, size_t *curso
 			return kept;
 	}
 	return NULL;
+}
+
+void kept_table_forget(struct kept_table *table)
+{
+	free(table->slots);
+	*table = (struct kept_table){0};
 }
 
 void kept_table_clear(struct kept_table *table, bool end)
@@ -128,6 +142,5 @@ void kept_table_clear(struct kept_table *table, bool end)
 			(void)shutdown(kept->fd, SHUT_RDWR);
 		close(kept->fd);
 	}
-	free(table->slots);
-	*table = (struct kept_table){0};
+	kept_table_forget(table);
 }
