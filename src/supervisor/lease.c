@@ -88,6 +88,7 @@ struct lease {
 	bool acquiring;
 	bool fenced;
 	uint64_t held_until_ms;
+	uint64_t majority_ms;          /* when most Sentinels last named our server */
 	uint64_t unconfirmed_until_ms; /* if a majority of Sentinels says so; 0 = nothing to confirm
 					*/
 	char error[LEASE_ERROR_MAX];
@@ -157,6 +158,8 @@ static bool send_script(struct lease *lease, enum call_kind kind, const char *sc
 static void send_observe(struct lease *lease)
 {
 	(void)send_script(lease, CALL_OBSERVE, redis_script_lease_observe, NULL, 0);
+	if (lease->watch)
+		sentinel_watch_ask(lease->watch);
 }
 
 static void send_renew(struct lease *lease)
@@ -238,11 +241,11 @@ static void on_sentinel_answer(void *ctx)
 	struct lease *lease = ctx;
 
 	MAGIC_CHECK(lease, LEASE_MAGIC);
-	if (lease->unconfirmed_until_ms == 0 || !lease->text[0] ||
-	    2 * sentinel_watch_votes(lease->watch, lease->redis.host, lease->redis.port) <=
-		    sentinel_watch_count(lease->watch))
+	if (2 * sentinel_watch_votes(lease->watch, lease->redis.host, lease->redis.port) <=
+	    sentinel_watch_count(lease->watch))
 		return;
-	if (lease->unconfirmed_until_ms > lease->held_until_ms)
+	lease->majority_ms = clock_boottime_ms();
+	if (lease->text[0] && lease->unconfirmed_until_ms > lease->held_until_ms)
 		lease->held_until_ms = lease->unconfirmed_until_ms;
 	lease->unconfirmed_until_ms = 0;
 	lease->on_change(lease->ctx);
@@ -581,7 +584,8 @@ void lease_get_view(const struct lease *lease, struct lease_view *view)
 
 	*view = (struct lease_view){
 		.connected = lease->ready && lease->seen_ms > 0 && now - lease->seen_ms <= fresh &&
-			     !lease->error[0],
+			     !lease->error[0] &&
+			     (!lease->watch || now - lease->majority_ms <= fresh),
 		.settled = lease->run[0] && now >= lease->settled_at_ms,
 		.free = lease->seen_ms > 0 && !lease->seen[0],
 		.acquiring = lease->acquiring,

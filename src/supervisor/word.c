@@ -26,9 +26,11 @@ static bool sees_redis(const struct supervisor *s)
 	return lease.connected && lease.settled;
 }
 
-static bool is_healthy(const struct supervisor *s)
+/* It could be promoted, if the lease were free. */
+static bool is_promotable(const struct supervisor *s, uint64_t now)
 {
-	return s->state == HA_STANDBY && !s->stopping && !s->maintenance;
+	return s->state == HA_STANDBY && !s->stopping && !s->maintenance &&
+	       (now >= s->not_before_ms || s->claim);
 }
 
 /* While Redis renews the lease in time nobody is asked for another. */
@@ -49,7 +51,7 @@ struct peer_beat word_of(const struct supervisor *s, uint64_t now)
 	struct peer_beat beat = {
 		.state = s->state,
 		.holds = ha_may_hold(s->state) && !s->address_given_up,
-		.good = is_healthy(s),
+		.good = is_promotable(s, now),
 		.sees = sees_redis(s),
 		.claim = s->claim && now < s->claim_until_ms,
 		.epoch = s->epoch,
@@ -87,13 +89,13 @@ static void on_ready(void *ctx, size_t index)
 
 /* ---- the peer lease ---- */
 
-static bool may_grant(const struct supervisor *s, const struct peer_beat *asking)
+static bool may_grant(const struct supervisor *s, const struct peer_beat *asking, uint64_t now)
 {
 	struct lease_view lease;
 
 	lease_get_view(s->lease, &lease);
 	return !ha_may_hold(s->state) && !lease.acquiring && !lease.holding && asking->holds &&
-	       asking->epoch >= s->known_epoch && !(is_healthy(s) && sees_redis(s));
+	       asking->epoch >= s->known_epoch && !(is_promotable(s, now) && sees_redis(s));
 }
 
 static void answer_question(struct supervisor *s, size_t index, const struct peer_beat *asking)
@@ -101,7 +103,7 @@ static void answer_question(struct supervisor *s, size_t index, const struct pee
 	uint64_t now = clock_boottime_ms();
 	struct peer_beat beat = word_of(s, now);
 
-	if (!may_grant(s, asking))
+	if (!may_grant(s, asking, now))
 		return;
 	/* First the promise, then the word. */
 	s->promise_until_ms = now + (uint64_t)s->timing.promise;

@@ -2,6 +2,7 @@
 """Two supervisors with their nodes and one Redis, without an address that moves: who is the primary
 after each fault, that epochs rise, and what the supervisors tell."""
 
+import getpass
 import os
 import signal
 import subprocess
@@ -10,6 +11,7 @@ import pytest
 
 from keepsock import DurableRedis, is_running, keepsockctl, wait_until
 from pair import Pair, supervisor_binary
+from sentinels import Group
 
 
 @pytest.fixture
@@ -159,6 +161,43 @@ def test_an_empty_redis_gives_no_epoch_twice(make_pair, redis):
     assert primary.status()["epoch"] > before
 
 
+@pytest.fixture
+def group():
+    servers = Group().start()
+    yield servers
+    servers.stop()
+
+
+@pytest.fixture
+def sentinel_pair(group):
+    pair = Pair(group.url())
+    yield pair
+    pair.end()
+
+
+def test_a_sentinel_failover_is_bridged(sentinel_pair, group):
+    primary, (standby,) = sentinel_pair.start()
+    epoch = primary.status()["epoch"]
+    group.master.kill()
+    place = f"127.0.0.1:{group.replica.port}"
+    wait_until(lambda: primary.status()["redis"] == place and
+               primary.status()["lease_left_ms"] > 0, "the new master has the lease", 60)
+    assert primary.state() == "primary" and primary.status()["epoch"] == epoch
+    assert standby.state() == "standby"
+
+
+def test_without_a_majority_of_sentinels_no_renewal_counts(sentinel_pair, group):
+    primary, (standby,) = sentinel_pair.start()
+    for sentinel in group.sentinels[:2]:
+        sentinel.kill()
+    wait_until(lambda: primary.status()["lease_left_ms"] == 0, "no renewal counts")
+    # Redis itself is well, and nobody may believe it: the peer's word is all there is.
+    wait_until(lambda: standby.status()["promise_left_ms"] > 0, "the peer has granted")
+    assert primary.state() == "primary"
+    group.sentinels[0].start()
+    wait_until(lambda: primary.status()["lease_left_ms"] > 0, "renewals count again", 60)
+
+
 def test_simultaneous_start_of_three(make_pair):
     pair = make_pair(count=3, more={"c": {"cluster": {"priority": 200}}})
     primary, standbys = pair.start()
@@ -221,7 +260,8 @@ def test_changes_are_told_in_order(make_pair, tmp_path):
     script.write_text(f"#!/bin/sh\nsleep 0.3\necho \"$1 $2 $3 $4\" >> {tmp_path}/told\n")
     script.chmod(0o755)
     tmp_path.chmod(0o777)
-    pair = make_pair(more={"a": {"cluster": {"notify": str(script), "notify_user": "root",
+    pair = make_pair(more={"a": {"cluster": {"notify": str(script), "notify_user": getpass.getuser(),
+                                             "min_change_interval": "1h",
                                              "notify_fifo": "fifo"}}})
     primary, (standby,) = pair.start()
     node = pair.nodes["a"]
