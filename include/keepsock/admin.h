@@ -10,10 +10,12 @@
 #include "keepsock/admin_server.h"
 
 struct master;
+struct settings;
 struct inquiry_answer;
 
-/* Opens the socket; NULL with error. admin_close() ends it. */
-struct admin *admin_open(struct master *master, struct buffer *error);
+/* Opens the socket that these settings name; NULL with error. admin_close() ends it. */
+struct admin *admin_open(struct master *master, const struct settings *settings,
+			 struct buffer *error);
 
 #define COMMAND(name, arguments, privilege, handler, help) admin_handler_fn admin_on_##handler;
 ADMIN_COMMANDS_TABLE(COMMAND)

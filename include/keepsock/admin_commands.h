@@ -61,6 +61,10 @@ enum admin_privilege {
 	COMMAND("show events", "", VIEW, show_events,                                              \
 		"List the node's last events, the oldest first: Redis lost and back, verdicts on " \
 		"continuity, purges, workers that died.")                                          \
+	COMMAND("show takeovers", "", VIEW, show_takeovers,                                        \
+		"List the last takeovers of workers that served: when, why, how that ended, how "  \
+		"many connections moved, followed later, were lost, and for how long nobody was "  \
+		"served (freeze_us).")                                                             \
 	COMMAND("disconnect", "CLIENT_ID [CODE] [REASON...]", OPERATE, disconnect,                 \
 		"Disconnect a client, with 3503 \"force disconnect\" unless told otherwise. "      \
 		"Codes: 3000-3499 and 4000-4499 let it reconnect, 3500-3999 and 4500-4999 don't.") \
@@ -72,6 +76,9 @@ enum admin_privilege {
 	COMMAND("purge", "NODE", ADMIN, purge,                                                     \
 		"Take a node that is dead for sure out of Redis at once: its presence, sessions "  \
 		"and registration. One that lives after all registers again.")                     \
+	COMMAND("reload", "", ADMIN, reload,                                                       \
+		"Read the configuration again and put it in force, without closing a connection; " \
+		"answers when that is done, or why it is not.")                                    \
 	COMMAND("log level", "LEVEL", ADMIN, log_level,                                            \
 		"Log from now on at error, warning, info or debug.")
 

@@ -18,6 +18,8 @@
 #include "keepsock/settings.h"
 
 struct admin;
+struct buffer;
+struct change;
 struct embedded_redis;
 struct sentinel_shard;
 struct sentinel_watch;
@@ -25,6 +27,8 @@ struct event;
 struct event_base;
 struct ipc_message;
 struct node_page;
+struct reload;
+struct takeovers;
 struct inquiry;
 struct worker_slot;
 
@@ -66,10 +70,18 @@ struct master {
 	struct inquiry *inquiries;          /* under way */
 	uint64_t last_inquiry;
 	struct admin *admin;
+	struct admin *old_admin; /* has the last answer to give, at the place it had before; NULL */
+	struct event *old_admin_timer;
+	struct change *change; /* under way; NULL */
+	struct reload *reload; /* that it is part of; NULL */
+	bool is_changing;      /* something that leads to one, or ends it */
+	uint64_t last_takeover;
+	struct takeovers *takeovers;
 	bool log_level_changed; /* by an operator: new workers are told */
 	struct event *signals[MASTER_SIGNALS];
 	struct event *stop_timer;
-	bool only_stops; /* it is there to end what a dead one left */
+	bool other_program, other_settings; /* workers run with those of an earlier master */
+	bool only_stops;                    /* it is there to end what a dead one left */
 	int exit_status;
 };
 
@@ -98,6 +110,9 @@ int master_redis_start(struct master *master, struct buffer *error);
 /* Finds the embedded Redis that a dead master left, to end it; 0, also without one, or -1. */
 int master_redis_adopt(struct master *master, struct buffer *error);
 
+/* The settings are others: Sentinels are asked anew, workers told where Redis is. */
+void master_redis_reloaded(struct master *master);
+
 /* The workers are gone: ends the embedded Redis, then the loop. */
 void master_redis_stop(struct master *master);
 void master_redis_free(struct master *master);
@@ -107,6 +122,12 @@ void master_redis_tell(struct worker_slot *slot);
 
 /* NULL when no Sentinels are asked about this shard. */
 const struct sentinel_watch *master_redis_watch(const struct master *master, uint32_t shard);
+
+/* Logs from now on as the settings say; 0, or -1 with error. */
+int master_open_log(struct master *master, struct buffer *error);
+
+/* Another admin socket; the one before closes once it has given its answers. */
+void master_replace_admin(struct master *master, struct admin *admin);
 
 /* A worker became ready or died. */
 void master_on_worker_change(struct master *master);

@@ -131,6 +131,20 @@
 	       "Workers that were replaced because they died.")                                    \
 	METRIC(takeover_adoptions_total, COUNTER,                                                  \
 	       "Workers that went on with what a dead one had left.")                              \
+	METRIC(takeover_done_total, COUNTER,                                                       \
+	       "Workers that were taken over from while they served: reloads, upgrades.")          \
+	METRIC(takeover_failures_total, COUNTER,                                                   \
+	       "Takeovers that were not done; the worker before went on, or died.")                \
+	METRIC(takeover_moved_total, COUNTER,                                                      \
+	       "Connections that such takeovers moved to another worker.")                         \
+	METRIC(takeover_late_total, COUNTER,                                                       \
+	       "Connections that followed later.")                                                 \
+	METRIC(takeover_lost_total, COUNTER,                                                       \
+	       "Connections that such takeovers lost.")                                            \
+	METRIC(takeover_prepare_microseconds, GAUGE,                                               \
+	       "Time that the last takeover prepared for while the old worker served.")            \
+	METRIC(takeover_freeze_microseconds, GAUGE,                                                \
+	       "Time that nobody was served in the last takeover of a worker.")                    \
 	METRIC(takeover_connections_total, COUNTER,                                                \
 	       "Connections that lived on in another worker.")                                     \
 	METRIC(takeover_connections_lost_total, COUNTER,                                           \

@@ -21,6 +21,7 @@ struct node_page;
 	EVENT(WORKER_DIED, "worker died")                                                         \
 	EVENT(KEEPER_DIED, "keeper died")                                                         \
 	EVENT(MASTER_REPLACED, "master replaced")     /* it goes on with what a dead one left */  \
+	EVENT(TAKEOVER, "takeover")                   /* of a worker that served */              \
 	EVENT(ADOPTED, "adopted")                     /* what a dead worker left lives on */      \
 	EVENT(BLAMED, "blamed")                       /* workers died of it again and again */    \
 	EVENT(REDIS_LOST, "redis lost")               /* connections to a shard are gone */       \

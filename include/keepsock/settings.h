@@ -87,6 +87,13 @@ struct settings {
 int settings_parse(const char *text, const char *display_name, struct settings *out,
 		   struct buffer *error);
 
+/*
+ * The same for a file that is to replace what is in force: a FIXED setting that
+ * differs is an error too, with its line.
+ */
+int settings_parse_change(const char *text, const char *display_name, const struct settings *from,
+			  struct settings *out, struct buffer *error);
+
 /* Leaves *s empty; harmless to call again. */
 void settings_free(struct settings *s);
 

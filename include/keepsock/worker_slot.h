@@ -61,6 +61,7 @@ struct worker_slot {
 	struct event *keeper_timer; /* for the next attempt to start one */
 	uint32_t keeper_delay_ms;
 	uint64_t keeper_restarts;
+	bool keeper_retired;  /* it ends because it shall */
 	uint64_t order;       /* number of the last one it was sent */
 	bool is_protected;    /* as it told */
 	uint32_t descriptors; /* that it keeps, as it told */
@@ -75,12 +76,14 @@ struct worker_slot {
 	struct event *silence_timer; /* ... and is hung if it does not */
 	int exit_status;             /* of one that we inherited and reaped; KEEPER_NO_STATUS */
 	uint64_t started_ms;
+	uint64_t worker_order; /* number of the order it was started with */
 	uint64_t restarts;
 	char last_death[WORKER_LAST_DEATH_TEXT]; /* "" = none died yet */
 
 	/* A takeover. */
 	uint64_t takeovers; /* number of the last one */
 	uint64_t takeover;  /* of the one under way; 0 = none */
+	enum takeover_reason takeover_reason;
 	slot_takeover_fn *takeover_done;
 	void *takeover_ctx;
 	struct next_worker next;
@@ -144,6 +147,9 @@ void slot_keeper_init(struct worker_slot *slot);
 void slot_keeper_free(struct worker_slot *slot);
 /* Its channel, on which a keeper that runs has been asked already, is taken over. */
 void slot_keeper_adopt(struct worker_slot *slot, struct orphan *orphan);
+/* Ends the keeper, whose time is over: the next one is started at once, and it counts as no death.
+ */
+void slot_keeper_retire(struct worker_slot *slot);
 void slot_keeper_kill(struct worker_slot *slot, const char *reason);
 /* Tells the keeper something without descriptors; false (and logged) when it can't be. */
 bool slot_keeper_send(struct worker_slot *slot, uint32_t type, const void *payload, size_t len);

@@ -278,8 +278,36 @@ static void fill_derived(struct settings *s)
 	}
 }
 
-int settings_parse(const char *text, const char *display_name, struct settings *out,
-		   struct buffer *error)
+static const char *find_fixed_change(const struct settings *from, const struct settings *to,
+				     size_t *row)
+{
+	static char name[128];
+
+	for (size_t i = 0; i < setting_row_count; i++) {
+		if (setting_rows[i].reloadable || setting_equal(&setting_rows[i], from, to))
+			continue;
+		snprintf(name, sizeof(name), "%s.%s", setting_rows[i].group, setting_rows[i].name);
+		*row = i;
+		return name;
+	}
+	return NULL;
+}
+
+/* A setting that is not in the file has no line, but may have changed by that. */
+static bool check_unchanged(struct settings_parser *p, const struct settings *from)
+{
+	size_t row;
+	const char *name = from ? find_fixed_change(from, p->out, &row) : NULL;
+
+	if (!name)
+		return true;
+	return settings_fail(p, p->lines[row],
+			     "%s can't be changed while the node runs: stop and start it", name);
+}
+
+/* from: the settings in force, NULL = none. */
+static int parse(const char *text, const char *display_name, const struct settings *from,
+		 struct settings *out, struct buffer *error)
 {
 	const char *slash = strrchr(display_name, '/');
 	int lines[sizeof(setting_rows) / sizeof(setting_rows[0])] = {0};
@@ -297,13 +325,26 @@ int settings_parse(const char *text, const char *display_name, struct settings *
 	ok = read_text(&p, text, &config) && check_whole(&p);
 	config_destroy(&config);
 	free(p.directory);
-	if (!ok) {
+	if (ok)
+		fill_derived(out);
+	if (!ok || !check_unchanged(&p, from)) {
 		settings_free(out);
 		return -1;
 	}
 	channel_options_compile(&out->channel);
-	fill_derived(out);
 	return 0;
+}
+
+int settings_parse(const char *text, const char *display_name, struct settings *out,
+		   struct buffer *error)
+{
+	return parse(text, display_name, NULL, out, error);
+}
+
+int settings_parse_change(const char *text, const char *display_name, const struct settings *from,
+			  struct settings *out, struct buffer *error)
+{
+	return parse(text, display_name, from, out, error);
 }
 
 void settings_free(struct settings *s)
@@ -317,15 +358,7 @@ void settings_free(struct settings *s)
 
 const char *settings_find_fixed_change(const struct settings *from, const struct settings *to)
 {
-	static char name[128];
+	size_t row;
 
-	for (size_t i = 0; i < setting_row_count; i++) {
-		const struct setting_row *row = &setting_rows[i];
-
-		if (!row->reloadable && !setting_equal(row, from, to)) {
-			snprintf(name, sizeof(name), "%s.%s", row->group, row->name);
-			return name;
-		}
-	}
-	return NULL;
+	return find_fixed_change(from, to, &row);
 }

@@ -23,8 +23,8 @@
 
 #define DEFAULT_SOCKET "/run/keepsock/admin.sock"
 #define EXIT_USAGE     2
-/* The node itself waits at most some seconds for its workers. */
-#define ANSWER_TIMEOUT_S 20
+/* The node itself waits at most some seconds for its workers; a reload takes them one by one. */
+#define ANSWER_TIMEOUT_S 600
 
 enum option_code { OPTION_JSON = 256, OPTION_PRINT_COMMANDS_MAN };
 

@@ -36,13 +36,14 @@ static admin_handler_fn *const handlers[] = {
 #undef COMMAND
 };
 
-struct admin *admin_open(struct master *master, struct buffer *error)
+struct admin *admin_open(struct master *master, const struct settings *settings,
+			 struct buffer *error)
 {
 	struct admin_options options = {
 		.base = master->base,
-		.path = master->settings.admin.socket,
+		.path = settings->admin.socket,
 		.setting = "admin.socket",
-		.mode = settings_admin_mode(&master->settings),
+		.mode = settings_admin_mode(settings),
 		.commands = admin_command_at(0),
 		.handlers = handlers,
 		.command_count = sizeof(handlers) / sizeof(handlers[0]),

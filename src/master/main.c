@@ -6,7 +6,6 @@
  */
 #include <errno.h>
 #include <getopt.h>
-#include <jansson.h>
 #include <signal.h>
 #include <stdbool.h>
 #include <stdio.h>
@@ -23,12 +22,11 @@
 #include "keepsock/privileges.h"
 #include "keepsock/process_title.h"
 #include "keepsock/settings.h"
-#include "keepsock/text_file.h"
 #include "keepsock/worker.h"
+#include "master/config_file.h"
 
-#define CONFIG_SIZE_MAX ((size_t)1024 * 1024)
-#define ROLE_IPC_FD     3
-#define EXIT_USAGE      2
+#define ROLE_IPC_FD 3
+#define EXIT_USAGE  2
 
 enum option_code {
 	OPTION_ROLE = 256,
@@ -131,26 +129,12 @@ static int run_role(const char *role, int argc, char **argv)
 	return EXIT_USAGE;
 }
 
-/* Names and values travel between processes as JSON, so they must be UTF-8, without zero bytes. */
-static bool is_text(const char *text, size_t length)
-{
-	json_t *value = json_stringn(text, length);
-	bool valid = value && strlen(text) == length;
-
-	json_decref(value);
-	return valid;
-}
-
 /* Reads and parses it; 0, or -1 with error. */
 static int load_config(const char *path, struct buffer *text, struct settings *settings,
 		       struct buffer *error)
 {
-	if (path && text_file_read(path, CONFIG_SIZE_MAX, text, error) < 0)
+	if (path && config_file_read(path, text, error) < 0)
 		return -1;
-	if (path && (!is_text(buffer_cstr(text), text->len) || !is_text(path, strlen(path)))) {
-		buffer_printf(error, "%s: name and contents must be UTF-8 text", path);
-		return -1;
-	}
 	return settings_parse(buffer_cstr(text), path ? path : "defaults", settings, error);
 }
 

@@ -19,6 +19,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/prctl.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "keepsock/admin.h"
@@ -41,12 +42,17 @@
 #include "keepsock/secret.h"
 #include "keepsock/text_file.h"
 #include "keepsock/worker_slot.h"
+#include "master/change.h"
 #include "master/orphans.h"
+#include "master/reload.h"
+#include "master/takeovers.h"
 
 /* Beyond the time that clients get to answer their close frame. */
 #define STOP_DEADLINE_MS 5000
 /* A living master that --stop asks to end: it waits for its clients. */
 #define END_HOLDER_MS 120000
+/* An admin socket that was moved answers so long at the old place. */
+#define OLD_ADMIN_S 2
 
 static const char *const phase_names[] = {"starting", "running", "stopping"};
 
@@ -136,6 +142,8 @@ void master_stop(struct master *master, const char *reason)
 		return;
 	}
 	change_phase(master, MASTER_STOPPING, reason);
+	change_drop(master);
+	reload_drop(master);
 	notify("STOPPING=1");
 	if (evtimer_add(master->stop_timer, &deadline) < 0)
 		log_fatal("master_timer_failed");
@@ -143,6 +151,30 @@ void master_stop(struct master *master, const char *reason)
 }
 
 /* ---- what happens while it runs ---- */
+
+static void on_caught_up(void *ctx, const char *error)
+{
+	struct master *master = ctx;
+
+	MAGIC_CHECK(master, MASTER_MAGIC);
+	if (error)
+		log_error("workers_outdated reason=%s", log_value_str(error));
+}
+
+/* Workers that an earlier master left go on with its settings and its program, until now. */
+static void catch_up(struct master *master)
+{
+	const struct change_plan plan = {
+		.reason = master->other_program ? TAKEOVER_UPGRADE : TAKEOVER_RELOAD,
+		.replace_keepers = master->other_program,
+		.done = on_caught_up,
+		.ctx = master,
+	};
+
+	if (master->other_program || master->other_settings)
+		change_start(master, &plan);
+	master->other_program = master->other_settings = false;
+}
 
 void master_on_worker_change(struct master *master)
 {
@@ -152,10 +184,21 @@ void master_on_worker_change(struct master *master)
 			break;
 		change_phase(master, MASTER_RUNNING, "all workers are ready");
 		notify_status(master, "READY=1\n");
+		catch_up(master);
 		break;
 	case MASTER_RUNNING: notify_status(master, ""); break;
 	case MASTER_STOPPING: stop_redis_when_workers_are_down(master); break;
 	}
+}
+
+/* Its failure was logged where it happened. */
+static void on_signal_reload_done(void *ctx, const char *error)
+{
+	struct master *master = ctx;
+
+	MAGIC_CHECK(master, MASTER_MAGIC);
+	if (error)
+		log_error("reload_failed reason=%s", log_value_str(error));
 }
 
 static void on_signal(evutil_socket_t number, short what, void *ctx)
@@ -165,8 +208,7 @@ static void on_signal(evutil_socket_t number, short what, void *ctx)
 	(void)what;
 	MAGIC_CHECK(master, MASTER_MAGIC);
 	if (number == SIGHUP)
-		log_warning("reload_unavailable a changed configuration takes effect at the next "
-			    "start");
+		reload_start(master, on_signal_reload_done, master);
 	else
 		master_stop(master, strsignal((int)number));
 }
@@ -187,7 +229,7 @@ static int become_service_user(struct master *master, struct buffer *error)
 }
 
 /* After the change of user, so that workers can open the same file again. */
-static int open_log(struct master *master, struct buffer *error)
+int master_open_log(struct master *master, struct buffer *error)
 {
 	const struct settings *settings = &master->settings;
 	enum log_format format;
@@ -337,8 +379,37 @@ static void make_slots(struct master *master)
 		worker_slot_init(&master->workers[i], master, i);
 }
 
+static bool is_other_file(int a, int b)
+{
+	struct stat one, other;
+
+	return a >= 0 && b >= 0 && fstat(a, &one) == 0 && fstat(b, &other) == 0 &&
+	       (one.st_dev != other.st_dev || one.st_ino != other.st_ino);
+}
+
+static bool is_other_text(int fd, struct slice text)
+{
+	struct buffer found = {0};
+	bool other = fd >= 0 && sealed_text_read(fd, &found) == 0 &&
+		     !slice_equal(buffer_slice(&found), text);
+
+	buffer_free(&found);
+	return other;
+}
+
+/* Whether what was left runs with something else than what it would be started with now. */
+static void compare_orphan(struct master *master, const struct orphan *orphan,
+			   struct slice config_text)
+{
+	master->other_program =
+		master->other_program || is_other_file(orphan->program_fd, master->program_fd);
+	master->other_settings =
+		master->other_settings || is_other_text(orphan->settings_fd, config_text);
+}
+
 /* What a dead master left goes on under this one. From here on a failure leaves it as it is. */
-static int adopt_orphans(struct master *master, struct orphans *orphans, struct buffer *error)
+static int adopt_orphans(struct master *master, struct slice config_text, struct orphans *orphans,
+			 struct buffer *error)
 {
 	size_t count;
 	struct listener_member *members = orphans_listeners(orphans, &count);
@@ -350,8 +421,10 @@ static int adopt_orphans(struct master *master, struct orphans *orphans, struct 
 
 	free(members);
 	for (uint32_t i = 0; i < orphans->slots && result == 0; i++) {
-		if (orphan_exists(&orphans->slot[i]))
-			worker_slot_adopt(&master->workers[i], &orphans->slot[i]);
+		if (!orphan_exists(&orphans->slot[i]))
+			continue;
+		compare_orphan(master, &orphans->slot[i], config_text);
+		worker_slot_adopt(&master->workers[i], &orphans->slot[i]);
 	}
 	if (result == 0 && orphans->slots > 0)
 		node_event_add(NODE_EVENT_MASTER_REPLACED, "pid %d", (int)getpid());
@@ -374,14 +447,14 @@ static int start_node(struct master *master, struct slice config_text, struct bu
 		result = make_shared_memory(master, config_text, orphans, error);
 		if (result == 0) {
 			make_slots(master);
-			result = adopt_orphans(master, orphans, error);
+			result = adopt_orphans(master, config_text, orphans, error);
 		}
 		orphans_free(orphans);
 	}
 	free(orphans);
 	if (result < 0 || master->only_stops)
 		return result < 0 ? -1 : master_redis_adopt(master, error);
-	master->admin = admin_open(master, error);
+	master->admin = admin_open(master, &master->settings, error);
 	if (!master->admin)
 		return -1;
 	return master_redis_start(master, error);
@@ -389,7 +462,7 @@ static int start_node(struct master *master, struct slice config_text, struct bu
 
 static int start(struct master *master, struct slice config_text, struct buffer *error)
 {
-	if (become_service_user(master, error) < 0 || open_log(master, error) < 0 ||
+	if (become_service_user(master, error) < 0 || master_open_log(master, error) < 0 ||
 	    take_run_dir(master, error) < 0)
 		return -1;
 	log_info("start node=%s config=%s workers=%u uid=%ld open_files=%lu",
@@ -428,9 +501,44 @@ static void free_events(struct master *master)
 		event_base_free(master->base);
 }
 
+static void close_old_admin(struct master *master)
+{
+	admin_close(master->old_admin);
+	master->old_admin = NULL;
+	if (master->old_admin_timer)
+		event_free(master->old_admin_timer);
+	master->old_admin_timer = NULL;
+}
+
+static void on_old_admin_time(evutil_socket_t fd, short what, void *ctx)
+{
+	struct master *master = ctx;
+
+	(void)fd;
+	(void)what;
+	MAGIC_CHECK(master, MASTER_MAGIC);
+	close_old_admin(master);
+}
+
+void master_replace_admin(struct master *master, struct admin *admin)
+{
+	static const struct timeval linger = {.tv_sec = OLD_ADMIN_S};
+
+	close_old_admin(master);
+	master->old_admin = master->admin;
+	master->admin = admin;
+	master->old_admin_timer = evtimer_new(master->base, on_old_admin_time, master);
+	if (!master->old_admin_timer || evtimer_add(master->old_admin_timer, &linger) < 0)
+		log_fatal("master_timer_failed");
+}
+
 static void release(struct master *master)
 {
+	change_drop(master);
+	reload_drop(master);
+	close_old_admin(master);
 	admin_close(master->admin);
+	takeovers_free(master->takeovers);
 	for (uint32_t i = 0; master->workers && i < master->worker_count; i++)
 		worker_slot_free(&master->workers[i]);
 	master_redis_free(master);
@@ -474,6 +582,7 @@ static struct master *create(struct master_options *options)
 	master->open_file_limit = options->open_file_limit;
 	master->only_stops = options->only_stop;
 	master->settings_fd = master->lock_fd = master->page_fd = master->program_fd = -1;
+	master->takeovers = takeovers_create();
 	master->message = xmalloc(sizeof(*master->message));
 	master->keeper_message = xmalloc(sizeof(*master->keeper_message));
 	return master;

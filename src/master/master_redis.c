@@ -217,6 +217,26 @@ static int start_embedded(struct master *master, struct buffer *error)
 	return master->embedded || error->len == 0 ? 0 : -1;
 }
 
+static void free_watches(struct master *master)
+{
+	for (uint32_t i = 0; master->sentinel_shards && i < master->shard_count; i++)
+		sentinel_watch_free(master->sentinel_shards[i].watch);
+	free(master->sentinel_shards);
+	master->sentinel_shards = NULL;
+}
+
+void master_redis_reloaded(struct master *master)
+{
+	struct buffer error = {0};
+
+	if (node_uses_embedded_redis(&master->settings))
+		return;
+	free_watches(master);
+	if (watch_sentinels(master, &error) < 0)
+		log_error("sentinels_not_asked error=%s", log_value_str(buffer_cstr(&error)));
+	buffer_free(&error);
+}
+
 int master_redis_adopt(struct master *master, struct buffer *error)
 {
 	return node_uses_embedded_redis(&master->settings) ? start_embedded(master, error) : 0;
@@ -248,9 +268,7 @@ void master_redis_stop(struct master *master)
 void master_redis_free(struct master *master)
 {
 	embedded_redis_free(master->embedded);
-	for (uint32_t i = 0; master->sentinel_shards && i < master->shard_count; i++)
-		sentinel_watch_free(master->sentinel_shards[i].watch);
-	free(master->sentinel_shards);
+	free_watches(master);
 	for (uint32_t i = 0; i < master->shard_count; i++)
 		ipc_redis_free(&master->shards[i]);
 }

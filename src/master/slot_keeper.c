@@ -46,6 +46,12 @@ void slot_keeper_kill(struct worker_slot *slot, const char *reason)
 	child_signal(&slot->keeper, SIGKILL);
 }
 
+void slot_keeper_retire(struct worker_slot *slot)
+{
+	slot->keeper_retired = true;
+	child_signal(&slot->keeper, SIGKILL);
+}
+
 bool slot_keeper_send(struct worker_slot *slot, uint32_t type, const void *payload, size_t len)
 {
 	if (slot->keeper_fd >= 0 && ipc_send(slot->keeper_fd, type, 0, payload, len, NULL, 0) == 0)
@@ -323,30 +329,39 @@ static void start_later(struct worker_slot *slot, uint32_t delay)
 		log_fatal("keeper_timer_failed");
 }
 
+static void note_death(struct worker_slot *slot, int status, uint32_t delay)
+{
+	struct buffer reason = {0};
+
+	child_describe_exit(&reason, status);
+	log_error("keeper_died slot=%u pid=%d reason=%s restart_in_ms=%u worker=%d", slot->number,
+		  (int)slot->keeper.last_pid, log_value_str(buffer_cstr(&reason)), delay,
+		  (int)slot->pid);
+	node_event_add(NODE_EVENT_KEEPER_DIED, "keeper %u: %s", slot->number, buffer_cstr(&reason));
+	metric_add(METRIC_keeper_restarts_total, 1);
+	slot->keeper_restarts++;
+	buffer_free(&reason);
+}
+
 static void on_keeper_exit(struct child *child, int status, void *ctx)
 {
 	struct worker_slot *slot = ctx;
-	struct buffer reason = {0};
-	uint32_t delay;
+	bool retired = slot->keeper_retired;
+	uint32_t delay = 0;
 
 	MAGIC_CHECK(slot, WORKER_SLOT_MAGIC);
+	slot->keeper_retired = false;
 	while (slot->keeper_fd >= 0 && read_message(slot))
 		;
 	close_channel(slot);
 	set_status(slot, false, 0);
 	if (slot->state != WORKER_STOPPING) {
-		delay = child_restart_delay(&slot->keeper_delay_ms, child_age_ms(child));
-		child_describe_exit(&reason, status);
-		log_error("keeper_died slot=%u pid=%d reason=%s restart_in_ms=%u worker=%d",
-			  slot->number, (int)child->last_pid, log_value_str(buffer_cstr(&reason)),
-			  delay, (int)slot->pid);
-		node_event_add(NODE_EVENT_KEEPER_DIED, "keeper %u: %s", slot->number,
-			       buffer_cstr(&reason));
-		metric_add(METRIC_keeper_restarts_total, 1);
-		slot->keeper_restarts++;
+		if (!retired) {
+			delay = child_restart_delay(&slot->keeper_delay_ms, child_age_ms(child));
+			note_death(slot, status, delay);
+		}
 		if (!slot_takeover_on_keeper_gone(slot))
 			start_later(slot, delay);
-		buffer_free(&reason);
 	}
 	worker_slot_on_keeper_gone(slot);
 }

@@ -19,6 +19,7 @@
 #include "keepsock/magic.h"
 #include "keepsock/master.h"
 #include "keepsock/worker_slot.h"
+#include "master/takeovers.h"
 
 /* Without a keeper: until one of the two has left. */
 #define UNDECIDED_LIMIT_S 10
@@ -72,6 +73,7 @@ static void finish(struct worker_slot *slot, const struct keeper_taken_over *end
 		 slot->number, log_value_str(takeover_outcome_name(end->outcome)), end->old_pid,
 		 end->new_pid, end->connections, end->lost, end->prepare_us, end->freeze_us,
 		 log_value_str(reason));
+	takeovers_note(slot, end, reason);
 	if (done)
 		done(slot, end, reason, ctx);
 }
@@ -204,6 +206,7 @@ bool slot_takeover_start(struct worker_slot *slot, enum takeover_reason reason, 
 	if (!slot_keeper_send(slot, KEEPER_TAKEOVER, &order, sizeof(order)))
 		return false;
 	slot->takeovers = slot->takeover = order.number;
+	slot->takeover_reason = reason;
 	slot->takeover_done = done;
 	slot->takeover_ctx = ctx;
 	return true;

@@ -26,6 +26,7 @@
 #include <unistd.h>
 
 #include "config.h"
+#include "keepsock/alloc.h"
 #include "keepsock/buffer.h"
 #include "keepsock/clock.h"
 #include "keepsock/inquiry.h"
@@ -36,6 +37,7 @@
 #include "keepsock/master.h"
 #include "keepsock/node_page.h"
 #include "keepsock/worker_slot.h"
+#include "master/change.h"
 #include "master/orphans.h"
 
 /* A keeper that has not noticed its worker's death by then hangs, and would never replace it. */
@@ -120,6 +122,7 @@ static void on_ready_message(struct worker_slot *slot, struct ipc_message *messa
 		return;
 	change_state(slot, WORKER_READY, "it accepts clients");
 	master_on_worker_change(slot->master);
+	change_on_slot_ready(slot);
 }
 
 static void on_reply_message(struct worker_slot *slot, struct ipc_message *message)
@@ -209,6 +212,37 @@ static void forget_worker(struct worker_slot *slot)
 	close_fd(&slot->pidfd);
 	slot->pid = 0;
 	slot->exited = false;
+}
+
+/* A worker that was taken over from and is about to leave; its pidfd is owned. */
+struct leaver {
+	int pidfd;
+	struct event *event;
+};
+
+/* Of one whose keeper died, we are the parent; the status of another one is not ours to have. */
+static void on_leaver_exit(evutil_socket_t fd, short what, void *ctx)
+{
+	struct leaver *leaver = ctx;
+	siginfo_t info;
+
+	(void)what;
+	(void)waitid(P_PIDFD, (id_t)fd, &info, WEXITED | WNOHANG);
+	event_free(leaver->event);
+	close(leaver->pidfd);
+	free(leaver);
+}
+
+static void watch_leaver(struct worker_slot *slot)
+{
+	struct leaver *leaver = xcalloc(1, sizeof(*leaver));
+
+	leaver->pidfd = fcntl(slot->pidfd, F_DUPFD_CLOEXEC, 0);
+	if (leaver->pidfd >= 0)
+		leaver->event = event_new(slot->master->base, leaver->pidfd, EV_READ,
+					  on_leaver_exit, leaver);
+	if (!leaver->event || event_add(leaver->event, NULL) < 0)
+		log_fatal("worker_event_failed");
 }
 
 /* Both are gone: nothing more to wait for. */
@@ -342,12 +376,15 @@ static void watch_exit(struct worker_slot *slot)
 void worker_slot_on_started(struct worker_slot *slot, const struct keeper_worker *worker,
 			    int channel, int pidfd)
 {
+	if (slot->pid && !slot->exited)
+		watch_leaver(slot);
 	if (slot->pid)
 		forget_worker(slot);
 	slot->pid = worker->pid;
 	slot->pidfd = pidfd;
 	slot->ipc_fd = channel;
 	slot->started_ms = clock_boottime_ms();
+	slot->worker_order = worker->order;
 	slot->restarts = worker->restarts;
 	slot->ipc_event = event_new(slot->master->base, channel, EV_READ | EV_PERSIST,
 				    on_channel_readable, slot);
@@ -406,6 +443,8 @@ void worker_slot_init(struct worker_slot *slot, struct master *master, uint32_t 
 		.pidfd = -1,
 		.ipc_fd = -1,
 		.left_arena_fd = -1,
+		/* No earlier master's numbers come again. */
+		.takeovers = clock_boottime_ns(),
 		.next = {.pidfd = -1, .ipc_fd = -1},
 		.exit_status = KEEPER_NO_STATUS,
 	};

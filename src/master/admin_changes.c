@@ -1,0 +1,77 @@
+/* SPDX-License-Identifier: ISC */
+/*
+ * Admin commands that change the node, and what shows how that went. Runs in the
+ * master. `reload` answers when the outcome is known; a peer that does not
+ * wait for it changes nothing about that.
+ */
+#include <stdlib.h>
+
+#include "keepsock/admin.h"
+#include "keepsock/alloc.h"
+#include "keepsock/magic.h"
+#include "keepsock/master.h"
+#include "master/reload.h"
+#include "master/takeovers.h"
+
+#define ASKER_MAGIC UINT32_C(0x41534b52) /* "ASKR" */
+
+/* Who waits for an outcome. */
+struct asker {
+	uint32_t magic;
+	struct admin_request *request; /* NULL: it has left */
+};
+
+static void on_asker_gone(void *ctx)
+{
+	struct asker *asker = ctx;
+
+	MAGIC_CHECK(asker, ASKER_MAGIC);
+	asker->request = NULL;
+}
+
+static struct asker *wait_for(struct admin_request *request)
+{
+	struct asker *asker = xcalloc(1, sizeof(*asker));
+
+	*asker = (struct asker){ASKER_MAGIC, request};
+	admin_request_wait(request, on_asker_gone, asker);
+	return asker;
+}
+
+/* The request, NULL when nobody waits any more; the asker is freed. */
+static struct admin_request *stop_waiting(struct asker *asker)
+{
+	struct admin_request *request = asker->request;
+
+	if (request)
+		admin_request_wait(request, NULL, NULL);
+	asker->magic = 0;
+	free(asker);
+	return request;
+}
+
+static void on_reloaded(void *ctx, const char *error)
+{
+	struct asker *asker = ctx;
+	struct admin_request *request;
+
+	MAGIC_CHECK(asker, ASKER_MAGIC);
+	request = stop_waiting(asker);
+	if (request && error)
+		admin_answer_error(request, "%s", error);
+	else if (request)
+		admin_answer_object(request,
+				    json_pack("{s:s, s:i}", "reloaded",
+					      admin_request_master(request)->config_name, "workers",
+					      (int)admin_request_master(request)->worker_count));
+}
+
+void admin_on_reload(struct admin_request *request)
+{
+	reload_start(admin_request_master(request), on_reloaded, wait_for(request));
+}
+
+void admin_on_show_takeovers(struct admin_request *request)
+{
+	admin_answer_rows(request, takeovers_rows(admin_request_master(request)->takeovers), NULL);
+}
