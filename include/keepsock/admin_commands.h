@@ -89,6 +89,8 @@ enum admin_privilege {
 	COMMAND("debug adoption", "on|off", ADMIN, debug_adoption,                                 \
 		"Let workers that follow a dead one adopt its connections, or end them. "          \
 		"Keepers that are replaced forget it.")                                            \
+	COMMAND("debug move", "FROM TO [COUNT]", ADMIN, debug_move,                                \
+		"Begin to move connections of one worker slot to another, all of them or COUNT.")  \
 	COMMAND("debug crash-after", "SLOT POINT [COUNT]", ADMIN, debug_crash_after,               \
 		"Let a worker die when it reaches a crash point, for the COUNTth time.")           \
 	COMMAND("debug crash-keeper", "SLOT POINT [SIGNAL]", ADMIN, debug_crash_keeper,            \

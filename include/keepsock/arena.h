@@ -37,7 +37,7 @@
 #endif
 
 #define ARENA_MAGIC          0x414b434f534b4b50ull /* "PKKSOCKA" */
-#define ARENA_LAYOUT_VERSION (ARENA_TEST_LAYOUT ? 1000u + ARENA_TEST_LAYOUT : 3u)
+#define ARENA_LAYOUT_VERSION (ARENA_TEST_LAYOUT ? 1000u + ARENA_TEST_LAYOUT : 4u)
 #define ARENA_PAGE_SIZE      65536u
 #define ARENA_REF_SIZE       64u
 #define ARENA_GROW_PAGES     16u /* 1 MiB at a time */

@@ -65,6 +65,10 @@ const struct arena_layout *arena_layout_frozen(uint32_t version);
 const struct arena_field *arena_layout_field(const struct arena_layout *layout,
 					     enum arena_record record, const char *name);
 
+/* One record of an older layout, or of today's; from and to don't overlap. */
+void arena_convert_record(const struct arena_layout *old, enum arena_record record,
+			  const void *from, void *to);
+
 enum arena_conversion {
 	ARENA_CONVERSION_NEEDLESS, /* it is of today's layout */
 	ARENA_CONVERSION_DONE,

@@ -58,8 +58,9 @@ struct channel {
 	bool lost;          /* some subscriptions are SUBSCRIPTION_LOST: not to be freed */
 	uint32_t lost_left; /* entries to look at for those */
 	struct channel *next_lost;
-	uint32_t group;    /* number of its group in the delivery under way, 0 = none */
-	arena_ref *blocks; /* refs of the subscriber array's blocks; owned */
+	uint32_t move_round; /* of the move under way in which it was announced, 0 = in none */
+	uint32_t group;      /* number of its group in the delivery under way, 0 = none */
+	arena_ref *blocks;   /* refs of the subscriber array's blocks; owned */
 	uint32_t blocks_capacity;
 	uint64_t check_top;      /* position check: 1 + the top that must be served once ... */
 	uint64_t check_sequence; /* ... the shard's messages up to this one have been */

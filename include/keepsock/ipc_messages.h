@@ -18,7 +18,7 @@
 struct buffer;
 
 /* Part of the start: a worker refuses a master that speaks another version. */
-#define IPC_PROTOCOL_VERSION 3
+#define IPC_PROTOCOL_VERSION 4
 
 enum ipc_direction {
 	MASTER_TO_WORKER,
@@ -32,8 +32,11 @@ enum ipc_direction {
 	IPC(REDIS,         MASTER_TO_WORKER, "JSON {shard, ...struct ipc_redis}: where it is now")  \
 	IPC(LOG_LEVEL,     MASTER_TO_WORKER, "the level's name")                                   \
 	IPC(STOP,          MASTER_TO_WORKER, "nothing: close listeners, then clients (3001), exit 0") \
+	IPC(MOVE_OUT,      MASTER_TO_WORKER, "id; struct ipc_move_out; fd: channel to the worker that gets connections") \
+	IPC(MOVE_IN,       MASTER_TO_WORKER, "fd: channel to the worker that gives connections")   \
 	IPC(READY,         WORKER_TO_MASTER, "nothing: the worker accepts clients")                \
-	IPC(REPLY,         WORKER_TO_MASTER, "id of the request; JSON {ok, rows} or {ok, error}")
+	IPC(REPLY,         WORKER_TO_MASTER, "id of the request; JSON {ok, rows} or {ok, error}")  \
+	IPC(MOVED,         WORKER_TO_MASTER, "id of MOVE_OUT; struct ipc_moved, text: why not all of them")
 
 enum ipc_type {
 	IPC_NONE,
@@ -49,6 +52,19 @@ const char *ipc_type_name(uint32_t type);
 
 /* Whether a message of this type may travel in this direction. */
 bool ipc_type_allowed(uint32_t type, enum ipc_direction direction);
+
+/* Connections are to move to another worker of the node. */
+struct ipc_move_out {
+	uint32_t count;    /* at most so many, 0 = all */
+	uint32_t limit_ms; /* after that, those that are left stay */
+	uint32_t retire;   /* 1: this worker accepts no connections any more */
+	uint32_t reserved;
+};
+
+struct ipc_moved {
+	uint32_t moved;
+	uint32_t left; /* connections that this worker still has */
+};
 
 /*
  * Where the Redis of a shard is; all strings heap, owned by the struct, never

@@ -16,6 +16,7 @@
 #include "keepsock/ipc_messages.h"
 #include "keepsock/listeners.h"
 #include "keepsock/settings.h"
+#include "keepsock/slot_move.h"
 
 struct admin;
 struct buffer;
@@ -65,6 +66,8 @@ struct master {
 	struct ipc_keys subscription_token_keys;
 	struct worker_slot *workers; /* worker_count of them */
 	uint32_t worker_count;
+	struct slot_move move;              /* under way */
+	uint64_t moves;                     /* begun so far */
 	struct ipc_message *message;        /* room for one incoming message of a worker */
 	struct ipc_message *keeper_message; /* ... and of a keeper */
 	struct inquiry *inquiries;          /* under way */

@@ -23,6 +23,7 @@ struct node_page;
 	EVENT(MASTER_REPLACED, "master replaced")     /* it goes on with what a dead one left */  \
 	EVENT(TAKEOVER, "takeover")                   /* of a worker that served */              \
 	EVENT(ADOPTED, "adopted")                     /* what a dead worker left lives on */      \
+	EVENT(MOVED, "moved")                         /* connections, to another worker */        \
 	EVENT(BLAMED, "blamed")                       /* workers died of it again and again */    \
 	EVENT(REDIS_LOST, "redis lost")               /* connections to a shard are gone */       \
 	EVENT(REDIS_BACK, "redis back")               /* ... and there again */                   \

@@ -11,6 +11,7 @@
 
 #include "keepsock/metrics.h"
 #include "keepsock/node_events.h"
+#include "keepsock/node_moves.h"
 #include "keepsock/node_users.h"
 
 #include <stdatomic.h>
@@ -20,7 +21,7 @@
 #define NODE_WORKERS_MAX 64
 /* The master counts in a slot of its own, after the workers'. */
 #define NODE_SLOT_MASTER NODE_WORKERS_MAX
-#define NODE_PAGE_MAGIC  UINT64_C(0x6b736e6f64653033) /* "ksnode03": changes with the layout */
+#define NODE_PAGE_MAGIC  UINT64_C(0x6b736e6f64653034) /* "ksnode04": changes with the layout */
 
 struct node_slot {
 	_Alignas(64) struct counters counters;
@@ -35,6 +36,7 @@ struct node_page {
 	uint32_t metrics; /* METRIC_COUNT of whoever made it */
 	/* Earliest time, boottime in ns, that the connection rate is all used up to. */
 	_Alignas(64) _Atomic uint64_t connection_rate_time;
+	struct node_moves moves;
 	struct node_slot slot[NODE_WORKERS_MAX + 1];
 };
 

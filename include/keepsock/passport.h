@@ -99,16 +99,18 @@ struct passport_id {
 #define PASSPORT_FIELDS_OWNED(FIELD, ARRAY)                                            \
 	FIELD(arena_ref, identity, 3, REF, "chunk with user, info and name, 0 = none") \
 	FIELD(arena_ref, subscriptions, 3, REF, "first subscription record, 0 = none") \
-	FIELD(uint32_t, subscription_count, 3, NUMBER, "subscriptions")                \
-	FIELD(uint32_t, reserved_word, 3, HEX, "0")
+	FIELD(uint32_t, subscription_count, 3, NUMBER, "subscriptions")
 
 #define PASSPORT_FIELDS_TOKEN(FIELD, ARRAY)                                                    \
 	FIELD(uint64_t, expires_at, 3, NUMBER, "of the connection: Unix time in s, 0 = never") \
 	FIELD(uint64_t, token_subs, 3, HEX, "digest of the channels in its token, 0 = none")
 
-#define PASSPORT_FIELDS_SPARE(FIELD, ARRAY) FIELD(uint64_t, reserved_third, 3, HEX, "0")
+#define PASSPORT_FIELDS_SPARE(FIELD, ARRAY) FIELD(uint32_t, reserved_word, 3, HEX, "0")
 
-#define PASSPORT_FIELDS_TEST(FIELD, ARRAY) FIELD(uint64_t, test_word, 1001, NUMBER, "0")
+#define PASSPORT_FIELDS_MOVE(FIELD, ARRAY) \
+	FIELD(uint64_t, move, 4, HEX, "PASSPORT_MOVE(): it is about to change the worker; 0 = not")
+
+#define PASSPORT_FIELDS_TEST(FIELD, ARRAY) FIELD(uint32_t, test_word, 1001, NUMBER, "0")
 
 /* Layouts of test builds: the same fields, elsewhere; the first word stays the first. */
 #define PASSPORT_FIELDS_0(FIELD, ARRAY)        \
@@ -118,14 +120,16 @@ struct passport_id {
 	PASSPORT_FIELDS_PROGRESS(FIELD, ARRAY) \
 	PASSPORT_FIELDS_TIMES(FIELD, ARRAY)    \
 	PASSPORT_FIELDS_OWNED(FIELD, ARRAY)    \
+	PASSPORT_FIELDS_SPARE(FIELD, ARRAY)    \
 	PASSPORT_FIELDS_TOKEN(FIELD, ARRAY)    \
-	PASSPORT_FIELDS_SPARE(FIELD, ARRAY)
+	PASSPORT_FIELDS_MOVE(FIELD, ARRAY)
 #define PASSPORT_FIELDS_1(FIELD, ARRAY)        \
 	PASSPORT_FIELDS_HEAD(FIELD, ARRAY)     \
 	PASSPORT_FIELDS_TOKEN(FIELD, ARRAY)    \
 	PASSPORT_FIELDS_OWNED(FIELD, ARRAY)    \
-	PASSPORT_FIELDS_TIMES(FIELD, ARRAY)    \
 	PASSPORT_FIELDS_TEST(FIELD, ARRAY)     \
+	PASSPORT_FIELDS_MOVE(FIELD, ARRAY)     \
+	PASSPORT_FIELDS_TIMES(FIELD, ARRAY)    \
 	PASSPORT_FIELDS_PROGRESS(FIELD, ARRAY) \
 	PASSPORT_FIELDS_QUEUES(FIELD, ARRAY)   \
 	PASSPORT_FIELDS_PEER(FIELD, ARRAY)
@@ -136,6 +140,7 @@ struct passport_id {
 	PASSPORT_FIELDS_PEER(FIELD, ARRAY)     \
 	PASSPORT_FIELDS_TOKEN(FIELD, ARRAY)    \
 	PASSPORT_FIELDS_PROGRESS(FIELD, ARRAY) \
+	PASSPORT_FIELDS_MOVE(FIELD, ARRAY)     \
 	PASSPORT_FIELDS_OWNED(FIELD, ARRAY)    \
 	PASSPORT_FIELDS_TEST(FIELD, ARRAY)
 #define PASSPORT_FIELDS(FIELD, ARRAY) ARENA_JOIN(PASSPORT_FIELDS_, ARENA_TEST_LAYOUT)(FIELD, ARRAY)
@@ -149,6 +154,12 @@ _Static_assert(sizeof(struct passport) == 256, "a passport is 256 bytes");
 #define PASSPORT_MAGIC   0x54525350u /* "PSRT" */
 #define PASSPORT_VERSION 1u
 #define PASSPORT_CODECS  1u /* there are */
+
+/* A move's number (node_moves.h), which says who has the connection, and which end this one is. */
+enum passport_move { PASSPORT_STAYS = 0, PASSPORT_LEAVING = 1, PASSPORT_ARRIVING = 2 };
+#define PASSPORT_MOVE(number, end) ((uint64_t)(number) << 8 | (uint64_t)(end))
+#define PASSPORT_MOVE_NUMBER(move) ((move) >> 8)
+#define PASSPORT_MOVE_END(move)    ((enum passport_move)((move)&0xff))
 
 enum passport_kind { PASSPORT_CLIENT = 1, PASSPORT_REDIS = 2 };
 

@@ -70,4 +70,13 @@ void redis_presence_remove(struct redis_pool *pool, uint64_t affinity,
 			   const struct redis_presence_member *members, size_t n,
 			   redis_count_callback callback, void *ctx);
 
+/*
+ * The client's connection went from one worker to another, both by their names:
+ * its members in these channels are now in the other's index. count = how many
+ * moved.
+ */
+void redis_members_move(struct redis_pool *pool, uint64_t affinity, struct slice from,
+			struct slice to, struct slice client, const struct slice *channels,
+			size_t n, redis_count_callback callback, void *ctx);
+
 #endif

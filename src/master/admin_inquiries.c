@@ -18,6 +18,7 @@
 #include "keepsock/keeper_messages.h"
 #include "keepsock/master.h"
 #include "keepsock/node_page.h"
+#include "keepsock/slot_move.h"
 #include "keepsock/worker_slot.h"
 #include "master/admin_answers.h"
 
@@ -424,6 +425,28 @@ void admin_on_debug_takeover(struct admin_request *request)
 		admin_request_wait(request, on_asker_gone, slot);
 	else
 		admin_answer_error(request, "there is no worker to take over from");
+}
+
+void admin_on_debug_move(struct admin_request *request)
+{
+	const struct admin_call *call = admin_request_call(request);
+	struct worker_slot *from = find_slot(request, call->arguments[0]);
+	struct worker_slot *to = from ? find_slot(request, call->arguments[1]) : NULL;
+	const char *text = call->arguments[2] ? call->arguments[2] : "0";
+	struct ipc_move_out order = {.limit_ms = 60000};
+	const char *problem = "the count must be a number";
+	char *end;
+
+	if (!to)
+		return;
+	order.count = (uint32_t)strtoul(text, &end, 10);
+	if (!*end)
+		problem = slot_move_begin(from, to, &order, NULL, NULL);
+	if (problem)
+		admin_answer_error(request, "%s", problem);
+	else
+		admin_answer_object(request, json_pack("{s:i, s:i}", "from", (int)from->number,
+						       "to", (int)to->number));
 }
 
 static void on_armed(struct admin_request *request, const struct inquiry_answer *answers,

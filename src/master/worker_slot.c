@@ -36,6 +36,7 @@
 #include "keepsock/magic.h"
 #include "keepsock/master.h"
 #include "keepsock/node_page.h"
+#include "keepsock/slot_move.h"
 #include "keepsock/worker_slot.h"
 #include "master/change.h"
 #include "master/orphans.h"
@@ -141,6 +142,7 @@ static void dispatch(struct worker_slot *slot, struct ipc_message *message)
 						      struct ipc_message *) = {
 		[IPC_READY] = on_ready_message,
 		[IPC_REPLY] = on_reply_message,
+		[IPC_MOVED] = slot_move_on_moved,
 	};
 
 	if (!ipc_type_allowed(message->type, WORKER_TO_MASTER)) {
@@ -210,6 +212,7 @@ static void forget_worker(struct worker_slot *slot)
 	free_event(&slot->exit_event);
 	evtimer_del(slot->silence_timer);
 	close_fd(&slot->pidfd);
+	slot_move_on_worker_gone(slot);
 	slot->pid = 0;
 	slot->exited = false;
 }

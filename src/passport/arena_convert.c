@@ -33,10 +33,12 @@ struct conversion {
 
 /* --- a record --- */
 
-static void convert_record(const struct arena_layout *old, enum arena_record record,
-			   const uint8_t *from, uint8_t *to)
+void arena_convert_record(const struct arena_layout *old, enum arena_record record,
+			  const void *old_record, void *new_record)
 {
 	const struct arena_record_layout *now = &arena_layout_today.records[record];
+	const uint8_t *from = old_record;
+	uint8_t *to = new_record;
 
 	memset(to, 0, now->size);
 	for (uint32_t i = 0; i < now->field_count; i++) {
@@ -52,8 +54,8 @@ static void convert_record(const struct arena_layout *old, enum arena_record rec
 			uint32_t step = field->size / field->count;
 
 			if (field->record != ARENA_RECORD_NONE)
-				convert_record(old, field->record, element,
-					       to + field->offset + n * step);
+				arena_convert_record(old, field->record, element,
+						     to + field->offset + n * step);
 			else
 				/* Numbers may have become wider, with zeros behind. */
 				memcpy(to + field->offset + n * step, element,
@@ -198,7 +200,7 @@ static void convert_header(struct conversion *c)
 	struct arena_header *to = c->to->header;
 	uint32_t pages = to->page_count;
 
-	convert_record(c->old, ARENA_RECORD_HEADER, c->from, (uint8_t *)to);
+	arena_convert_record(c->old, ARENA_RECORD_HEADER, c->from, (uint8_t *)to);
 	to->page_count = pages;
 	to->layout_version = ARENA_LAYOUT_VERSION;
 }
@@ -233,7 +235,8 @@ static void convert_subscriptions(struct conversion *c, arena_ref passport)
 		old_number(c->old, ARENA_RECORD_PASSPORT, from_at(c, passport), "subscriptions");
 
 	while (ref && may_be_converted(c, passport, ref)) {
-		convert_record(c->old, ARENA_RECORD_SUBSCRIPTION, from_at(c, ref), to_at(c, ref));
+		arena_convert_record(c->old, ARENA_RECORD_SUBSCRIPTION, from_at(c, ref),
+				     to_at(c, ref));
 		ref = old_number(c->old, ARENA_RECORD_SUBSCRIPTION, from_at(c, ref), "next");
 	}
 }
@@ -246,7 +249,7 @@ static void convert_page(struct conversion *c, uint32_t page, enum arena_record 
 	for (arena_ref ref = page_ref(page); ref < page_ref(page + 1); ref += step) {
 		if (old_number(c->old, record, from_at(c, ref), "magic") != magic)
 			continue;
-		convert_record(c->old, record, from_at(c, ref), to_at(c, ref));
+		arena_convert_record(c->old, record, from_at(c, ref), to_at(c, ref));
 		if (record == ARENA_RECORD_PASSPORT)
 			convert_subscriptions(c, ref);
 	}

@@ -122,6 +122,7 @@ const struct arena_layout *arena_layout_frozen(uint32_t version)
 {
 	static const struct arena_layout *const frozen[] = {
 		&arena_layout_3,
+		&arena_layout_4,
 #if ARENA_TEST_LAYOUT > 1
 		&test_layout_1,
 #endif

@@ -9,5 +9,6 @@
 #include "keepsock/arena_layout.h"
 
 extern const struct arena_layout arena_layout_3;
+extern const struct arena_layout arena_layout_4;
 
 #endif

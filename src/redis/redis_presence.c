@@ -198,3 +198,20 @@ void redis_presence_remove(struct redis_pool *pool, uint64_t affinity,
 	}
 	redis_pool_submit(pool, affinity, request);
 }
+
+void redis_members_move(struct redis_pool *pool, uint64_t affinity, struct slice from,
+			struct slice to, struct slice client, const struct slice *channels,
+			size_t n, redis_count_callback callback, void *ctx)
+{
+	struct redis_request *request =
+		redis_request_new_count(REDIS_SCRIPT_members_move, 3, callback, ctx);
+
+	redis_request_add(request, SLICE(REDIS_KEY_RUN));
+	redis_request_add_key(request, from, redis_key_members);
+	redis_request_add_key(request, to, redis_key_members);
+	redis_request_add_run(request);
+	redis_request_add(request, client);
+	for (size_t i = 0; i < n; i++)
+		redis_request_add(request, channels[i]);
+	redis_pool_submit(pool, affinity, request);
+}

@@ -23,6 +23,7 @@
 	X(presence_refresh)         \
 	X(presence_remove)          \
 	X(done_remove)              \
+	X(members_move)             \
 	X(control)                  \
 	X(continuity)               \
 	X(heartbeat)                \

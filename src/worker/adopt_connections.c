@@ -7,19 +7,7 @@
 #include "worker/adopt_private.h"
 #include "worker/client_expiry.h"
 #include "worker/grace.h"
-
-static void note_expiries(struct connection *c)
-{
-	const struct worker *w = c->worker;
-	arena_ref ref = connection_passport(c)->subscriptions;
-
-	while (ref) {
-		const struct subscription_record *record = arena_at(w->arena, ref);
-
-		client_expiry_note(c, record->expires_at);
-		ref = record->next;
-	}
-}
+#include "worker/move.h"
 
 /* Of a channel whose list of subscribers was damaged: nothing reaches them any more. */
 static void tell_unplaced(struct connection *c)
@@ -53,7 +41,7 @@ static void adopt_one(struct adoption *adoption, struct connection *c)
 		return;
 	connection_arm(c);
 	adoption->connections++;
-	note_expiries(c);
+	client_expiry_note_all(c);
 	/* Their goodbye was committed, what follows from it maybe not. */
 	if (state == PASSPORT_STATE_CLOSING || state == PASSPORT_STATE_DRAINING)
 		client_session_end(c);
@@ -74,6 +62,8 @@ void adopt_connections(struct adoption *adoption)
 		if (passport->kind != PASSPORT_CLIENT)
 			continue;
 		c = connection_at(w, ref);
+		if (passport->move && move_adopt(c))
+			continue;
 		if (c->fd >= 0) {
 			adopt_one(adoption, c);
 		} else {

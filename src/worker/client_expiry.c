@@ -58,6 +58,19 @@ static uint64_t next_wall_ms(const struct connection *c)
 	return next < subscription ? next : subscription;
 }
 
+void client_expiry_note_all(struct connection *c)
+{
+	const struct worker *w = c->worker;
+	arena_ref ref = connection_passport(c)->subscriptions;
+
+	while (ref) {
+		const struct subscription_record *record = arena_at(w->arena, ref);
+
+		client_expiry_note(c, record->expires_at);
+		ref = record->next;
+	}
+}
+
 uint64_t client_expiry_next(const struct connection *c)
 {
 	uint64_t next, now;

@@ -15,6 +15,8 @@ uint32_t client_ttl(uint64_t expires_at, uint64_t now_s);
 
 /* A subscription of the connection expires then (wall seconds, 0 = never). */
 void client_expiry_note(struct connection *c, uint64_t expires_at);
+/* The same of all of its subscriptions. */
+void client_expiry_note_all(struct connection *c);
 /* Boottime ms of the next look at what expires, 0 = nothing does. */
 uint64_t client_expiry_next(const struct connection *c);
 /* Ends what is over; false: the connection is not served any more. */

@@ -16,6 +16,7 @@
 #include "worker/compression.h"
 #include "worker/fanout.h"
 #include "worker/internal.h"
+#include "worker/move.h"
 #include "worker/sessions.h"
 #include "worker/shards.h"
 #include "worker/subscribing.h"
@@ -288,7 +289,7 @@ void client_session_pump(struct connection *c)
 	const struct passport *passport = connection_passport(c);
 	uint64_t limit = (uint64_t)w->settings.client.input_queue_max_size;
 
-	while (c->fd >= 0 && !c->pending && accepts_commands(passport) &&
+	while (c->fd >= 0 && !c->pending && !move_waits_for(c) && accepts_commands(passport) &&
 	       queue_length(&passport->messages) >= sizeof(uint64_t)) {
 		uint64_t word = *queue_word(w->arena, &passport->messages, passport->messages.done);
 
@@ -303,7 +304,8 @@ void client_session_pump(struct connection *c)
 	 */
 	if (arena_bytes_used(w->arena) >= arena_bytes_cap(w->arena) / 10 * 8)
 		limit = (uint64_t)w->settings.websocket.message_size_limit;
-	connection_set_paused(c, c->pending && queue_length(&passport->messages) > limit);
+	connection_set_paused(c, (c->pending || move_waits_for(c)) &&
+					 queue_length(&passport->messages) > limit);
 	connection_arm(c);
 }
 
@@ -358,6 +360,16 @@ static void forget_commands(struct connection *c)
 					  buffer_slice(&w->scratch), &id, 1, on_forgotten, NULL);
 	}
 	c->remembered = 0;
+}
+
+void client_session_leave(struct connection *c)
+{
+	struct worker *w = c->worker;
+
+	sessions_gone(c);
+	users_remove(&w->users, c);
+	client_unsubscribe_moved(c);
+	forget_commands(c);
 }
 
 void client_session_end(struct connection *c)

@@ -65,6 +65,20 @@ void client_unsubscribe_all(struct connection *c)
 	}
 }
 
+void client_unsubscribe_moved(struct connection *c)
+{
+	struct worker *w = c->worker;
+	const struct passport *passport = connection_passport(c);
+
+	while (passport->subscriptions) {
+		passport_draft_begin(&w->draft, c->passport);
+		remove_subscription(c, passport->subscriptions);
+		passport_draft_commit(&w->draft);
+		w->removed_presence = false;
+		client_unsubscribe_settle(c);
+	}
+}
+
 void client_unsubscribe_push(struct connection *c, arena_ref subscription, uint32_t code)
 {
 	struct worker *w = c->worker;

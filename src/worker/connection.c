@@ -293,6 +293,79 @@ void connection_bury(struct connection *c)
 	event_add(w->turn, &now);
 }
 
+/* --- changing the worker --- */
+
+int connection_lend(struct connection *c)
+{
+	struct worker *w = c->worker;
+	int fd = c->fd;
+
+	timer_wheel_set(&w->wheel, &c->timer, 0);
+	unwatch(c);
+	users_remove(&w->users, c);
+	c->fd = -1;
+	return fd;
+}
+
+void connection_return(struct connection *c, int fd)
+{
+	struct worker *w = c->worker;
+
+	c->fd = fd;
+	if (connection_passport(c)->state == PASSPORT_STATE_CONNECTED)
+		users_add(&w->users, c);
+	if (!c->deposited)
+		deposits_add_client(c);
+	if (!c->paused && !watch(c)) {
+		connection_close(c, "not watched");
+		return;
+	}
+	connection_arm(c);
+	connection_schedule(c);
+}
+
+static void discard(struct connection *c)
+{
+	struct worker *w = c->worker;
+	static const struct timeval now = {0, 0};
+
+	client_session_forget_message(c);
+	client_session_leave(c);
+	c->next_closed = w->closed;
+	w->closed = c;
+	event_add(w->turn, &now);
+}
+
+void connection_gone(struct connection *c)
+{
+	c->worker->connection_count--;
+	metric_subtract(METRIC_connections_open, 1);
+	if (c->admitted)
+		metric_subtract(METRIC_client_connections, 1);
+	if (connection_passport(c)->flags & PASSPORT_DEFLATE)
+		metric_subtract(METRIC_deflate_connections, 1);
+	discard(c);
+}
+
+void connection_forget(struct connection *c, bool of_predecessor)
+{
+	if (of_predecessor)
+		adopt_memory(c);
+	discard(c);
+}
+
+struct connection *connection_arrive(struct worker *w, arena_ref ref, int fd)
+{
+	struct connection *c = connection_at(w, ref);
+
+	memset(c, 0, sizeof(*c));
+	c->worker = w;
+	c->passport = ref;
+	c->fd = fd;
+	deposits_add_client(c);
+	return c;
+}
+
 /* --- drafts --- */
 
 void connection_announce(struct connection *c, uint64_t item)

@@ -56,6 +56,7 @@ struct connection {
 	bool http_head_only : 1; /* a HEAD request: no body in the response */
 	bool last_command : 1;   /* the command under way is its message's last */
 	bool session_due : 1;    /* its entry in the registry is to be written */
+	bool leaving : 1;        /* to another worker: begins nothing new here */
 	bool session_known : 1;  /* it has one there, or will have */
 };
 
@@ -72,6 +73,19 @@ struct connection *connection_attach(struct worker *w, arena_ref passport, int f
 void connection_adopt(struct connection *c);
 /* Without a socket there is nobody to serve: cleans up behind it, its passport goes. */
 void connection_bury(struct connection *c);
+
+/*
+ * On offer to another worker: not watched, no timer, in no index. Its socket is the
+ * caller's until it comes back (connection_return()) or is gone: then its passport
+ * goes with connection_reap(), and its peer notices nothing.
+ */
+int connection_lend(struct connection *c);
+void connection_return(struct connection *c, int fd);
+void connection_gone(struct connection *c);
+/* The same of one that was not counted here yet: of a predecessor's, or one that did not arrive. */
+void connection_forget(struct connection *c, bool of_predecessor);
+/* From another worker, with a passport of its own by now. */
+struct connection *connection_arrive(struct worker *w, arena_ref passport, int fd);
 
 /* A poller_callback: the socket is ready. */
 void connection_ready(void *worker, arena_ref passport, short what);

@@ -13,6 +13,7 @@
 #include "keepsock/ipc.h"
 #include "keepsock/log.h"
 #include "worker/control.h"
+#include "worker/move.h"
 #include "worker/shards.h"
 
 #include "config.h"
@@ -176,6 +177,29 @@ static void on_stop(struct worker *w)
 	worker_stop_check(w);
 }
 
+static void on_move_out(struct worker *w, struct ipc_message *message, struct slice payload)
+{
+	struct ipc_move_out order;
+
+	if (payload.len != sizeof(order) || message->nfds != 1) {
+		log_error("ipc_message_refused type=MOVE_OUT");
+		return;
+	}
+	memcpy(&order, payload.data, sizeof(order));
+	move_out_begin(w, message->id, &order, message->fds[0]);
+	message->fds[0] = -1;
+}
+
+static void on_move_in(struct worker *w, struct ipc_message *message)
+{
+	if (message->nfds != 1) {
+		log_error("ipc_message_refused type=MOVE_IN");
+		return;
+	}
+	move_in_begin(w, message->fds[0]);
+	message->fds[0] = -1;
+}
+
 static void on_message(struct worker *w, struct ipc_message *message)
 {
 	struct slice payload = {0};
@@ -190,6 +214,8 @@ static void on_message(struct worker *w, struct ipc_message *message)
 	case IPC_REDIS: on_redis(w, payload); break;
 	case IPC_LOG_LEVEL: on_log_level(payload); break;
 	case IPC_STOP: on_stop(w); break;
+	case IPC_MOVE_OUT: on_move_out(w, message, payload); break;
+	case IPC_MOVE_IN: on_move_in(w, message); break;
 	default: log_error("ipc_message_unexpected type=%s", ipc_type_name(message->type));
 	}
 }

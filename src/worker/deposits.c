@@ -659,6 +659,11 @@ uint32_t deposits_kept(const struct worker *w)
 	return w->deposits->kept;
 }
 
+bool deposits_reachable(const struct worker *w)
+{
+	return w->deposits->fd >= 0;
+}
+
 bool deposits_settled(const struct worker *w)
 {
 	const struct deposits *d = w->deposits;

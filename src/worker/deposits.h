@@ -78,6 +78,8 @@ void deposits_tick(struct worker *w);
 
 /* Descriptors the keeper was given and did not get back. */
 uint32_t deposits_kept(const struct worker *w);
+/* The keeper is there. */
+bool deposits_reachable(const struct worker *w);
 /* Whether everything that is to be deposited was sent. */
 bool deposits_settled(const struct worker *w);
 

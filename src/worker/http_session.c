@@ -10,6 +10,7 @@
 #include "keepsock/crash_points.h"
 #include "keepsock/log.h"
 #include "worker/internal.h"
+#include "worker/move.h"
 
 /* Bytes of later requests that are read while one waits. */
 #define READ_AHEAD_MAX (64u * 1024u)
@@ -184,6 +185,8 @@ void http_session_process(struct connection *c)
 		read_ahead(c);
 		return;
 	}
+	if (move_waits_for(c))
+		return;
 	input = whole_input(c);
 	if (input.len == 0)
 		return;

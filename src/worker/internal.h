@@ -32,6 +32,8 @@ struct redis_shard;
 struct sessions;
 struct poller;
 struct remains;
+struct move_in;
+struct move_out;
 struct redis_subscription;
 struct survey;
 struct token_verifier;
@@ -73,6 +75,10 @@ struct worker {
 	struct redis_shard *shards; /* owned */
 	unsigned shard_count;
 	struct survey *survey;
+	uint64_t control_sequence; /* of the last question to all workers that was heard */
+	uint32_t move_rounds;      /* of all moves, so that channels tell them apart */
+	struct move_in *move_in;   /* owned; connections that come from another worker */
+	struct move_out *move_out; /* owned; connections that go to another worker */
 	struct sessions *sessions;
 	struct remains *remains;                    /* owned; after an adoption, for a while */
 	struct token_verifier *connection_tokens;   /* owned */
@@ -211,6 +217,8 @@ void client_session_append_error(struct connection *c, const struct client_comma
 void client_session_append_push(struct connection *c, const struct client_push *push);
 /* Gives back what is kept of the message under way. */
 void client_session_forget_message(struct connection *c);
+/* Another worker has it now: what is known of it here is forgotten, but not what Redis knows. */
+void client_session_leave(struct connection *c);
 /* Called when the connection closes: subscriptions, presence, remembered commands. */
 void client_session_end(struct connection *c);
 void client_session_ping(struct connection *c);
@@ -240,6 +248,8 @@ enum command_outcome client_unsubscribe(struct connection *c, const struct clien
 void client_unsubscribe_settle(struct connection *c);
 /* All of the connection's subscriptions, without a word to it. */
 void client_unsubscribe_all(struct connection *c);
+/* The same of a connection that another worker has now: they go on there. */
+void client_unsubscribe_moved(struct connection *c);
 /* Takes a subscription away and tells the client so. */
 void client_unsubscribe_push(struct connection *c, arena_ref subscription, uint32_t code);
 

@@ -19,6 +19,7 @@
 #include "worker/fanout.h"
 #include "worker/heartbeat.h"
 #include "worker/loop_watch.h"
+#include "worker/move.h"
 #include "worker/redis_subscription_private.h"
 #include "worker/shards.h"
 #include "worker/stream.h"
@@ -362,12 +363,16 @@ static bool on_message(struct redis_subscription *s, const redisReply *reply)
 	s->last_sequence = envelope.sequence;
 	if (envelope.sequence > s->shard->record->max_seen)
 		arena_store(&s->shard->record->max_seen, envelope.sequence);
-	if (slice_is(name, REDIS_PROBE_CHANNEL))
+	if (slice_is(name, REDIS_PROBE_CHANNEL)) {
 		heartbeat_on_probe(s->shard);
-	else if (envelope.kind == REDIS_MESSAGE_CONTROL)
+		move_out_on_probe(s->worker, s->shard->index, envelope.body.data);
+	} else if (envelope.kind == REDIS_MESSAGE_CONTROL) {
+		if (slice_is(name, REDIS_CONTROL_CHANNEL))
+			s->worker->control_sequence = envelope.sequence;
 		survey_on_control(s->worker->survey, name, envelope.body.data);
-	else if (redis_key_parse_channel(name, &channel))
+	} else if (redis_key_parse_channel(name, &channel)) {
 		delivery_add(s->delivery, channel, &envelope);
+	}
 	return true;
 }
 
@@ -538,10 +543,33 @@ static bool parse(struct redis_subscription *s)
 	return true;
 }
 
+bool redis_subscription_at_rest(const struct redis_subscription *s, uint64_t *sequence)
+{
+	*sequence = s->last_sequence;
+	return s->state == SUBSCRIPTION_LIVE && !s->held && !s->sequences_old &&
+	       !delivery_pending(s->delivery);
+}
+
+void redis_subscription_hold(struct redis_subscription *s, bool hold)
+{
+	static const struct timeval now = {0, 0};
+
+	if (s->on_hold == hold)
+		return;
+	s->on_hold = hold;
+	if (hold)
+		set_paused(s, true);
+	else
+		event_add(s->again, &now);
+}
+
 void redis_subscription_work(struct redis_subscription *s)
 {
 	static const struct timeval now = {0, 0};
 
+	/* It goes on once it is let go. */
+	if (s->on_hold)
+		return;
 	for (;;) {
 		uint64_t run = s->run;
 

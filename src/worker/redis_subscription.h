@@ -51,6 +51,11 @@ void redis_subscription_restart(struct redis_subscription *subscription, const c
 /* Fan-outs were added from elsewhere: runs them, then goes on with what Redis sent. */
 void redis_subscription_work(struct redis_subscription *subscription);
 
+/* Everything that was read is served, up to this sequence; false: not everything. */
+bool redis_subscription_at_rest(const struct redis_subscription *subscription, uint64_t *sequence);
+/* Nothing is read and served meanwhile. */
+void redis_subscription_hold(struct redis_subscription *subscription, bool hold);
+
 /* For the admin view. */
 struct redis_subscription_view {
 	const char *state;

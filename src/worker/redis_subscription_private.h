@@ -50,6 +50,7 @@ struct redis_subscription {
 	char redis_run[REDIS_RUN_MAX +
 		       1]; /* of the server behind the connection, "" until it told */
 	bool paused;
+	bool on_hold;
 	bool sequences_old; /* the channels' sequences are of the connection before */
 	uint64_t reconnects, messages, audits_failed, last_sequence;
 	char last_error[160];

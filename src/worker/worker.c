@@ -42,6 +42,7 @@
 #include "worker/internal.h"
 #include "worker/loop_watch.h"
 #include "worker/lost_subscribers.h"
+#include "worker/move.h"
 #include "worker/poller.h"
 #include "worker/position_check.h"
 #include "worker/presence_upkeep.h"
@@ -289,6 +290,7 @@ void worker_end_turn(struct worker *w)
 	}
 	shards_settle(w);
 	connection_reap(w);
+	move_out_turn(w);
 	if (w->deposits_due)
 		deposits_flush(w);
 }
@@ -509,6 +511,8 @@ static void close_everything(struct worker *w)
 
 static void worker_free(struct worker *w)
 {
+	move_out_free(w);
+	move_in_free(w);
 	close_everything(w);
 	remains_free(w);
 	sessions_free(w->sessions);

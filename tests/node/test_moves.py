@@ -1,0 +1,374 @@
+# SPDX-License-Identifier: ISC
+"""Connections change the worker while everything goes on: `debug move` begins what a reload with
+another number of workers does. Nobody is told, nothing is lost, doubled or out of order."""
+
+import json
+import os
+import signal
+import threading
+
+import pytest
+
+import tokens
+from client import Disconnected
+from keepsock import wait_until
+from wire import BINARY, PING, PONG, TEXT, Http, WebSocket, deflate, frame, inflate
+
+TWO_WORKERS = {"node": {"workers": 2}}
+BARE = {"history_size": 0, "history_ttl": 0, "force_recovery": False}
+
+
+@pytest.fixture
+def node(start_node):
+    return two_workers(start_node)
+
+
+def two_workers(start, **overrides):
+    node = start(**{**TWO_WORKERS, **overrides})
+    if "debug move" not in node.ctl("help").stdout:
+        pytest.skip("this is no build for tests")
+    return node
+
+
+def connections(node, slot):
+    return node.worker_rows()[slot]["connections"]
+
+
+def begin(node, source, target, *count):
+    answer = node.ctl("debug", "move", str(source), str(target), *map(str, count))
+    assert answer.returncode == 0, answer.stderr
+
+
+def moves(node):
+    return sum("moved" in line for line in node.ctl("show", "events").stdout.splitlines())
+
+
+def move(node, source, target, *count):
+    """Returns when the move has ended."""
+    before = moves(node)
+    begin(node, source, target, *count)
+    wait_until(lambda: moves(node) > before, "the move has ended")
+
+
+def gather(node, slot=0):
+    """All connections are on one worker."""
+    move(node, 1 - slot, slot)
+    wait_until(lambda: connections(node, 1 - slot) == 0, "all are there")
+
+
+def there_and_back(node):
+    gather(node, 1)
+    gather(node, 0)
+
+
+# Streams cut in half
+
+@pytest.mark.parametrize("cut", [1, 3, 6, 300])
+def test_a_frame_cut_anywhere(node, cut):
+    payload = bytes(range(256)) * 2
+    whole = frame(BINARY, payload)
+    with WebSocket(node.port, "/echo") as socket_:
+        socket_.send_raw(whole[:cut])
+        there_and_back(node)
+        socket_.send_raw(whole[cut:])
+        assert socket_.receive_frame() == (BINARY, payload, True)
+
+
+def test_a_fragmented_message_in_the_middle_of_a_character(node):
+    text = "äöü€😀".encode()
+    with WebSocket(node.port, "/echo") as socket_:
+        socket_.send(TEXT, text[:1], fin=False)
+        gather(node, 1)
+        socket_.send(PING, b"still there?")
+        assert socket_.receive_frame() == (PONG, b"still there?", True)
+        socket_.send(0, text[1:9], fin=False)
+        gather(node, 0)
+        socket_.send(0, text[9:])
+        assert socket_.receive_frame() == (TEXT, text, True)
+
+
+def test_a_compressed_message_in_fragments(start_node):
+    node = two_workers(start_node, websocket={"compression": True})
+    text = b"a long message that compresses " * 100
+    packed = deflate(text)
+    with WebSocket(node.port, "/echo", deflate=True) as socket_:
+        socket_.send(TEXT, packed[:20], fin=False, rsv=4)
+        there_and_back(node)
+        socket_.send(0, packed[20:])
+        opcode, payload, fin = socket_.receive_frame()
+        assert (opcode, fin) == (TEXT, True)
+        assert payload == text or inflate(payload) == text
+
+
+def test_output_that_was_not_taken(node):
+    """More than a message between workers holds waits in the passport."""
+    payload = os.urandom(60000)
+    with WebSocket(node.port, "/echo", receive_buffer=4096) as socket_:
+        for _ in range(20):
+            socket_.send(BINARY, payload)
+        there_and_back(node)
+        for _ in range(20):
+            assert socket_.receive_frame() == (BINARY, payload, True)
+
+
+def test_half_a_request(node):
+    with Http(node.port) as connection:
+        connection.send(b"GET /health HTT")
+        there_and_back(node)
+        connection.send(b"P/1.1\r\nHost: a\r\n\r\n")
+        assert connection.read_response().status == 200
+        gather(node, 1)
+        assert connection.request("GET", "/health").status == 200
+
+
+def test_a_long_export(start_node, make_client):
+    """A client with many subscriptions, and with much that waits for it."""
+    node = two_workers(start_node, client={"channel_limit": 2000})
+    client = make_client(node, receive_buffer=4096)
+    for number in range(1000):
+        client.send(client.command("subscribe", channel=f"c{number}"))
+    for _ in range(1000):
+        client.next_message()
+    for number in range(200):
+        node.publish("c0", "x" * 2000 + str(number))
+    there_and_back(node)
+    for number in range(200):
+        assert client.publication("c0")["data"] == "x" * 2000 + str(number)
+    node.publish("c999", "still")
+    assert client.publication("c999")["data"] == "still"
+
+
+# What others see of it
+
+def test_ids_users_and_subscriptions_move(start_auth_node, make_client):
+    node = two_workers(start_auth_node, client={"user_connection_limit": 2})
+    client = make_client(node, connect={"token": tokens.user("alice", info={"a": 1},
+                                                             channels=["server"])})
+    client.result("subscribe", channel="c")
+    make_client(node, connect={"token": tokens.user("alice")})
+    gather(node, 1)
+    gather(node, 0)
+    row, = (r for r in node.ctl_json("show", "connections")["rows"] if r["id"] == client.id)
+    assert (row["user"], row["subscriptions"], row["worker"]) == ("alice", 2, 0)
+    third = make_client(node, connect=False)
+    third.send(third.command("connect", token=tokens.user("alice")))
+    with pytest.raises(Disconnected) as end:
+        third.next_message()
+    assert end.value.code == 3504
+    assert node.ctl_json("show", "user", "alice")["rows"]
+    for channel in ("server", "c"):
+        node.publish(channel, "still")
+        assert client.publication(channel)["data"] == "still"
+    assert node.api("unsubscribe", user="alice", channel="c") == {"result": {}}
+    assert client.push()["unsubscribe"]["code"] == 2000
+    assert node.api("disconnect", user="alice") == {"result": {}}
+    client.expect_disconnect(3503)
+
+
+def test_presence_and_sessions_follow(start_node, make_client):
+    """Nobody leaves or joins, in Redis neither; and who leaves later has left."""
+    node = two_workers(start_node, channel={"join_leave": True, "force_push_join_leave": True})
+    watcher = make_client(node)
+    watcher.result("subscribe", channel="c")
+    gather(node, 0)
+    members = [make_client(node) for _ in range(6)]
+    for member in members:
+        member.result("subscribe", channel="c")
+        assert watcher.push()["join"]["info"]["client"] in {m.id for m in members} | {watcher.id}
+    while True:
+        before = node.api("presence", channel="c")["result"]["presence"]
+        if len(before) == 7:
+            break
+    gather(node, 1)
+    gather(node, 0)
+    gather(node, 1)
+    assert node.api("presence", channel="c")["result"]["presence"] == before
+    everybody = {watcher.id} | {member.id for member in members}
+
+    def sessions():
+        rows = node.ctl_json("show", "sessions")["rows"]
+        return len(rows) == 7 and {row["client"] for row in rows} == everybody
+    wait_until(sessions, "each has one session")
+    seen = []
+    for member in members:
+        member.cut()
+    while len(seen) < 6:
+        push = watcher.push()
+        if "leave" in push:
+            seen.append(push["leave"]["info"]["client"])
+    assert sorted(seen) == sorted(member.id for member in members)
+    assert set(node.api("presence", channel="c")["result"]["presence"]) == {watcher.id}
+
+
+def test_tokens_expire_all_the_same(start_auth_node, make_client):
+    node = two_workers(start_auth_node, client={"expired_close_delay": "100ms",
+                                                "expired_sub_close_delay": "100ms"})
+    client = make_client(node, connect={"token": tokens.user("alice", exp=tokens.later(4))})
+    client.result("subscribe", channel="c",
+                  token=tokens.subscription("alice", "c", exp=tokens.later(3)))
+    there_and_back(node)
+    assert client.push()["unsubscribe"]["code"] == 2501
+    client.expect_disconnect(3005)
+
+
+def test_pings_go_on(start_node, make_client):
+    node = two_workers(start_node, client={"ping_interval": "2s", "pong_timeout": "1s"})
+    lively, mute = make_client(node), make_client(node, answer_pings=False)
+    there_and_back(node)
+    pings = 0
+    while pings < 2:
+        pings += lively.next_raw() == "{}"
+        lively.send("{}")
+    mute.expect_disconnect(3012)
+
+
+def test_only_some(node, make_client):
+    for _ in range(10):
+        make_client(node)
+    gather(node, 0)
+    move(node, 0, 1, 4)
+    assert connections(node, 1) == 4
+    assert connections(node, 0) == 6
+
+
+# While everything goes on
+
+class Publisher(threading.Thread):
+    """Publishes numbers in all channels, in turns, until told to stop."""
+
+    def __init__(self, node, channels):
+        super().__init__()
+        self.node, self.channels, self.numbers = node, channels, 0
+        self.ending, self.error = threading.Event(), None
+
+    def run(self):
+        try:
+            while not self.ending.is_set():
+                for channel in self.channels:
+                    self.node.publish(channel, self.numbers)
+                self.numbers += 1
+        except Exception as error:
+            self.error = error
+
+    def stop(self):
+        self.ending.set()
+        self.join()
+        assert self.error is None
+
+
+@pytest.mark.parametrize("channel", [{}, BARE], ids=["history", "bare"])
+def test_publications_meanwhile(start_node, make_client, channel):
+    """Each client gets each number in order, wherever it is."""
+    node = two_workers(start_node, channel=channel)
+    channels = ["a", "b", "c"]
+    clients = [make_client(node) for _ in range(30)]
+    for client in clients:
+        for name in channels:
+            client.result("subscribe", channel=name)
+    publisher = Publisher(node, channels)
+    publisher.start()
+    try:
+        for _ in range(4):
+            gather(node, 1)
+            gather(node, 0)
+    finally:
+        publisher.stop()
+    assert publisher.numbers > 20
+    for client in clients:
+        got = {name: [] for name in channels}
+        while any(len(numbers) < publisher.numbers for numbers in got.values()):
+            push = client.push()
+            got[push["channel"]].append(push["pub"]["data"])
+        for numbers in got.values():
+            assert numbers == list(range(publisher.numbers))
+        client.expect_quiet()
+
+
+def test_commands_meanwhile(node, make_client):
+    """Each is answered once and done once, in order."""
+    publishers = [make_client(node) for _ in range(6)]
+    reader = make_client(node)
+    reader.result("subscribe", channel="all")
+    sent = {client: 0 for client in publishers}
+    ending = threading.Event()
+    failures = []
+
+    def publish(client):
+        try:
+            while not ending.is_set():
+                client.result("publish", channel="all", data=[client.id, sent[client]])
+                sent[client] += 1
+        except Exception as error:
+            failures.append(error)
+    threads = [threading.Thread(target=publish, args=(client,)) for client in publishers]
+    for thread in threads:
+        thread.start()
+    try:
+        for _ in range(3):
+            move(node, 0, 1)
+            move(node, 1, 0)
+    finally:
+        ending.set()
+        for thread in threads:
+            thread.join()
+    assert not failures
+    total = sum(sent.values())
+    assert total > 50
+    got = {client.id: [] for client in publishers}
+    for _ in range(total):
+        client, number = reader.publication("all")["data"]
+        got[client].append(number)
+    for client in publishers:
+        assert got[client.id] == list(range(sent[client]))
+    reader.expect_quiet()
+
+
+@pytest.mark.parametrize("victim", [0, 1], ids=["source", "destination"])
+def test_a_worker_dies_as_it_moves(node, make_client, victim):
+    """Whose each connection is, survivors and successors agree about."""
+    clients = [make_client(node) for _ in range(120)]
+    for number, client in enumerate(clients):
+        client.result("subscribe", channel=f"c{number % 7}")
+    gather(node, 0)
+    wait_until(node.are_protected, "the keepers have everything")
+    pid = node.workers()[victim]
+    begin(node, 0, 1)
+    wait_until(lambda: connections(node, 1) > 0 or moves(node) > 1, "it has begun", interval=0)
+    os.kill(pid, signal.SIGKILL)
+    wait_until(lambda: node.workers().get(victim) not in (None, pid), "the next worker")
+    wait_until(node.are_all_ready, "it is ready")
+    for number in range(7):
+        node.publish(f"c{number}", number)
+    for number, client in enumerate(clients):
+        assert client.publication(f"c{number % 7}")["data"] == number % 7
+    wait_until(lambda: connections(node, 0) + connections(node, 1) == len(clients), "all of them")
+    gather(node, 1)
+    for number in range(7):
+        node.publish(f"c{number}", "again")
+    for number, client in enumerate(clients):
+        assert client.publication(f"c{number % 7}")["data"] == "again"
+        client.expect_quiet()
+
+
+def test_redis_away(start_node, redis, make_client):
+    """Nothing moves without Redis, nobody is cut; and then they do."""
+    node = two_workers(start_node, redis={"server": redis.url})
+    clients = [make_client(node) for _ in range(8)]
+    for client in clients:
+        client.result("subscribe", channel="c")
+    gather(node, 0)
+    redis.pause()
+    begin(node, 0, 1)
+    redis.resume()
+    wait_until(lambda: connections(node, 0) == 0, "they have moved")
+    node.publish("c", 1)
+    for client in clients:
+        assert client.publication("c")["data"] == 1
+
+
+def test_refusals(node):
+    for arguments, reason in ((("0", "0"), "itself"), (("0", "7"), "no such slot"),
+                              (("0", "1", "x"), "number")):
+        answer = node.ctl("debug", "move", *arguments)
+        assert answer.returncode == 1 and reason in answer.stderr
+    assert json.loads(node.ctl("debug", "move", "0", "1", "--json").stdout)
