@@ -52,11 +52,31 @@ struct settings_namespace {
 	struct channel_options options;
 };
 
-/* One element of the list `listeners`: address, port. */
+/* One element of a listener's list `tls.certificates`. */
+struct settings_certificate {
+#define CERTIFICATE_SETTING(name, type, default_text, min, max, check, change, doc) \
+	SETTINGS_CTYPE_##type name;
+#include "keepsock/settings_table.h"
+	int line; /* of the file, for messages */
+};
+
+/* The group `tls` of a listener. */
+struct settings_tls {
+#define TLS_SETTING(name, type, default_text, min, max, check, change, doc) \
+	SETTINGS_CTYPE_##type name;
+#include "keepsock/settings_table.h"
+	struct settings_certificate *certificates; /* owned; at least one when enabled */
+	size_t certificate_count;
+	bool enabled; /* the group is there */
+	int line;     /* of the file, for messages */
+};
+
+/* One element of the list `listeners`: address, port, tls. */
 struct settings_listener {
 #define LISTENER_SETTING(name, type, default_text, min, max, check, change, doc) \
 	SETTINGS_CTYPE_##type name;
 #include "keepsock/settings_table.h"
+	struct settings_tls tls;
 };
 
 struct settings {
@@ -74,8 +94,9 @@ struct settings {
 	size_t namespace_count;
 };
 
-#define SETTINGS_LISTENERS_MAX  16
-#define SETTINGS_NAMESPACES_MAX 256
+#define SETTINGS_LISTENERS_MAX    16
+#define SETTINGS_NAMESPACES_MAX   256
+#define SETTINGS_CERTIFICATES_MAX 16 /* of a listener */
 
 /*
  * Parses a whole configuration file; "" is one, and gives the defaults.
@@ -129,6 +150,9 @@ bool settings_write_example(FILE *out);
  * "$chat:room". data is NULL when the name has no boundary.
  */
 struct slice settings_channel_namespace(struct slice channel);
+
+/* Whether one of the listeners has TLS. */
+bool settings_uses_tls(const struct settings *s);
 
 /* NULL when no namespace has this name. */
 const struct settings_namespace *settings_find_namespace(const struct settings *s,

@@ -19,7 +19,8 @@
  * CHANGE   RELOADABLE, or FIXED: a reload that changes it is refused
  *
  * The others have the same columns without the group. LISTENER_SETTING: rows of
- * each element of the list `listeners`. CHANNEL_SETTING: rows of the group
+ * each element of the list `listeners`, TLS_SETTING of its group `tls`, and
+ * CERTIFICATE_SETTING of each element of that group's list `certificates`. CHANNEL_SETTING: rows of the group
  * `channel`, which SETTINGS_CHANNEL_GROUP puts among the others, and of each
  * element of the list `namespaces`, which has the NAMESPACE_SETTING rows too.
  */
@@ -43,6 +44,12 @@
 #endif
 #ifndef LISTENER_SETTING
 #define LISTENER_SETTING(name, type, default_text, min, max, check, change, doc)
+#endif
+#ifndef TLS_SETTING
+#define TLS_SETTING(name, type, default_text, min, max, check, change, doc)
+#endif
+#ifndef CERTIFICATE_SETTING
+#define CERTIFICATE_SETTING(name, type, default_text, min, max, check, change, doc)
 #endif
 
 #define SETTINGS_KIB ((int64_t)1024)
@@ -117,6 +124,9 @@ SETTING(http, body_size_limit, SIZE, "1048576", SETTINGS_KIB, 64 * SETTINGS_MIB,
 	"Largest request body; a larger one gets 413.")
 SETTING(http, static_root, PATH, "", 0, 4000, NULL, RELOADABLE,
 	"Directory whose files are served at /. Empty: none.")
+SETTING(http, acme_webroot, PATH, "", 0, 4000, NULL, RELOADABLE,
+	"Directory that an ACME client (certbot --webroot) puts its files into: those below "
+	".well-known/acme-challenge in it are served under /.well-known/acme-challenge/. Empty: none.")
 SETTING(http, echo, BOOL, "true", 0, 0, NULL, RELOADABLE,
 	"Serve /echo, a WebSocket endpoint for tests that sends every message back.")
 SETTINGS_GROUP_END(http)
@@ -417,6 +427,50 @@ LISTENER_SETTING(address, STRING, "0.0.0.0", 1, 64, check_ip_address, RELOADABLE
 	"IPv4 or IPv6 address to listen on.")
 LISTENER_SETTING(port, INT, "8000", 1, 65535, NULL, RELOADABLE,
 	"TCP port to listen on.")
+LISTENER_SETTING(https_redirect_port, INT, "0", 0, 65535, NULL, RELOADABLE,
+	"Requests to this listener, which has no tls, are sent to https:// on this port (308), except "
+	"/health, /ready and ACME challenges. 443 for the usual one; 0: they are served.")
+
+TLS_SETTING(min_version, STRING, "1.2", 3, 3, check_tls_version, RELOADABLE,
+	"Oldest version of TLS: 1.2 or 1.3.")
+TLS_SETTING(max_version, STRING, "1.3", 3, 3, check_tls_version, RELOADABLE,
+	"Newest version of TLS: 1.2 or 1.3.")
+TLS_SETTING(cipher_suites, STRING_LIST, "[]", 0, 40, NULL, RELOADABLE,
+	"Cipher suites by OpenSSL's names, the preferred first; all of them AEAD. Empty: those of TLS 1.3 "
+	"with AES-GCM and ChaCha20, and of TLS 1.2 the same with ECDHE.")
+TLS_SETTING(curves, STRING_LIST, "[]", 0, 16, NULL, RELOADABLE,
+	"Groups for the key exchange by OpenSSL's names, the preferred first. Empty: X25519, P-256, P-384.")
+TLS_SETTING(client_verify, STRING, "off", 3, 8, check_client_verify, RELOADABLE,
+	"Certificates of clients: off, optional (a wrong one is refused, none is fine) or required.")
+TLS_SETTING(client_ca, PATH, "", 0, 4000, NULL, RELOADABLE,
+	"PEM file with the certificates of the authorities that clients' certificates must come from.")
+TLS_SETTING(client_crl, PATH, "", 0, 4000, NULL, RELOADABLE,
+	"PEM file with revocation lists, one of each of these authorities. Empty: nobody is revoked.")
+TLS_SETTING(ticket_lifetime, DURATION_MS, "12h", 0, 7 * SETTINGS_DAY, NULL, RELOADABLE,
+	"For how long a client can resume its session by a ticket; the tickets' key changes as often. 0: "
+	"there are no tickets.")
+TLS_SETTING(ticket_secret_file, PATH, "", 0, 4000, NULL, RELOADABLE,
+	"File with the secret that the tickets' keys are made from, the same on all nodes, so that clients "
+	"resume after a failover too; nobody but its owner may read it (mode 0600). A line of 32 or more "
+	"characters; further lines are older secrets, still accepted. Empty: a random one of this node.")
+TLS_SETTING(handshake_timeout, DURATION_MS, "10s", 100, 600 * SETTINGS_SEC, NULL, RELOADABLE,
+	"How long a handshake may take.")
+TLS_SETTING(handshake_limit, INT, "1000", 1, 1000000, NULL, RELOADABLE,
+	"Most handshakes that one worker has under way on this listener; further connections wait to be "
+	"accepted.")
+TLS_SETTING(handshake_rate, INT, "1000", 0, 1000000, NULL, RELOADABLE,
+	"Most handshakes that one worker begins in a second on this listener; further connections wait to "
+	"be accepted. 0: no limit.")
+TLS_SETTING(hsts_max_age, DURATION_MS, "0", 0, 1000 * SETTINGS_DAY, NULL, RELOADABLE,
+	"Every response tells browsers to use nothing but TLS with this host for so long "
+	"(Strict-Transport-Security). 0: none does.")
+TLS_SETTING(hsts_subdomains, BOOL, "false", 0, 0, NULL, RELOADABLE,
+	"hsts_max_age is meant for the hosts below this one too.")
+
+CERTIFICATE_SETTING(certificate, PATH, "", 1, 4000, NULL, RELOADABLE,
+	"PEM file with the certificate, then those that lead from it to an authority that clients know.")
+CERTIFICATE_SETTING(key, PATH, "", 1, 4000, NULL, RELOADABLE,
+	"PEM file with its private key, not encrypted; only its owner and group may read it (mode 0600 or 0640).")
 
 NAMESPACE_SETTING(name, STRING, "", 2, 64, check_namespace_name, RELOADABLE,
 	"Name of the namespace, which its channels have before the first colon: two or more letters, "
@@ -432,3 +486,5 @@ NAMESPACE_SETTING(name, STRING, "", 2, 64, check_namespace_name, RELOADABLE,
 #undef SETTINGS_GROUP_END
 #undef SETTING
 #undef LISTENER_SETTING
+#undef TLS_SETTING
+#undef CERTIFICATE_SETTING

@@ -59,6 +59,39 @@ const struct setting_row setting_listener_rows[] = {
 const size_t setting_listener_row_count =
 	sizeof(setting_listener_rows) / sizeof(setting_listener_rows[0]);
 
+const struct setting_row setting_tls_rows[] = {
+#define TLS_SETTING(name, type, default_text, min, max, check, change, doc) \
+	{"listeners.tls",                                                   \
+	 #name,                                                             \
+	 SETTING_##type,                                                    \
+	 offsetof(struct settings_tls, name),                               \
+	 default_text,                                                      \
+	 min,                                                               \
+	 max,                                                               \
+	 check,                                                             \
+	 change,                                                            \
+	 doc},
+#include "keepsock/settings_table.h"
+};
+const size_t setting_tls_row_count = sizeof(setting_tls_rows) / sizeof(setting_tls_rows[0]);
+
+const struct setting_row setting_certificate_rows[] = {
+#define CERTIFICATE_SETTING(name, type, default_text, min, max, check, change, doc) \
+	{"listeners.tls.certificates",                                              \
+	 #name,                                                                     \
+	 SETTING_##type,                                                            \
+	 offsetof(struct settings_certificate, name),                               \
+	 default_text,                                                              \
+	 min,                                                                       \
+	 max,                                                                       \
+	 check,                                                                     \
+	 change,                                                                    \
+	 doc},
+#include "keepsock/settings_table.h"
+};
+const size_t setting_certificate_row_count =
+	sizeof(setting_certificate_rows) / sizeof(setting_certificate_rows[0]);
+
 const struct setting_row setting_namespace_rows[] = {
 #define NAMESPACE_SETTING(name, type, default_text, min, max, check, change, doc) \
 	{"namespaces",                                                            \

@@ -159,3 +159,19 @@ const char *check_absolute_path(const char *value)
 {
 	return value[0] == '/' ? NULL : "must hold absolute paths";
 }
+
+const char *check_tls_version(const char *value)
+{
+	return strcmp(value, "1.2") == 0 || strcmp(value, "1.3") == 0 ? NULL : "must be 1.2 or 1.3";
+}
+
+const char *check_client_verify(const char *value)
+{
+	static const char *const values[] = {"off", "optional", "required"};
+
+	for (size_t i = 0; i < sizeof(values) / sizeof(values[0]); i++) {
+		if (strcmp(value, values[i]) == 0)
+			return NULL;
+	}
+	return "must be off, optional or required";
+}

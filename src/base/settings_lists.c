@@ -10,18 +10,16 @@
 #include "keepsock/alloc.h"
 #include "settings_private.h"
 
-/*
- * The settings of one element into base, and each one's line into lines, which
- * has as many elements as rows.
- */
-static bool read_element(struct settings_parser *p, const struct setting_row *rows, size_t count,
-			 const config_setting_t *from, void *base, int *lines)
+bool settings_read_element(struct settings_parser *p, const struct setting_row *rows, size_t count,
+			   const config_setting_t *from, const char *except, void *base, int *lines)
 {
 	for (int i = 0; i < config_setting_length(from); i++) {
 		const config_setting_t *child = config_setting_get_elem(from, (unsigned int)i);
 		const char *name = config_setting_name(child);
 		const struct setting_row *row = settings_find_row(rows, count, rows[0].group, name);
 
+		if (!row && except && strcmp(name, except) == 0)
+			continue;
 		if (!row)
 			return settings_fail(p, settings_line_of(child),
 					     "unknown setting %s in %s, correct or remove it", name,
@@ -44,6 +42,7 @@ static struct settings_listener *add_listener(struct settings *s)
 	memset(listener, 0, sizeof(*listener));
 	for (size_t i = 0; i < setting_listener_row_count; i++)
 		setting_set_default(&setting_listener_rows[i], listener);
+	settings_tls_set_defaults(&listener->tls);
 	return listener;
 }
 
@@ -55,15 +54,22 @@ void settings_add_default_listener(struct settings *s)
 static bool read_listener(struct settings_parser *p, const config_setting_t *from, int *lines)
 {
 	struct settings_listener *listener;
+	const config_setting_t *tls;
 
 	if (!config_setting_is_group(from))
 		return settings_fail(p, settings_line_of(from),
 				     "an element of listeners must be a group such as { address = "
 				     "\"127.0.0.1\"; port = 8000; }");
 	listener = add_listener(p->out);
-	if (!read_element(p, setting_listener_rows, setting_listener_row_count, from, listener,
-			  lines))
+	tls = config_setting_get_member(from, "tls");
+	if (!settings_read_element(p, setting_listener_rows, setting_listener_row_count, from,
+				   "tls", listener, lines) ||
+	    (tls && !settings_read_tls(p, tls, &listener->tls)))
 		return false;
+	if (tls && listener->https_redirect_port > 0)
+		return settings_fail(p, settings_line_of(from),
+				     "https_redirect_port is for a listener without tls, remove "
+				     "one of them");
 	for (const struct settings_listener *other = p->out->listeners; other < listener; other++) {
 		if (other->port == listener->port && strcmp(other->address, listener->address) == 0)
 			return settings_fail(
@@ -157,8 +163,8 @@ static bool read_namespace(struct settings_parser *p, const config_setting_t *fr
 				     "\"chat\"; presence = true; }");
 	new = add_namespace(p->out);
 	lines = xcalloc(setting_namespace_row_count, sizeof(*lines));
-	ok = read_element(p, setting_namespace_rows, setting_namespace_row_count, from, new,
-			  lines) &&
+	ok = settings_read_element(p, setting_namespace_rows, setting_namespace_row_count, from,
+				   NULL, new, lines) &&
 	     check_namespace(p, new, lines, line);
 	free(lines);
 	if (ok)
@@ -199,6 +205,7 @@ void settings_free_lists(struct settings *s)
 	for (size_t i = 0; i < s->listener_count; i++) {
 		for (size_t j = 0; j < setting_listener_row_count; j++)
 			setting_free(&setting_listener_rows[j], &s->listeners[i]);
+		settings_tls_free(&s->listeners[i].tls);
 	}
 	free(s->listeners);
 	for (size_t i = 0; i < s->namespace_count; i++) {

@@ -25,6 +25,26 @@ static void each_row(const struct setting_row *row, const char *name, const void
 	buffer_free(&value);
 }
 
+static void each_tls_row(const struct settings_tls *tls, size_t listener, settings_each_fn *fn,
+			 void *ctx)
+{
+	char name[192];
+
+	for (size_t i = 0; tls->enabled && i < setting_tls_row_count; i++) {
+		snprintf(name, sizeof(name), "listeners[%zu].tls.%s", listener,
+			 setting_tls_rows[i].name);
+		each_row(&setting_tls_rows[i], name, tls, fn, ctx);
+	}
+	for (size_t i = 0; i < tls->certificate_count; i++) {
+		for (size_t j = 0; j < setting_certificate_row_count; j++) {
+			snprintf(name, sizeof(name), "listeners[%zu].tls.certificates[%zu].%s",
+				 listener, i, setting_certificate_rows[j].name);
+			each_row(&setting_certificate_rows[j], name, &tls->certificates[i], fn,
+				 ctx);
+		}
+	}
+}
+
 void settings_each(const struct settings *s, settings_each_fn *fn, void *ctx)
 {
 	char name[192];
@@ -43,6 +63,8 @@ void settings_each(const struct settings *s, settings_each_fn *fn, void *ctx)
 			each_row(row, name, &s->listeners[i], fn, ctx);
 		}
 	}
+	for (size_t i = 0; i < s->listener_count; i++)
+		each_tls_row(&s->listeners[i].tls, i, fn, ctx);
 	for (size_t i = 0; i < s->namespace_count; i++) {
 		for (size_t j = 0; j < setting_namespace_row_count; j++) {
 			const struct setting_row *row = &setting_namespace_rows[j];
@@ -121,6 +143,19 @@ bool settings_write_man(FILE *out)
 	for (size_t i = 0; i < setting_listener_row_count; i++)
 		put_man_row(out, &setting_listener_rows[i]);
 
+	fputs("### TLS\n\n"
+	      "A listener with a group `tls` speaks TLS and nothing else. The group has a list\n"
+	      "`certificates`, of which the one for the name that a client asks for is used, the\n"
+	      "first when there is none for it:\n"
+	      "`listeners = ( { port = 443; tls: { certificates = ( { certificate = "
+	      "\"chain.pem\";\n"
+	      "key = \"key.pem\"; } ); }; } );`. tls.md says more.\n\n",
+	      out);
+	for (size_t i = 0; i < setting_tls_row_count; i++)
+		put_man_row(out, &setting_tls_rows[i]);
+	for (size_t i = 0; i < setting_certificate_row_count; i++)
+		put_man_row(out, &setting_certificate_rows[i]);
+
 	fputs("## namespaces\n\n"
 	      "The namespaces of channels: a list of groups, none by default:\n"
 	      "`namespaces = ( { name = \"chat\"; presence = true; } );`. A channel `chat:room` "
@@ -195,6 +230,10 @@ static void put_example_listeners(FILE *out)
 		fputc(';', out);
 	}
 	fputs(" } );\n", out);
+	put_comment(out, "",
+		    "One with TLS has a group too, with more settings in keepsock.conf(5): "
+		    "{ port = 8443; tls: { certificates = ( { certificate = \"chain.pem\"; key = "
+		    "\"key.pem\"; } ); }; }");
 }
 
 static void put_example_namespaces(FILE *out)

@@ -31,7 +31,7 @@ struct setting_row {
 	const char *group;
 	const char *name;
 	enum setting_type type;
-	size_t offset; /* in struct settings, settings_listener or settings_namespace */
+	size_t offset; /* in the struct of the row's group */
 	const char *default_text;
 	int64_t min;
 	int64_t max;
@@ -49,6 +49,10 @@ extern const struct setting_row setting_rows[];
 extern const size_t setting_row_count;
 extern const struct setting_row setting_listener_rows[];
 extern const size_t setting_listener_row_count;
+extern const struct setting_row setting_tls_rows[];
+extern const size_t setting_tls_row_count;
+extern const struct setting_row setting_certificate_rows[];
+extern const size_t setting_certificate_row_count;
 /* NAMESPACE_SETTING rows, then CHANNEL_SETTING rows; setting_rows has the latter too. */
 extern const struct setting_row setting_namespace_rows[];
 extern const size_t setting_namespace_row_count;
@@ -78,12 +82,25 @@ const struct setting_row *settings_find_row(const struct setting_row *rows, size
 bool settings_read_row(struct settings_parser *p, const struct setting_row *row,
 		       const config_setting_t *from, void *base);
 
-/* settings_lists.c: the lists `listeners` and `namespaces`. */
+/*
+ * settings_lists.c: the lists `listeners` and `namespaces`. One element's settings
+ * go into base, and each one's line into lines, which has as many elements as rows;
+ * a child named `except` (may be NULL) is somebody else's.
+ */
+bool settings_read_element(struct settings_parser *p, const struct setting_row *rows, size_t count,
+			   const config_setting_t *from, const char *except, void *base,
+			   int *lines);
 bool settings_read_listeners(struct settings_parser *p, const config_setting_t *from);
 bool settings_read_namespaces(struct settings_parser *p, const config_setting_t *from);
 /* What is there when the file has no listeners. */
 void settings_add_default_listener(struct settings *s);
 void settings_free_lists(struct settings *s);
+
+/* settings_tls.c: the group `tls` of a listener. */
+void settings_tls_set_defaults(struct settings_tls *tls);
+bool settings_read_tls(struct settings_parser *p, const config_setting_t *from,
+		       struct settings_tls *tls);
+void settings_tls_free(struct settings_tls *tls);
 
 /* settings_value.c: one value at base + row->offset. */
 
@@ -115,7 +132,8 @@ const char *settings_scan(const char *text, struct buffer *out, int *line);
 setting_check_fn check_host_label, check_log_level, check_log_target, check_log_format,
 	check_redis_server, check_redis_shard, check_file_mode, check_ip_address, check_regex,
 	check_recovery_mode, check_claim_name, check_error_mode, check_namespace_name,
-	check_cluster_peer, check_address_port, check_vip, check_absolute_path;
+	check_cluster_peer, check_address_port, check_vip, check_absolute_path, check_tls_version,
+	check_client_verify;
 
 /* settings_whole.c */
 

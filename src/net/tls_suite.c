@@ -6,6 +6,8 @@
  */
 #include "net/tls_suite.h"
 
+#include <string.h>
+
 #include "keepsock/tls_record.h"
 
 #define GCM_LIMIT ((uint64_t)1 << 24)
@@ -90,6 +92,15 @@ const struct tls_suite *tls_suite_find(unsigned id)
 			low = middle + 1;
 		else
 			high = middle;
+	}
+	return NULL;
+}
+
+const struct tls_suite *tls_suite_by_name(const char *name)
+{
+	for (size_t i = 0; i < COUNT; i++) {
+		if (strcmp(suites[i].name, name) == 0)
+			return &suites[i];
 	}
 	return NULL;
 }

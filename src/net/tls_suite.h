@@ -44,6 +44,9 @@ struct tls_suite {
 /* NULL: not one that can be carried. */
 const struct tls_suite *tls_suite_find(unsigned id);
 
+/* The same by OpenSSL's name. */
+const struct tls_suite *tls_suite_by_name(const char *name);
+
 extern const struct tls_aead tls_aeads[TLS_AEAD_COUNT];
 
 #endif
