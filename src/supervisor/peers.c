@@ -165,7 +165,8 @@ static void say_why(struct bufferevent *stream, short what, char reason[ERROR_MA
 
 	if (what & BEV_EVENT_TIMEOUT)
 		snprintf(reason, ERROR_MAX, "silence");
-	else if (what & BEV_EVENT_EOF)
+	else if ((what & BEV_EVENT_EOF) ||
+		 ERR_GET_REASON(error) == SSL_R_UNEXPECTED_EOF_WHILE_READING)
 		snprintf(reason, ERROR_MAX, "closed by the other side");
 	else if (error)
 		snprintf(reason, ERROR_MAX, "TLS: %s (is cluster.secret_file the same?)",

@@ -111,6 +111,7 @@ class Supervised(Keepsock):
             self.supervisor.wait()
         assert not REPORTS.search(log), log[-8000:]
         assert code == 0, f"{self.name}: {code}\n{self.logs()}"
+        assert "event=node_killed" not in log, f"the node did not end in time:\n{self.logs()}"
 
 
 class Pair:

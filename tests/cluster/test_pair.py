@@ -267,6 +267,7 @@ def test_changes_are_told_in_order(make_pair, tmp_path):
     node = pair.nodes["a"]
     if node is not primary:
         node.said("promote")
+        pair.settle()
     assert node.say("demote").returncode == 0
     node.wait_for("standby")
     told = tmp_path / "told"
