@@ -13,8 +13,9 @@ struct master;
 struct settings;
 struct inquiry_answer;
 
-/* Opens the socket that these settings name; NULL with error. admin_close() ends it. */
-struct admin *admin_open(struct master *master, const struct settings *settings,
+/* Opens the socket that these settings name, or takes over one that listens there already
+ * (adopt_fd > 0); NULL with error. admin_close() ends it. */
+struct admin *admin_open(struct master *master, const struct settings *settings, int adopt_fd,
 			 struct buffer *error);
 
 #define COMMAND(name, arguments, privilege, handler, help) admin_handler_fn admin_on_##handler;

@@ -79,6 +79,11 @@ enum admin_privilege {
 	COMMAND("reload", "", ADMIN, reload,                                                       \
 		"Read the configuration again and put it in force, without closing a connection; " \
 		"answers when that is done, or why it is not.")                                    \
+	COMMAND("upgrade", "[PATH]", ADMIN, upgrade,                                               \
+		"Go over to another program, by default to what is installed by now where this "   \
+		"one was started from, without closing a connection; answers when that is done, "  \
+		"or why it is not. The file, and all directories above it, must be root's or the " \
+		"service user's, and not writable by others.")                                     \
 	COMMAND("log level", "LEVEL", ADMIN, log_level,                                            \
 		"Log from now on at error, warning, info or debug.")
 

@@ -36,11 +36,15 @@ struct admin_options {
 	const struct admin_command *commands;
 	admin_handler_fn *const *handlers; /* one for each command */
 	size_t command_count;
-	void *owner; /* for the handlers */
+	void *owner;  /* for the handlers */
+	int adopt_fd; /* > 0: listens there already, and is taken over */
 };
 
 /* Opens the socket; NULL with error. */
 struct admin *admin_server_open(const struct admin_options *options, struct buffer *error);
+
+/* The socket that listens; stays the admin's. */
+int admin_server_fd(const struct admin *admin);
 
 /* Drops what is under way and removes the socket. NULL is fine. */
 void admin_close(struct admin *admin);
@@ -54,6 +58,13 @@ const struct admin_call *admin_request_call(const struct admin_request *request)
  * nobody needs to know.
  */
 void admin_request_wait(struct admin_request *request, void (*on_gone)(void *ctx), void *ctx);
+
+/*
+ * Frees the request without an answer and gives its connection away: the
+ * caller owns the descriptor (close-on-exec), and writes the whole answer. -1
+ * with errno, the request being freed as well.
+ */
+int admin_request_detach(struct admin_request *request);
 
 void admin_answer_error(struct admin_request *request, const char *fmt, ...)
 	__attribute__((format(printf, 2, 3)));

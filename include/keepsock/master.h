@@ -29,6 +29,8 @@ struct event_base;
 struct ipc_message;
 struct node_page;
 struct reload;
+struct resume;
+struct upgrade;
 struct takeovers;
 struct inquiry;
 struct worker_slot;
@@ -39,7 +41,7 @@ enum master_phase {
 	MASTER_STOPPING,
 };
 
-#define MASTER_SIGNALS 3
+#define MASTER_SIGNALS 4
 #define MASTER_MAGIC   UINT32_C(0x4d535452) /* "MSTR" */
 
 struct master {
@@ -77,7 +79,10 @@ struct master {
 	struct event *old_admin_timer;
 	struct change *change; /* under way; NULL */
 	struct reload *reload; /* that it is part of; NULL */
-	bool is_changing;      /* something that leads to one, or ends it */
+	struct upgrade *upgrade;
+	struct resume *resume;    /* what it was before it executed this program; NULL = nothing */
+	const char *program_path; /* as it was started; for an upgrade without a path */
+	bool is_changing;         /* something that leads to one, or ends it */
 	uint64_t last_takeover;
 	struct takeovers *takeovers;
 	bool log_level_changed; /* by an operator: new workers are told */
@@ -93,13 +98,19 @@ struct master_options {
 	const char *config_name;
 	struct slice config_text;
 	unsigned long open_file_limit;
-	bool only_stop; /* end the node, also one whose master is dead */
+	const char *program_path;
+	struct resume *resume; /* the master was another program until now; NULL; outlives it */
+	bool only_stop;        /* end the node, also one whose master is dead */
 };
 
 const char *master_phase_name(enum master_phase phase);
 
 /* Runs the node until it is told to stop; the exit status. */
 int master_run(struct master_options *options);
+
+/* A program that was executed in place can't be the master: executes the one before. Returns only
+ * when that is impossible. */
+void master_go_back(struct resume *resume, const char *reason);
 
 /* Begins the graceful end; again: without grace. */
 void master_stop(struct master *master, const char *reason);

@@ -25,6 +25,9 @@ int privileges_find_user(const char *name, struct service_user *user, struct buf
 /* Becomes that user for good; 0, or -1 with error, and then the process must end. */
 int privileges_drop(const char *name, const struct service_user *user, struct buffer *error);
 
+/* What privileges_drop() left outlives the execution of another program; 0, or -1 with error. */
+int privileges_keep_over_exec(struct buffer *error);
+
 /*
  * Raises the soft limit of open descriptors to the hard one and returns it.
  * A failure leaves it as it is.

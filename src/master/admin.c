@@ -36,7 +36,7 @@ static admin_handler_fn *const handlers[] = {
 #undef COMMAND
 };
 
-struct admin *admin_open(struct master *master, const struct settings *settings,
+struct admin *admin_open(struct master *master, const struct settings *settings, int adopt_fd,
 			 struct buffer *error)
 {
 	struct admin_options options = {
@@ -48,6 +48,7 @@ struct admin *admin_open(struct master *master, const struct settings *settings,
 		.handlers = handlers,
 		.command_count = sizeof(handlers) / sizeof(handlers[0]),
 		.owner = master,
+		.adopt_fd = adopt_fd,
 	};
 
 	return admin_server_open(&options, error);

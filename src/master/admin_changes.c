@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: ISC */
 /*
  * Admin commands that change the node, and what shows how that went. Runs in the
- * master. `reload` answers when the outcome is known; a peer that does not
+ * master. `reload` and `upgrade` answer when the outcome is known; a peer that does not
  * wait for it changes nothing about that.
  */
 #include <stdlib.h>
@@ -12,6 +12,7 @@
 #include "keepsock/master.h"
 #include "master/reload.h"
 #include "master/takeovers.h"
+#include "master/upgrade.h"
 
 #define ASKER_MAGIC UINT32_C(0x41534b52) /* "ASKR" */
 
@@ -69,6 +70,38 @@ static void on_reloaded(void *ctx, const char *error)
 void admin_on_reload(struct admin_request *request)
 {
 	reload_start(admin_request_master(request), on_reloaded, wait_for(request));
+}
+
+static void on_upgrade_refused(void *ctx, const char *error)
+{
+	struct asker *asker = ctx;
+	struct admin_request *request;
+
+	MAGIC_CHECK(asker, ASKER_MAGIC);
+	request = stop_waiting(asker);
+	if (request)
+		admin_answer_error(request, "%s", error);
+}
+
+/* The answer is given by the program that follows. */
+static int detach(void *ctx, bool *json)
+{
+	struct asker *asker = ctx;
+	struct admin_request *request;
+
+	MAGIC_CHECK(asker, ASKER_MAGIC);
+	request = asker->request;
+	asker->request = NULL;
+	*json = request && admin_request_call(request)->json;
+	return request ? admin_request_detach(request) : -1;
+}
+
+void admin_on_upgrade(struct admin_request *request)
+{
+	const struct upgrade_asker asker = {on_upgrade_refused, detach, wait_for(request)};
+
+	upgrade_start(admin_request_master(request), admin_request_call(request)->arguments[0],
+		      &asker);
 }
 
 void admin_on_show_takeovers(struct admin_request *request)

@@ -6,6 +6,7 @@
  */
 #include <errno.h>
 #include <getopt.h>
+#include <limits.h>
 #include <signal.h>
 #include <stdbool.h>
 #include <stdio.h>
@@ -15,15 +16,19 @@
 #include <unistd.h>
 
 #include "config.h"
+#include "keepsock/alloc.h"
 #include "keepsock/buffer.h"
 #include "keepsock/keeper.h"
 #include "keepsock/master.h"
 #include "keepsock/node_check.h"
 #include "keepsock/privileges.h"
 #include "keepsock/process_title.h"
+#include "keepsock/sealed_text.h"
 #include "keepsock/settings.h"
 #include "keepsock/worker.h"
 #include "master/config_file.h"
+#include "master/resume.h"
+#include "master/self_check.h"
 
 #define ROLE_IPC_FD 3
 #define EXIT_USAGE  2
@@ -31,6 +36,7 @@
 enum option_code {
 	OPTION_ROLE = 256,
 	OPTION_STOP,
+	OPTION_RESUME,
 	OPTION_PRINT_CONFIG_MAN,
 	OPTION_PRINT_DEFAULT_CONFIG,
 };
@@ -40,6 +46,7 @@ struct options {
 	const char *role;        /* NULL = master */
 	bool test_only;
 	bool stop;
+	int resume_fd; /* -1: it is a start */
 };
 
 static void print_usage(FILE *out)
@@ -82,6 +89,7 @@ static void take_option(int code, struct options *options)
 	case 'h': print_usage(stdout); exit_printed(true);
 	case OPTION_ROLE: options->role = optarg; break;
 	case OPTION_STOP: options->stop = true; break;
+	case OPTION_RESUME: options->resume_fd = (int)strtol(optarg, NULL, 10); break;
 	case OPTION_PRINT_CONFIG_MAN: exit_printed(settings_write_man(stdout));
 	case OPTION_PRINT_DEFAULT_CONFIG: exit_printed(settings_write_example(stdout));
 	default: exit_usage();
@@ -97,11 +105,12 @@ static struct options parse_options(int argc, char **argv)
 		{"help", no_argument, NULL, 'h'},
 		{"role", required_argument, NULL, OPTION_ROLE}, /* internal, not in the usage */
 		{"stop", no_argument, NULL, OPTION_STOP},
+		{"resume", required_argument, NULL, OPTION_RESUME}, /* internal as well */
 		{"print-config-man", no_argument, NULL, OPTION_PRINT_CONFIG_MAN},
 		{"print-default-config", no_argument, NULL, OPTION_PRINT_DEFAULT_CONFIG},
 		{NULL, 0, NULL, 0},
 	};
-	struct options options = {0};
+	struct options options = {.resume_fd = -1};
 	int code;
 
 	while ((code = getopt_long(argc, argv, "c:tVh", long_options, NULL)) != -1)
@@ -119,6 +128,7 @@ static int run_role(const char *role, int argc, char **argv)
 	} roles[] = {
 		{"keeper", keeper_main},
 		{"worker", worker_main},
+		{"check", self_check_main},
 	};
 
 	for (size_t i = 0; i < sizeof(roles) / sizeof(roles[0]); i++) {
@@ -160,13 +170,56 @@ static int test_config(struct master_options *options)
 	return result == 0 && fflush(stdout) == 0 ? EXIT_SUCCESS : EXIT_FAILURE;
 }
 
-static int run_master(const struct options *options)
+/* The text that is in force, whatever the file says by now. */
+static int resume_config(struct resume *resume, struct buffer *text, struct settings *settings,
+			 struct buffer *error)
+{
+	if (sealed_text_read(resume->settings_fd, text) < 0) {
+		buffer_printf(error, "the configuration in force is unreadable: %s",
+			      strerror(errno));
+		return -1;
+	}
+	return settings_parse(buffer_cstr(text), resume->config_name, settings, error);
+}
+
+/* Another program was this master until now, and has left us what it is not found by others. */
+static int resume_master(int fd, const char *program_path)
+{
+	struct buffer text = {0}, error = {0};
+	struct resume resume;
+	struct master_options master = {
+		.open_file_limit = privileges_raise_descriptor_limit(),
+		.program_path = program_path,
+		.resume = &resume,
+	};
+	int status = EXIT_FAILURE;
+
+	if (resume_read(fd, &resume) < 0) {
+		fprintf(stderr, "keepsockd: --resume is for keepsockd's own use\n");
+	} else {
+		master.config_name = resume.config_name;
+		if (resume_config(&resume, &text, &master.settings, &error) < 0) {
+			fprintf(stderr, "keepsockd: %s\n", buffer_cstr(&error));
+			master_go_back(&resume, buffer_cstr(&error));
+		} else {
+			master.config_text = buffer_slice(&text);
+			status = master_run(&master);
+		}
+	}
+	resume_free(&resume);
+	buffer_free(&text);
+	buffer_free(&error);
+	return status;
+}
+
+static int run_master(const struct options *options, const char *program_path)
 {
 	struct buffer text = {0}, error = {0};
 	struct master_options master = {
 		.config_name = options->config_path ? options->config_path : "defaults",
 		.open_file_limit = privileges_raise_descriptor_limit(),
 		.only_stop = options->stop,
+		.program_path = program_path,
 	};
 	int status;
 
@@ -184,9 +237,20 @@ static int run_master(const struct options *options)
 	return status;
 }
 
+/* Where we were executed from, which may be another file by the time of an upgrade. */
+static char *find_program(void)
+{
+	char path[PATH_MAX];
+	ssize_t length = readlink("/proc/self/exe", path, sizeof(path) - 1);
+
+	return xstrndup(path, length > 0 ? (size_t)length : 0);
+}
+
 int main(int argc, char **argv)
 {
 	struct options options;
+	char *program_path;
+	int status;
 
 	/* First of all: nobody attaches to a process that holds keys and clients' bytes. */
 	if (prctl(PR_SET_DUMPABLE, 0, 0, 0, 0) < 0) {
@@ -201,5 +265,9 @@ int main(int argc, char **argv)
 	options = parse_options(argc, argv);
 	if (options.role)
 		return run_role(options.role, argc, argv);
-	return run_master(&options);
+	program_path = find_program();
+	status = options.resume_fd >= 0 ? resume_master(options.resume_fd, program_path)
+					: run_master(&options, program_path);
+	free(program_path);
+	return status;
 }

@@ -22,6 +22,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "config.h"
 #include "keepsock/admin.h"
 #include "keepsock/alloc.h"
 #include "keepsock/buffer.h"
@@ -45,7 +46,9 @@
 #include "master/change.h"
 #include "master/orphans.h"
 #include "master/reload.h"
+#include "master/resume.h"
 #include "master/takeovers.h"
+#include "master/upgrade.h"
 
 /* Beyond the time that clients get to answer their close frame. */
 #define STOP_DEADLINE_MS 5000
@@ -144,6 +147,7 @@ void master_stop(struct master *master, const char *reason)
 	change_phase(master, MASTER_STOPPING, reason);
 	change_drop(master);
 	reload_drop(master);
+	upgrade_drop(master);
 	notify("STOPPING=1");
 	if (evtimer_add(master->stop_timer, &deadline) < 0)
 		log_fatal("master_timer_failed");
@@ -152,6 +156,24 @@ void master_stop(struct master *master, const char *reason)
 
 /* ---- what happens while it runs ---- */
 
+/* The upgrade is done, or its undoing is. */
+static void end_resume(struct master *master)
+{
+	struct resume *resume = master->resume;
+
+	if (!resume)
+		return;
+	if (*resume->failure)
+		log_error("upgrade_failed program=%s reason=%s",
+			  log_value_str(resume->program_path), log_value_str(resume->failure));
+	else
+		log_info("upgraded program=%s version=" PACKAGE_VERSION,
+			 log_value_str(resume->program_path));
+	resume_answer(resume, *resume->failure ? resume->failure : NULL);
+	resume_close(resume);
+	master->resume = NULL;
+}
+
 static void on_caught_up(void *ctx, const char *error)
 {
 	struct master *master = ctx;
@@ -159,6 +181,7 @@ static void on_caught_up(void *ctx, const char *error)
 	MAGIC_CHECK(master, MASTER_MAGIC);
 	if (error)
 		log_error("workers_outdated reason=%s", log_value_str(error));
+	end_resume(master);
 }
 
 /* Workers that an earlier master left go on with its settings and its program, until now. */
@@ -173,6 +196,8 @@ static void catch_up(struct master *master)
 
 	if (master->other_program || master->other_settings)
 		change_start(master, &plan);
+	else
+		end_resume(master);
 	master->other_program = master->other_settings = false;
 }
 
@@ -201,13 +226,29 @@ static void on_signal_reload_done(void *ctx, const char *error)
 		log_error("reload_failed reason=%s", log_value_str(error));
 }
 
+static void on_signal_upgrade_refused(void *ctx, const char *error)
+{
+	(void)ctx;
+	log_error("upgrade_refused reason=%s", log_value_str(error));
+}
+
+static int no_descriptor(void *ctx, bool *json)
+{
+	(void)ctx;
+	*json = false;
+	return -1;
+}
+
 static void on_signal(evutil_socket_t number, short what, void *ctx)
 {
+	static const struct upgrade_asker nobody = {on_signal_upgrade_refused, no_descriptor, NULL};
 	struct master *master = ctx;
 
 	(void)what;
 	MAGIC_CHECK(master, MASTER_MAGIC);
-	if (number == SIGHUP)
+	if (number == SIGUSR2)
+		upgrade_start(master, NULL, &nobody);
+	else if (number == SIGHUP)
 		reload_start(master, on_signal_reload_done, master);
 	else
 		master_stop(master, strsignal((int)number));
@@ -269,6 +310,10 @@ static int take_run_dir(struct master *master, struct buffer *error)
 {
 	const char *path = master->settings.node.run_dir;
 
+	if (master->resume) {
+		master->lock_fd = fcntl(master->resume->lock_fd, F_DUPFD_CLOEXEC, 0);
+		return write_pid_file(master, error);
+	}
 	if (run_dir_check(path, error) < 0 ||
 	    (master->only_stops && run_dir_end_holder(path, END_HOLDER_MS, error) < 0))
 		return -1;
@@ -350,7 +395,8 @@ static int prepare_children(struct master *master, struct buffer *error)
 
 static int make_loop(struct master *master, struct buffer *error)
 {
-	static const int numbers[MASTER_SIGNALS] = {SIGTERM, SIGINT, SIGHUP};
+	static const int numbers[MASTER_SIGNALS] = {SIGTERM, SIGINT, SIGHUP, SIGUSR2};
+	sigset_t none;
 
 	master->base = event_base_new();
 	if (!master->base) {
@@ -364,6 +410,9 @@ static int make_loop(struct master *master, struct buffer *error)
 			return -1;
 		}
 	}
+	/* Blocked if we were another program until now. */
+	sigemptyset(&none);
+	(void)sigprocmask(SIG_SETMASK, &none, NULL);
 	master->stop_timer = evtimer_new(master->base, on_stop_deadline, master);
 	if (!master->stop_timer) {
 		buffer_append_str(error, "cannot make a timer");
@@ -441,6 +490,7 @@ static void log_warning_text(void *ctx, const char *text)
 static int start_node(struct master *master, struct slice config_text, struct buffer *error)
 {
 	struct orphans *orphans = xmalloc(sizeof(*orphans));
+	int admin_fd = -1;
 	int result = orphans_find(orphans, master->settings.node.run_dir, error);
 
 	if (result == 0) {
@@ -454,7 +504,11 @@ static int start_node(struct master *master, struct slice config_text, struct bu
 	free(orphans);
 	if (result < 0 || master->only_stops)
 		return result < 0 ? -1 : master_redis_adopt(master, error);
-	master->admin = admin_open(master, &master->settings, error);
+	if (master->resume) {
+		takeovers_restore(master->takeovers, master->resume->takeovers);
+		admin_fd = fcntl(master->resume->admin_fd, F_DUPFD_CLOEXEC, 0);
+	}
+	master->admin = admin_open(master, &master->settings, admin_fd, error);
 	if (!master->admin)
 		return -1;
 	return master_redis_start(master, error);
@@ -536,6 +590,7 @@ static void release(struct master *master)
 {
 	change_drop(master);
 	reload_drop(master);
+	upgrade_drop(master);
 	close_old_admin(master);
 	admin_close(master->admin);
 	takeovers_free(master->takeovers);
@@ -581,11 +636,29 @@ static struct master *create(struct master_options *options)
 	master->config_name = options->config_name;
 	master->open_file_limit = options->open_file_limit;
 	master->only_stops = options->only_stop;
+	master->program_path = options->program_path;
+	master->resume = options->resume;
 	master->settings_fd = master->lock_fd = master->page_fd = master->program_fd = -1;
 	master->takeovers = takeovers_create();
 	master->message = xmalloc(sizeof(*master->message));
 	master->keeper_message = xmalloc(sizeof(*master->keeper_message));
 	return master;
+}
+
+void master_go_back(struct resume *resume, const char *reason)
+{
+	struct buffer error = {0};
+	int program_fd = resume->old_program_fd;
+
+	if (program_fd < 0)
+		return;
+	free(resume->failure);
+	resume->failure = xasprintf("the new program could not start as a master: %s", reason);
+	resume->old_program_fd = -1;
+	resume_execute(resume, program_fd, &error);
+	log_error("master_not_taken_back reason=%s", log_value_str(buffer_cstr(&error)));
+	resume->old_program_fd = program_fd;
+	buffer_free(&error);
 }
 
 int master_run(struct master_options *options)
@@ -599,6 +672,8 @@ int master_run(struct master_options *options)
 			  master->config_name);
 	if (start(master, options->config_text, &error) < 0) {
 		log_error("start_failed reason=%s", log_value_str(buffer_cstr(&error)));
+		if (master->resume)
+			master_go_back(master->resume, buffer_cstr(&error));
 		master->exit_status = EXIT_FAILURE;
 	} else {
 		if (master->only_stops)

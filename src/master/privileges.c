@@ -56,6 +56,28 @@ static int keep_bind_capability(void)
 	return (int)syscall(SYS_capset, &header, data);
 }
 
+/* Only what is inheritable can be ambient, and only that is left by an exec that is not root's. */
+int privileges_keep_over_exec(struct buffer *error)
+{
+	struct __user_cap_header_struct header = {_LINUX_CAPABILITY_VERSION_3, 0};
+	struct __user_cap_data_struct data[_LINUX_CAPABILITY_U32S_3];
+	const uint32_t bind_bit = UINT32_C(1) << CAP_NET_BIND_SERVICE;
+
+	memset(data, 0, sizeof(data));
+	if (syscall(SYS_capget, &header, data) < 0) {
+		buffer_printf(error, "capget: %s", strerror(errno));
+		return -1;
+	}
+	if (geteuid() == 0 || !(data[0].permitted & bind_bit))
+		return 0;
+	data[0].inheritable |= bind_bit;
+	if (syscall(SYS_capset, &header, data) == 0 &&
+	    prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_RAISE, CAP_NET_BIND_SERVICE, 0, 0) == 0)
+		return 0;
+	buffer_printf(error, "cannot keep the right to bind low ports: %s", strerror(errno));
+	return -1;
+}
+
 int privileges_drop(const char *name, const struct service_user *user, struct buffer *error)
 {
 	const char *step = NULL;

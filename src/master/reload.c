@@ -186,7 +186,7 @@ static int open_admin(struct reload *reload, struct buffer *error)
 
 	if (strcmp(reload->master->settings.admin.socket, to->admin.socket) == 0)
 		return 0;
-	reload->admin = admin_open(reload->master, to, error);
+	reload->admin = admin_open(reload->master, to, -1, error);
 	return reload->admin ? 0 : -1;
 }
 

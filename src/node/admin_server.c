@@ -13,6 +13,7 @@
 #include <event2/buffer.h>
 #include <event2/bufferevent.h>
 #include <event2/event.h>
+#include <fcntl.h>
 #include <stdarg.h>
 #include <stdlib.h>
 #include <string.h>
@@ -513,6 +514,19 @@ static int bind_socket(int fd, const struct sockaddr_un *address, mode_t mode)
 	return result;
 }
 
+/* Its file may have been removed meanwhile: then it is nobody's to remove. */
+static int adopt_socket(struct admin *admin)
+{
+	struct stat status;
+
+	admin->fd = admin->options.adopt_fd;
+	if (lstat(admin->path, &status) == 0) {
+		admin->device = status.st_dev;
+		admin->inode = status.st_ino;
+	}
+	return 0;
+}
+
 static int open_socket(struct admin *admin, struct buffer *error)
 {
 	struct sockaddr_un address = {.sun_family = AF_UNIX};
@@ -524,6 +538,8 @@ static int open_socket(struct admin *admin, struct buffer *error)
 		return -1;
 	}
 	memcpy(address.sun_path, admin->path, strlen(admin->path));
+	if (admin->options.adopt_fd > 0)
+		return adopt_socket(admin);
 	if (remove_stale(admin, &address, error) < 0)
 		return -1;
 	admin->fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
@@ -535,6 +551,22 @@ static int open_socket(struct admin *admin, struct buffer *error)
 	admin->device = status.st_dev;
 	admin->inode = status.st_ino;
 	return 0;
+}
+
+int admin_server_fd(const struct admin *admin)
+{
+	return admin->fd;
+}
+
+int admin_request_detach(struct admin_request *request)
+{
+	int fd = fcntl(bufferevent_getfd(request->stream), F_DUPFD_CLOEXEC, 0);
+	int saved = errno;
+
+	request->on_gone = NULL;
+	free_request(request);
+	errno = saved;
+	return fd;
 }
 
 struct admin *admin_server_open(const struct admin_options *options, struct buffer *error)
