@@ -243,6 +243,8 @@ struct arena {
 	uint8_t *scratch;            /* ARENA_READ_SCRATCH bytes, what read() fills */
 	size_t size;                 /* bytes mapped */
 	int fd;                      /* owned */
+	bool outdated;               /* of an older layout, and only mapped */
+	bool converted;              /* ... and then taken, as another file with another fd */
 	uint32_t first_page;         /* behind header and scratch */
 	uint32_t backed_end; /* pages below are backed by memory (or were, see arena_page) */
 	uint32_t pages_used;
@@ -278,7 +280,8 @@ struct arena *arena_adopt(int fd, const char **error);
 /*
  * The other way round, while the owner still runs: maps it read-only, checks
  * magic, version and size, and touches what it holds so that it is mapped in
- * full. NULL with *error set as above. Until arena_take() its contents change.
+ * full. NULL with *error set as above. Until arena_take() its contents change. One
+ * of an older layout will do: it is converted when it is taken.
  */
 struct arena *arena_prepare(int fd, const char **error);
 /* What has come to it since; worth doing shortly before it is taken. */
@@ -293,8 +296,9 @@ bool arena_freeze(struct arena *arena); /* RUNNING(this process) -> FROZEN */
 bool arena_thaw(struct arena *arena);   /* FROZEN(this process) -> RUNNING */
 enum arena_taken {
 	ARENA_TAKEN,
-	ARENA_LOST,   /* its owner goes on, or is another one */
-	ARENA_DAMAGED /* the commit under way makes no sense; nothing was changed */
+	ARENA_LOST,       /* its owner goes on, or is another one */
+	ARENA_DAMAGED,    /* the commit under way makes no sense; nothing was changed */
+	ARENA_UNCONVERTED /* there is no room for a converted one; nothing was changed */
 };
 /* FROZEN(another one) -> RUNNING(this process); then it is as after arena_adopt(). */
 enum arena_taken arena_take(struct arena *arena);

@@ -166,6 +166,8 @@ void keeper_worker_free(struct keeper *keeper);
 void keeper_on_worker_message(struct keeper *keeper, struct ipc_message *message);
 /* Sends the next batch of a hand-over, or its end; 0, or -1 with errno. */
 int keeper_hand_over(struct keeper *keeper);
+/* The arena that counts from now on. */
+const char *keeper_on_arena(struct keeper *keeper, struct ipc_message *message);
 /* Ends the kept connections and forgets the arena. */
 void keeper_give_up_kept(struct keeper *keeper, const char *reason);
 void keeper_set_protected(struct keeper *keeper, bool is_protected);

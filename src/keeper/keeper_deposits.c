@@ -36,7 +36,7 @@ void keeper_give_up_kept(struct keeper *keeper, const char *reason)
 
 /* ---- deposits ---- */
 
-static const char *on_arena(struct keeper *keeper, struct ipc_message *message)
+const char *keeper_on_arena(struct keeper *keeper, struct ipc_message *message)
 {
 	if (message->nfds != 1)
 		return "an arena without its descriptor";
@@ -213,7 +213,7 @@ static const char *take(struct keeper *keeper, struct ipc_message *message, stru
 	switch (message->type) {
 	case KEEPER_HELLO: return on_hello(keeper, payload);
 	case KEEPER_ORIGIN: return NULL; /* our master ordered them: it has them */
-	case KEEPER_ARENA: return on_arena(keeper, message);
+	case KEEPER_ARENA: return keeper_on_arena(keeper, message);
 	case KEEPER_DEPOSIT: return on_deposit(keeper, message, payload);
 	case KEEPER_RELEASE: return on_release(keeper, payload);
 	case KEEPER_COUNT: return on_count(keeper, payload);

@@ -474,9 +474,10 @@ static const char *on_refused(struct keeper *keeper, struct slice text)
 }
 
 /* What the next worker says. */
-static const char *take(struct keeper *keeper, uint32_t type, struct slice payload)
+static const char *take(struct keeper *keeper, struct ipc_message *message, struct slice payload)
 {
 	enum takeover_step step = keeper->takeover.step;
+	uint32_t type = message->type;
 	struct keeper_turn turn;
 
 	if (type == KEEPER_NEXT && (step == STEP_PREPARING || step == STEP_HANDING)) {
@@ -492,6 +493,9 @@ static const char *take(struct keeper *keeper, uint32_t type, struct slice paylo
 	}
 	if (type == KEEPER_ADOPT_REFUSED && is_uncommitted(step))
 		return on_refused(keeper, payload);
+	/* It was converted: the swap is done, and whoever follows goes on with this one. */
+	if (type == KEEPER_ARENA && (step == STEP_SWAPPING || step == STEP_THAWING))
+		return keeper_on_arena(keeper, message);
 	if (type == KEEPER_COMMITTED && (step == STEP_SWAPPING || step == STEP_THAWING))
 		return on_committed(keeper, payload);
 	return "a message out of turn";
@@ -507,7 +511,7 @@ static void on_new_message(struct keeper *keeper, struct ipc_message *message)
 	else if (ipc_message_payload(message, &payload) < 0)
 		problem = strerror(errno);
 	else
-		problem = take(keeper, message->type, payload);
+		problem = take(keeper, message, payload);
 	if (!problem)
 		return;
 	log_error("worker_bad_message message=%s reason=%s", keeper_type_name(message->type),

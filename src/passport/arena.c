@@ -16,6 +16,7 @@
 #include <unistd.h>
 
 #include "keepsock/alloc.h"
+#include "keepsock/arena_layout.h"
 #include "keepsock/crash_points.h"
 #include "passport/arena_pages.h"
 
@@ -132,20 +133,22 @@ struct arena *arena_create(uint64_t cap, const char **error)
 }
 
 /* What is wrong with a header, NULL if nothing is. */
-static const char *header_problem(const struct arena_header *header, size_t size)
+static const char *header_problem(const struct arena_header *header, size_t size, bool any_layout)
 {
 	if (header->magic != ARENA_MAGIC)
 		return ARENA_NOT_ONE;
 	if (header->layout_version > ARENA_LAYOUT_VERSION)
 		return ARENA_TOO_NEW;
-	if (header->layout_version < ARENA_LAYOUT_VERSION)
+	if (!arena_layout_of(header->layout_version))
+		return ARENA_TOO_OLD;
+	if (header->layout_version < ARENA_LAYOUT_VERSION && !any_layout)
 		return "the arena's layout is an older one, and it was not converted";
 	if ((uint64_t)header->page_count * ARENA_PAGE_SIZE != size)
 		return ARENA_SIZE_DIFFERS;
 	return NULL;
 }
 
-struct arena *arena_map_existing(int fd, int sharing, const char **error)
+static struct arena *map_existing(int fd, int sharing, bool any_layout, const char **error)
 {
 	struct stat st;
 	struct arena *arena;
@@ -169,13 +172,25 @@ struct arena *arena_map_existing(int fd, int sharing, const char **error)
 		close(own);
 		return NULL;
 	}
-	*error = header_problem(arena->header, arena->size);
+	*error = header_problem(arena->header, arena->size, any_layout);
 	if (*error) {
 		arena_destroy(arena);
 		return NULL;
 	}
-	arena_locate(arena, arena->header->page_count);
+	arena->outdated = arena->header->layout_version < ARENA_LAYOUT_VERSION;
+	if (!arena->outdated)
+		arena_locate(arena, arena->header->page_count);
 	return arena;
+}
+
+struct arena *arena_map_existing(int fd, int sharing, const char **error)
+{
+	return map_existing(fd, sharing, false, error);
+}
+
+struct arena *arena_map_any_layout(int fd, const char **error)
+{
+	return map_existing(fd, MAP_SHARED, true, error);
 }
 
 struct arena *arena_attach(int fd, const char **error)

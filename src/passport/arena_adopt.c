@@ -13,6 +13,7 @@
 #include <unistd.h>
 
 #include "keepsock/alloc.h"
+#include "keepsock/arena_layout.h"
 #include "passport/arena_pages.h"
 
 /* --- adopting --- */
@@ -94,7 +95,7 @@ void arena_prefault(struct arena *arena)
 
 struct arena *arena_prepare(int fd, const char **error)
 {
-	struct arena *arena = arena_map_existing(fd, MAP_SHARED, error);
+	struct arena *arena = arena_map_any_layout(fd, error);
 
 	if (!arena)
 		return NULL;
@@ -124,12 +125,50 @@ bool arena_thaw(struct arena *arena)
 	return swap_owner(arena, WORK_WORD(ARENA_OWNER_FROZEN, getpid()), ARENA_OWNER_RUNNING);
 }
 
+/* In place of one that is not looked into any more. */
+static void replace(struct arena *arena, struct arena *other)
+{
+	struct arena old = *arena;
+
+	*arena = *other;
+	*other = old;
+	arena_destroy(other);
+	atomic_store(&arena->header->owner, WORK_WORD(ARENA_OWNER_RUNNING, getpid()));
+	arena->converted = true;
+}
+
+/* The old one is given up for what was made of it: whoever finds its word knows that it was taken,
+ * and makes the same of it should we die before ours is known. */
+static enum arena_taken take_converted(struct arena *arena, uint64_t owner)
+{
+	struct arena *other;
+	const char *error;
+	int converted;
+
+	if (arena_convert(arena->fd, &converted, &error) != ARENA_CONVERSION_DONE)
+		return ARENA_UNCONVERTED;
+	other = arena_map_existing(converted, MAP_SHARED, &error);
+	close(converted);
+	if (!other)
+		return ARENA_UNCONVERTED;
+	if (mprotect(arena->header, ARENA_PAGE_SIZE, PROT_READ | PROT_WRITE) < 0 ||
+	    !swap_owner(arena, owner, ARENA_OWNER_RUNNING)) {
+		arena_destroy(other);
+		return ARENA_LOST;
+	}
+	replace(arena, other);
+	make_ours(arena);
+	return ARENA_TAKEN;
+}
+
 enum arena_taken arena_take(struct arena *arena)
 {
 	uint64_t owner = atomic_load(&arena->header->owner);
 
 	if (WORK_KIND(owner) != ARENA_OWNER_FROZEN || WORK_REF(owner) == (uint32_t)getpid())
 		return ARENA_LOST;
+	if (arena->outdated)
+		return take_converted(arena, owner);
 	if (!arena_redo_sane(arena))
 		return ARENA_DAMAGED;
 	if (mprotect(arena->header, arena->size, PROT_READ | PROT_WRITE) < 0 ||

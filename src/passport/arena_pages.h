@@ -49,6 +49,8 @@ static inline uint32_t *arena_free_link(struct arena *arena, arena_ref ref)
 /* Maps a duplicate of the fd (MAP_SHARED or MAP_PRIVATE) after checking the header; changes
  * nothing. */
 struct arena *arena_map_existing(int fd, int sharing, const char **error);
+/* Shared; of an older layout it is not to be looked into. */
+struct arena *arena_map_any_layout(int fd, const char **error);
 /* False: the pairs of the commit under way make no sense. */
 bool arena_redo_sane(const struct arena *arena);
 

@@ -138,6 +138,8 @@ struct adoption *adopt_take_over(struct worker *w, int arena_fd)
 
 	adoption->takeover = w->takeover;
 	w->arena = adopt_prepared_arena(adoption, arena_fd);
+	if (w->arena->converted)
+		deposits_arena_is_new(w->deposits);
 	worker_claim_slot(w);
 	worker_now(w);
 	arena_store((void *)&w->arena->header->work.serving, 0);

@@ -180,6 +180,7 @@ struct arena *adopt_prepared_arena(struct adoption *adoption, int arena_fd)
 	switch (arena_take(arena)) {
 	case ARENA_TAKEN: break;
 	case ARENA_LOST: leave("the predecessor goes on");
+	case ARENA_UNCONVERTED: refuse(adoption, "the arena could not be converted");
 	case ARENA_DAMAGED: refuse(adoption, "the arena's commit under way is damaged");
 	}
 	crash_point(CRASH_TAKEOVER_OWNED);

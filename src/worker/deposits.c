@@ -534,18 +534,27 @@ void deposits_arena_is_new(struct deposits *d)
 	d->arena_is_new = true;
 }
 
+/* Unless the keeper has it already. */
+static int deposit_arena(struct deposits *d)
+{
+	d->arena_due = false;
+	if (!d->arena_is_new)
+		return 0;
+	d->arena_is_new = false;
+	return ipc_send(d->fd, KEEPER_ARENA, 0, NULL, 0, &d->worker->arena->fd, 1);
+}
+
 int deposits_adopted(struct deposits *d, const struct keeper_adopted *adopted)
 {
-	if (d->arena_is_new &&
-	    ipc_send(d->fd, KEEPER_ARENA, 0, NULL, 0, &d->worker->arena->fd, 1) < 0)
+	if (deposit_arena(d) < 0)
 		return -1;
-	d->arena_due = false;
 	return ipc_send(d->fd, KEEPER_ADOPTED, 0, adopted, sizeof(*adopted), NULL, 0);
 }
 
 int deposits_committed(struct deposits *d, const struct keeper_committed *committed)
 {
-	d->arena_due = false;
+	if (deposit_arena(d) < 0)
+		return -1;
 	return deposits_say(d, KEEPER_COMMITTED, committed, sizeof(*committed));
 }
 

@@ -674,6 +674,58 @@ static void stretch(int fd, uint32_t pages)
 		sizeof(pages));
 }
 
+static uint64_t set_owner(int fd, uint64_t owner)
+{
+	off_t at = offsetof(struct arena_header, owner);
+	uint64_t before;
+
+	assert_int_equal(pread(fd, &before, sizeof(before), at), sizeof(before));
+	assert_int_equal(pwrite(fd, &owner, sizeof(owner), at), sizeof(owner));
+	return before;
+}
+
+/* From an owner that still runs, too: its word in the old one decides. */
+static void test_one_that_is_frozen_is_taken(void **state)
+{
+	int fd = open_image(layouts[0]);
+	const char *error = NULL;
+	struct arena *arena = arena_prepare(fd, &error);
+	struct world *world;
+	char *before;
+
+	(void)state;
+	assert_non_null(arena);
+	set_owner(fd, WORK_WORD(ARENA_OWNER_RUNNING, CHILD_PID));
+	before = bytes_of(fd);
+	assert_int_equal(arena_take(arena), ARENA_LOST);
+	assert_bytes(fd, before);
+	free(before);
+	arena_destroy(arena);
+
+	arena = arena_prepare(fd, &error);
+	set_owner(fd, WORK_WORD(ARENA_OWNER_FROZEN, CHILD_PID));
+	before = bytes_of(fd);
+	backing = BACK_NOT;
+	assert_int_equal(arena_take(arena), ARENA_UNCONVERTED);
+	backing = BACK_REALLY;
+	assert_bytes(fd, before);
+	assert_int_equal(arena_take(arena), ARENA_TAKEN);
+	assert_true(arena->converted);
+	assert_int_equal(atomic_load(&arena->header->owner),
+			 WORK_WORD(ARENA_OWNER_RUNNING, getpid()));
+	/* Nothing else was changed in the old one. */
+	assert_int_equal(set_owner(fd, WORK_WORD(ARENA_OWNER_FROZEN, CHILD_PID)),
+			 WORK_WORD(ARENA_OWNER_RUNNING, getpid()));
+	assert_bytes(fd, before);
+	world = world_adopt_whole(arena->fd);
+	assert_passports(world);
+	assert_channels(world);
+	world_free(world);
+	arena_destroy(arena);
+	free(before);
+	close(fd);
+}
+
 /* Where a longer header would need a page that is in use, the arena gets that much shorter. */
 static void test_a_longer_header_finds_its_place(void **state)
 {
@@ -799,6 +851,7 @@ int main(int argc, char **argv)
 		cmocka_unit_test(test_every_record_was_moved),
 		cmocka_unit_test(test_the_old_one_counts_until_the_end),
 		cmocka_unit_test(test_damaged_arenas_stay_damaged),
+		cmocka_unit_test(test_one_that_is_frozen_is_taken),
 		cmocka_unit_test(test_a_longer_header_finds_its_place),
 #endif
 		cmocka_unit_test(test_tables_are_complete),
