@@ -134,6 +134,11 @@ static void on_redis(struct worker *w, struct slice payload)
 		ipc_redis_free(&redis);
 		return;
 	}
+	/* A new master tells what the one before it has told: the connections stay. */
+	if (ipc_redis_equal(&w->start.shards[shard], &redis)) {
+		ipc_redis_free(&redis);
+		return;
+	}
 	ipc_redis_free(&w->start.shards[shard]);
 	w->start.shards[shard] = redis;
 	shards_set_endpoint(w, shard);
