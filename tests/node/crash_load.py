@@ -22,6 +22,7 @@ CHANNELS = ("news", "sport", "weather", "talk")
 ECHO_IN_FLIGHT = 100_000
 COMMANDS_IN_FLIGHT = 4
 REQUESTS_IN_FLIGHT = 3
+GARBAGE_SHARE = 0.003         # of what clients do
 GARBAGE = b'{"id":1,"publish":{'
 
 
@@ -153,6 +154,9 @@ class Actor:
     def has_everything(self, _):
         return True
 
+    def is_subscribed(self):
+        return False
+
     def upgrade(self, path):
         key = base64.b64encode(os.urandom(16)).decode()
         recording = self.connection.recording
@@ -270,6 +274,9 @@ class ClientActor(Actor):
             self.known[channel] = (self.transcript.epochs[channel],
                                    self.transcript.positions[channel])
 
+    def is_subscribed(self):
+        return bool(self.transcript.positions)
+
     def in_flight(self):
         return len(self.commands) - len(self.transcript.replies)
 
@@ -282,11 +289,11 @@ class ClientActor(Actor):
                 self.in_flight() >= COMMANDS_IN_FLIGHT:
             return
         dice = self.rng.random()
-        if dice < 0.003:
+        if dice < self.load.garbage:
             self.send_garbage()
-        elif dice < 0.006:
+        elif dice < self.load.garbage + 0.003:
             self.send_close()
-        elif dice < 0.012:
+        elif dice < self.load.garbage + 0.009:
             self.connection.leave()
         elif dice < 0.2 or not self.transcript.positions:
             self.change_subscription()
@@ -386,9 +393,11 @@ class Load:
         self.publications = []    # (channel, offset, mark) that clients received
         self.unanswered = 0       # connections cut before their first answer
         self.ending = False
+        self.starving = False     # subscribers that read slowly do not read at all
+        self.garbage = GARBAGE_SHARE
         self.actors = [kind(self, **options) for kind, count, options in (
             (EchoActor, 6, {}), (EchoActor, 2, {"slow": True}), (ClientActor, 10, {}),
-            (ClientActor, 4, {"slow": True}), (ApiActor, 3, {})) for _ in range(count)]
+            (ClientActor, 6, {"slow": True}), (ApiActor, 3, {})) for _ in range(count)]
 
     def new_recording(self, kind, port):
         self.recordings.append(Recording(kind, len(self.recordings), port))
@@ -420,7 +429,8 @@ class Load:
                 connection.read()
         for actor in self.rng.choices(self.actors, k=acts):
             actor.act()
-        slow = [c for c in self.connections if c.slow]
+        slow = [c for c in self.connections
+                if c.slow and not (self.starving and c.actor.is_subscribed())]
         if slow and self.rng.random() < 0.3:
             self.rng.choice(slow).read(2048)
 

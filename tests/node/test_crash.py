@@ -8,31 +8,27 @@ import json
 import os
 import re
 import signal
-import socket
 import subprocess
 import threading
 import time
 
 import pytest
 
-from crash_judge import judge_arena, judge_end, judge_streams
-from crash_load import CHANNELS, Load
-from crash_record import mark
-from keepsock import DEADLINE, ROOT, keepsockd
+from crash_judge import judge_arena
+from crash_load import GARBAGE_SHARE
+from crash_watch import SETTINGS as WATCHED, Watch
+from keepsock import DEADLINE, ROOT, keepsockd, merge
 
 WORKERS = 4
-KILLS, LONG_KILLS, LONG_ROUNDS = 50, 500, 50
+KILLS, LONG_KILLS = 50, 500
+ROUNDS, LONG_ROUNDS = 5, 50
 # A keeper starts the next worker at once only if the last one lived for a second.
 LIFE = 1.05
-PAGE = 5000
-SETTINGS = {
+SETTINGS = merge(WATCHED, {
     "node": {"workers": WORKERS},
-    "channel": {"history_size": 1000000, "history_ttl": "1h",
-                "history_max_publication_limit": PAGE, "recovery_max_publication_limit": 300},
     "client": {"ping_interval": "5s", "pong_timeout": "4s", "queue_max_size": 262144},
     "memory": {"arena_size": 67108864},
-    "websocket": {"compression": True},
-}
+})
 
 
 def arena_checker():
@@ -75,30 +71,15 @@ def is_sending(view):
     return is_serving(view) and view["fanout"]["begun"] and not view["fanout"]["settled"]
 
 
-class Campaign:
+class Campaign(Watch):
     """A node under load whose workers die one after the other."""
 
     def __init__(self, node, rng):
-        self.node, self.rng = node, rng
-        self.load = Load(node.port, rng)
+        super().__init__(node, rng)
         self.next_slot = 0
         self.deaths = self.fanning_out = self.reading = self.writing = 0
-        self.seen = {}            # (channel, offset): mark, of all clients
-        self.complaints = []
 
     # The node
-
-    def admin(self, *words):
-        """(answer, descriptors) of one admin command."""
-        with socket.socket(socket.AF_UNIX) as connection:
-            connection.settimeout(DEADLINE)
-            connection.connect(str(self.node.socket))
-            connection.sendall(" ".join((*words, "--json")).encode() + b"\n")
-            answer, fds, *_ = socket.recv_fds(connection, 65536, 4)
-            while more := connection.recv(65536):
-                answer += more
-        status, _, body = answer.partition(b"\n")
-        return (json.loads(body) if status == b"OK" else None), fds
 
     def worker(self, slot):
         """The pid of a slot's worker, None while there is none; cheaper than Keepsock.workers()."""
@@ -163,6 +144,7 @@ class Campaign:
     def judge(self, slot, pid, how):
         """The worker is dead or dying; waits for what it left and judges."""
         view = self.load.run_until(lambda: self.left_arena(slot, pid), f"an arena after {how}")
+        how = f"death {self.deaths} ({how})"
         self.complain(how, judge_arena(view))
         self.gather(how)
         self.deaths += 1
@@ -171,26 +153,12 @@ class Campaign:
         self.writing += view["syscall"] == WRITE
         return view
 
-    def complain(self, how, complaints):
-        self.complaints += [(f"death {self.deaths} ({how})", *c) for c in complaints]
-
-    def gather(self, how):
-        """What the clients have seen so far."""
-        for connection in self.load.connections:
-            self.load.take(connection)
-        self.complain(how, self.load.complaints)
-        self.load.complaints.clear()
-        for channel, offset, what in self.load.publications:
-            if self.seen.setdefault((channel, offset), what) != what:
-                self.complain(how, [("content", f"{channel} {offset} differs among clients")])
-        self.load.publications.clear()
-
     def kill(self):
         slot, pid = self.next_victim()
         # From a thread of its own, so that the moment has nothing to do with what we just did.
         killer = threading.Timer(self.rng.uniform(0, 0.15), os.kill, (pid, signal.SIGKILL))
         killer.start()
-        self.load.run_until(lambda: not killer.is_alive(), "the worker is killed")
+        self.load.run_until(lambda: not killer.is_alive(), "the worker is killed", acts=10)
         self.judge(slot, pid, "SIGKILL")
 
     def crash_at(self, point):
@@ -203,54 +171,27 @@ class Campaign:
             if self.rng.random() < 0.02:
                 self.load.churn()
             return self.worker(slot) != pid
+        # Some points are only reached by who does not read, or is thrown out.
+        self.load.starving = point == "fanout-queued"
+        self.load.garbage = 0.05 if point == "close" else GARBAGE_SHARE
         self.load.run_until(died, f"{point} is reached {count} times")
+        self.load.starving, self.load.garbage = False, GARBAGE_SHARE
         view = self.judge(slot, pid, point)
         if "fanout" in view and not TRACES.get(point, lambda _: True)(view):
             self.complaints.append((point, "the arena shows another place"))
 
-    # The end
-
-    def stream(self, channel):
-        """The channel's whole stream as [(offset, mark)]."""
-        found, since = [], None
-        while True:
-            result = self.node.api("history", channel=channel, limit=PAGE,
-                                   **({"since": since} if since else {}))["result"]
-            found += [(p["offset"], mark(p["data"])) for p in result["publications"]]
-            if len(result["publications"]) < PAGE:
-                return found
-            since = {"offset": found[-1][0], "epoch": result["epoch"]}
-
-    def top(self, channel):
-        return self.node.api("history", channel=channel, limit=0)["result"]["offset"]
-
     def finish(self):
-        """Ends the load, judges the streams, and fails the test if there was any complaint."""
-        staying = self.load.settle(lambda: {channel: self.top(channel) for channel in CHANNELS})
-        known = {row["id"] for row in self.node.ctl_json("show", "connections")["rows"]}
-        for recording in (connection.recording for connection in staying):
-            if recording.client and not recording.ended and recording.client not in known:
-                self.complain("end", [("identity", f"{recording}: nobody knows "
-                                       f"{recording.client}")])
-        self.gather("end")
-        told = dict(re.findall(r"disconnect client=(\S+) code=(\d+)", self.node.log()))
-        told = {client: int(code) for client, code in told.items()}
-        for recording in self.load.recordings:
-            if recording.ended:
-                self.complain("end", judge_end(recording, told))
-        self.load.close()
-        streams = {channel: self.stream(channel) for channel in CHANNELS}
-        seen = [(channel, offset, what) for (channel, offset), what in self.seen.items()]
-        self.complain("end", judge_streams(streams, self.load.recordings, seen))
+        """Ends the load, judges, and fails the test if there was any complaint."""
+        told = super().finish()
         metrics = self.node.metrics()
         print(f"{self.deaths} deaths, {self.fanning_out} in a fan-out, {self.reading} in a read, "
-              f"{self.writing} in a write; {sum(map(len, streams.values()))} publications, "
-              f"{len(self.load.recordings)} connections, {self.load.unanswered} cut before their "
-              f"first answer; {metrics['keepsock_takeover_connections_total']:.0f} lived on")
+              f"{self.writing} in a write; {told}; "
+              f"{metrics['keepsock_takeover_connections_total']:.0f} lived on")
         assert not self.complaints, "\n".join(map(str, self.complaints[:50]))
         assert metrics["keepsock_takeover_adoptions_total"] == self.deaths
         # Only in the moment between accept() and its deposit a connection is nobody's.
         assert self.load.unanswered <= self.deaths
+
 
 @pytest.fixture
 def campaign(start_node, rng):
@@ -258,9 +199,7 @@ def campaign(start_node, rng):
     campaign = Campaign(start_node(**SETTINGS), rng)
     assert "debug arena" in campaign.node.ctl("help").stdout, "this is no build for tests"
     yield campaign
-    campaign.load.close()
-    # What was found already says more than a deadline that was missed later.
-    print(*campaign.complaints[:50], sep="\n")
+    campaign.close()
 
 
 def test_killed_at_random_moments(campaign, request):
@@ -271,7 +210,7 @@ def test_killed_at_random_moments(campaign, request):
 
 
 def test_every_crash_point_is_survived(campaign, request):
-    for _ in range(LONG_ROUNDS if request.config.getoption("--long") else 1):
+    for _ in range(LONG_ROUNDS if request.config.getoption("--long") else ROUNDS):
         points = crash_points()
         assert len(points) >= 23
         campaign.rng.shuffle(points)

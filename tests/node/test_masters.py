@@ -44,6 +44,8 @@ def test_a_killed_master_concerns_nobody(start_node, make_client):
     assert all(row["restarts"] == 0 for row in rows.values())
     events = [row["event"] for row in node.ctl_json("show", "events")["rows"]]
     assert events.count("master replaced") == 1 and "worker died" not in events
+    # It tells them where Redis is; they know.
+    assert "redis_subscription_lost" not in node.log()
     make_client(node)
 
 

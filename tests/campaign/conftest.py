@@ -1,0 +1,39 @@
+# SPDX-License-Identifier: ISC
+"""The node tests' fixtures, and rigs."""
+
+import importlib.util
+import pathlib
+import resource
+
+import pytest
+
+from rig import SETTINGS, Rig
+
+# Of the same name as this file, so not to be had by an import.
+_SPEC = importlib.util.spec_from_file_location(
+    "node_conftest", pathlib.Path(__file__).resolve().parents[1] / "node/conftest.py")
+_NODE = importlib.util.module_from_spec(_SPEC)
+_SPEC.loader.exec_module(_NODE)
+pytest_addoption = _NODE.pytest_addoption
+pytest_sessionstart = _NODE.pytest_sessionstart
+rng, make_node, start_node = _NODE.rng, _NODE.make_node, _NODE.start_node
+
+
+@pytest.fixture
+def make_rig(make_node, rng, monkeypatch):
+    """A function that starts a node, prepare(node) before it runs, with all its clients."""
+    rigs = []
+    # Freed memory is given back at once, so that what is held says something.
+    monkeypatch.setenv("ASAN_OPTIONS", "quarantine_size_mb=1")
+
+    def make(prepare=lambda node: None, settings=None, **options):
+        hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+        node = make_node(**(settings or SETTINGS))
+        prepare(node)
+        rigs.append(Rig(node.start(), rng, **options))
+        return rigs[-1]
+
+    yield make
+    for rig in rigs:
+        rig.close()

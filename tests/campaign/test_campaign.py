@@ -1,0 +1,33 @@
+# SPDX-License-Identifier: ISC
+"""Processes of a node under load are killed at random moments, and replaced, and none of thousands
+of clients may notice: no connection ends, nothing is lost, doubled, or out of order, everybody keeps
+the id, what an SDK said was published is stored once, and nothing leaks."""
+
+import pytest
+
+from keepsock import merge
+from rig import SETTINGS
+
+SDKS = {"js": 40, "go": 40, "py": 15}
+PUBLISHED = 10000
+
+
+@pytest.fixture
+def size(request):
+    """How much of everything."""
+    if request.config.getoption("--long"):
+        return {"members": 10000, "rate": 60, "channels": 100, "asked": 100}
+    return {"members": 2000, "rate": 30, "channels": 40, "asked": 150}
+
+
+def test_nobody_notices(make_rig, size, request):
+    """Kills first, then takeovers, and kills on until the SDKs have published enough."""
+    kills, takeovers = (500, 50) if request.config.getoption("--long") else (50, 10)
+    rig = make_rig(settings=merge(SETTINGS, {"node": {"workers": 4}}), sdks=SDKS, **size)
+    for _ in range(kills):
+        rig.kill_one()
+    for _ in range(takeovers):
+        rig.reload()
+    while rig.acknowledged() < PUBLISHED:
+        rig.kill_one()
+    rig.finish()
