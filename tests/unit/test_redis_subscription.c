@@ -32,6 +32,7 @@
 #include "worker/heartbeat.h"
 #include "worker/loop_watch.h"
 #include "worker/lost_subscribers.h"
+#include "worker/move.h"
 #include "worker/redis_subscription.h"
 #include "worker/shards.h"
 #include "worker/subscribing.h"
@@ -134,6 +135,13 @@ void heartbeat_start(struct redis_shard *shard)
 void heartbeat_on_probe(struct redis_shard *shard)
 {
 	(void)shard;
+}
+
+void move_out_on_probe(struct worker *worker, unsigned shard, struct slice data)
+{
+	(void)worker;
+	(void)shard;
+	(void)data;
 }
 
 void survey_on_control(struct survey *survey, struct slice name, struct slice payload)
