@@ -61,6 +61,9 @@ enum admin_privilege {
 	COMMAND("show events", "", VIEW, show_events,                                              \
 		"List the node's last events, the oldest first: Redis lost and back, verdicts on " \
 		"continuity, purges, workers that died.")                                          \
+	COMMAND("show fds", "", VIEW, show_fds,                                                    \
+		"List each worker's open descriptors and their limit, the clients among them and " \
+		"their limit, what it has deposited, and what its keeper has kept.")                \
 	COMMAND("show takeovers", "", VIEW, show_takeovers,                                        \
 		"List the last takeovers of workers that served: when, why, how that ended, how "  \
 		"many connections moved, followed later, were lost, and for how long nobody was "  \

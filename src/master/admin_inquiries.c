@@ -106,6 +106,33 @@ void admin_on_show_workers(struct admin_request *request)
 	admin_ask_workers(request, "show worker", NULL, INQUIRY_ALL_WORKERS, on_workers);
 }
 
+/* ---- show fds ---- */
+
+static void on_fds(struct admin_request *request, const struct inquiry_answer *answers,
+		   size_t count)
+{
+	const struct master *master = admin_request_master(request);
+	json_t *rows = admin_merge_rows(answers, count);
+	json_t *row;
+	size_t i;
+
+	json_array_foreach(rows, i, row)
+	{
+		json_int_t slot = json_integer_value(json_object_get(row, "worker"));
+
+		if (slot < (json_int_t)master->worker_count)
+			(void)json_object_set_new(
+				row, "kept",
+				json_integer((json_int_t)master->workers[slot].descriptors));
+	}
+	admin_answer_rows(request, rows, admin_list_silent(answers, count));
+}
+
+void admin_on_show_fds(struct admin_request *request)
+{
+	admin_ask_workers(request, "show fds", NULL, INQUIRY_ALL_WORKERS, on_fds);
+}
+
 /* ---- lists ---- */
 
 static void on_connections(struct admin_request *request, const struct inquiry_answer *answers,

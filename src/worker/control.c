@@ -82,6 +82,7 @@ static const struct control_command {
 	{"show connection", control_show_connection},
 	{"show channels", control_show_channels},
 	{"show channel", control_show_channel},
+	{"show fds", control_show_fds},
 	{"show users", control_show_users},
 	{"show user", control_show_user},
 	{"show sessions", control_show_sessions},

@@ -31,7 +31,7 @@ typedef json_t *control_command_fn(struct worker *w, uint64_t id, json_t *args);
 
 /* control_views.c */
 control_command_fn control_show_worker, control_show_connections, control_show_connection;
-control_command_fn control_show_channels, control_show_channel;
+control_command_fn control_show_channels, control_show_channel, control_show_fds;
 /* control_users.c */
 control_command_fn control_show_users, control_show_user, control_show_sessions, control_show_nodes;
 /* control_actions.c */

@@ -3,8 +3,10 @@
  * What the admin socket shows of this worker: connections, channels, the worker
  * itself. Run by the worker. It reads passports and changes nothing.
  */
+#include <dirent.h>
 #include <jansson.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <unistd.h>
 
 #include "keepsock/random.h"
@@ -231,4 +233,33 @@ json_t *control_show_worker(struct worker *w, uint64_t id, json_t *args)
 		(json_int_t)metric_get(METRIC_loop_lag_microseconds), "uptime_s",
 		(json_int_t)((w->now_ms - w->started_ms) / 1000), "redis", reason ? reason : "ok",
 		"settled", (int)deposits_settled(w)));
+}
+
+/* Of this process, the one that looks not counted; -1 = nobody knows. */
+static json_int_t count_descriptors(void)
+{
+	DIR *directory = opendir("/proc/self/fd");
+	json_int_t count = -3; /* "." and "..", and the directory itself */
+
+	if (!directory)
+		return -1;
+	while (readdir(directory))
+		count++;
+	closedir(directory);
+	return count;
+}
+
+json_t *control_show_fds(struct worker *w, uint64_t id, json_t *args)
+{
+	struct rlimit limit = {.rlim_cur = 0};
+
+	(void)id;
+	(void)args;
+	(void)getrlimit(RLIMIT_NOFILE, &limit);
+	return control_row(
+		json_pack("{s:i, s:I, s:I, s:I, s:I, s:I, s:I}", "pid", (int)getpid(), "open",
+			  count_descriptors(), "limit", (json_int_t)limit.rlim_cur, "clients",
+			  (json_int_t)w->connection_count, "client_limit",
+			  (json_int_t)w->connection_max, "listeners", (json_int_t)w->listener_count,
+			  "deposited", (json_int_t)deposits_kept(w)));
 }

@@ -49,6 +49,19 @@ def test_a_killed_master_concerns_nobody(start_node, make_client):
     make_client(node)
 
 
+def test_descriptors_are_shown(start_node, make_client):
+    node = start_node()
+    everyone = crowd_of(node, make_client)
+    wait_until(node.all_protected, "protected")
+    rows = node.ctl_json("show", "fds")["rows"]
+    assert [row["worker"] for row in rows] == [0, 1]
+    assert sum(row["clients"] for row in rows) >= len(everyone)
+    for row in rows:
+        assert row["clients"] < row["open"] < row["limit"] and row["client_limit"] < row["limit"]
+        assert row["deposited"] == row["kept"] == row["clients"] + 1
+        assert row["listeners"] == 1 and row["pid"] == node.workers()[row["worker"]]
+
+
 def test_masters_killed_again_and_again(start_node, make_client):
     node = start_node()
     everyone = crowd_of(node, make_client)

@@ -15,7 +15,8 @@ import subprocess
 import pytest
 
 from keepsock import keepsockd, wait_until
-from test_keeper import assert_all_hear, crowd_of
+from test_keeper import (assert_all_hear, crowd_of, fill,
+                         start_small_node)    # noqa: F401, a fixture
 from test_masters import replace_master
 from test_reload import arm, takeovers
 
@@ -256,3 +257,28 @@ def test_an_unfit_master(crowd):
     run = subprocess.run([keepsockd(), "--resume=0"], stdin=subprocess.DEVNULL, text=True,
                          capture_output=True, timeout=20)
     assert run.returncode == 1 and "own use" in run.stderr
+
+
+def test_as_an_ordinary_user_with_few_descriptors(start_small_node, other):
+    """Full workers are reloaded, upgraded, and adopted by another master all the same."""
+    node = start_small_node()
+    crowd = fill(node)
+
+    def all_kept():
+        return [row["kept"] for row in node.worker_rows().values() if row["protected"]] == [193, 193]
+    try:
+        wait_until(all_kept, "what fits is kept")
+        # pytest's directories are root's alone.
+        program = node.directory / "keepsockd"
+        shutil.copy(other[0], program)
+        for change in ("reload", "upgrade " + str(program)):
+            run = node.ctl(*change.split())
+            assert run.returncode == 0, run.stderr
+            wait_until(all_kept, f"kept after {change}")
+        replace_master(node)
+        wait_until(all_kept, "kept by another master")
+        assert sum(row["lost"] for row in takeovers(node)) == 0
+    finally:
+        for connection in crowd:
+            connection.close()
+    wait_until(node.all_protected, "the counts agree")

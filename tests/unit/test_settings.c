@@ -487,9 +487,31 @@ static void test_fixed_settings(void **state)
 	settings_free(&from);
 }
 
+/* What must not change while a node runs is an error with its line; anything else is not. */
+static void test_a_change_of_what_is_fixed(void **state)
+{
+	static const char before[] = "node: { name = \"a\"; };\nhttp: { echo = true; };\n";
+	static const char allowed[] = "node: { name = \"a\"; };\nhttp: { echo = false; };\n";
+	static const char refused[] = "http: { echo = true; };\nnode: {\n name = \"b\"; };\n";
+	struct settings from, to;
+	struct buffer error = {0};
+
+	(void)state;
+	assert_int_equal(settings_parse(before, "f", &from, &error), 0);
+	assert_int_equal(settings_parse_change(allowed, "f", &from, &to, &error), 0);
+	assert_false(to.http.echo);
+	settings_free(&to);
+	assert_int_equal(settings_parse_change(refused, "f", &from, &to, &error), -1);
+	assert_int_equal(strncmp(buffer_cstr(&error), "f:3: node.name ", 15), 0);
+	assert_null(to.node.name);
+	buffer_free(&error);
+	settings_free(&from);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(test_a_change_of_what_is_fixed),
 		cmocka_unit_test(test_empty_file_gives_the_defaults),
 		cmocka_unit_test(test_every_type),
 		cmocka_unit_test(test_listeners),
