@@ -42,6 +42,7 @@ struct next_worker {
 	int pidfd;  /* owned */
 	int ipc_fd; /* owned; our end, not read before it is the slot's worker */
 	uint64_t order;
+	bool exited;
 	struct event *exit_event; /* owned */
 	struct event *limit;      /* owned; when the keeper is gone */
 };

@@ -109,6 +109,7 @@ static void on_next_exit(evutil_socket_t fd, short what, void *ctx)
 	(void)what;
 	MAGIC_CHECK(slot, WORKER_SLOT_MAGIC);
 	/* Its keeper, if there is one, has more to say about it. */
+	slot->next.exited = true;
 	if (slot->undecided)
 		settle_without_keeper(slot, TAKEOVER_NOT_DONE);
 }
@@ -168,7 +169,8 @@ bool slot_takeover_on_keeper_gone(struct worker_slot *slot)
 		.old_pid = (int32_t)slot->pid,
 	};
 
-	if (!slot->next.pid) {
+	if (!slot->next.pid || slot->next.exited) {
+		forget_next(slot);
 		if (slot->takeover)
 			finish(slot, &end, "the keeper died");
 		return false;

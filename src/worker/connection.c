@@ -201,6 +201,7 @@ void connection_accept(struct worker *w, int fd, const struct sockaddr_storage *
 	c->passport = ref;
 	c->fd = fd;
 	c->over_limit = refused;
+	w->turned_away += refused;
 	w->connection_count++;
 	metric_add(METRIC_connections_open, 1);
 	connection_arm(c);
@@ -738,6 +739,7 @@ void connection_close(struct connection *c, const char *why)
 	}
 	client_session_end(c);
 	w->connection_count--;
+	w->turned_away -= c->over_limit;
 	metric_subtract(METRIC_connections_open, 1);
 	if (c->admitted)
 		metric_subtract(METRIC_client_connections, 1);

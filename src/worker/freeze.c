@@ -33,6 +33,26 @@ _Noreturn static void leave(const char *why)
 
 /* --- being asked --- */
 
+/* Beyond what a worker can hold, nobody else has them: they hear now why. */
+static void send_away(struct worker *w)
+{
+	arena_ref ref = 0;
+
+	while (w->turned_away > 0 && (ref = passport_next(w->arena, ref))) {
+		const struct passport *passport = arena_at(w->arena, ref);
+		struct connection *c;
+
+		if (passport->kind != PASSPORT_CLIENT)
+			continue;
+		c = connection_at(w, ref);
+		if (c->fd < 0 || !c->over_limit)
+			continue;
+		if (passport->state == PASSPORT_STATE_HTTP)
+			http_session_refuse(c, 503);
+		connection_close(c, "over the limit");
+	}
+}
+
 void freeze_on_message(struct worker *w, uint32_t type, struct slice payload)
 {
 	struct keeper_turn turn;
@@ -47,6 +67,7 @@ void freeze_on_message(struct worker *w, uint32_t type, struct slice payload)
 		w->freeze = turn.takeover;
 		/* Whoever comes waits in the queue of the listener, for either of us. */
 		worker_pause_accepting(w, true);
+		send_away(w);
 	} else if (type == KEEPER_THAW && w->freeze == turn.takeover) {
 		/* It was given up before we got there. */
 		freeze_forget(w);

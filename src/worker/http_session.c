@@ -90,8 +90,7 @@ void http_session_respond(struct connection *c, int status, const char *content_
 		connection_schedule(c);
 }
 
-/* A request that can't be read: answered, and the connection ends with it. */
-static void refuse(struct connection *c, int status)
+void http_session_refuse(struct connection *c, int status)
 {
 	struct passport_draft *draft = connection_draft(c);
 	const char *text = http_status_text(status);
@@ -193,14 +192,14 @@ void http_session_process(struct connection *c)
 	connection_announce(c, connection_passport(c)->command_number + 1);
 	switch (http_parse_head(input, (size_t)w->settings.http.head_size_limit, &request,
 				&head_length, &status)) {
-	case HTTP_ERROR: refuse(c, status); return;
+	case HTTP_ERROR: http_session_refuse(c, status); return;
 	case HTTP_INCOMPLETE: wait_for_more(c, NULL); return;
 	case HTTP_COMPLETE: break;
 	}
 	switch (http_parse_body(slice_from(input.data + head_length, input.len - head_length),
 				&request, (size_t)w->settings.http.body_size_limit, &w->body, &body,
 				&body_length, &status)) {
-	case HTTP_ERROR: refuse(c, status); return;
+	case HTTP_ERROR: http_session_refuse(c, status); return;
 	case HTTP_INCOMPLETE: wait_for_more(c, &request); return;
 	case HTTP_COMPLETE: break;
 	}
@@ -211,5 +210,5 @@ void http_session_process(struct connection *c)
 void http_session_fail(struct connection *c)
 {
 	if (c->fd >= 0 && connection_passport(c)->state == PASSPORT_STATE_HTTP)
-		refuse(c, 500);
+		http_session_refuse(c, 500);
 }

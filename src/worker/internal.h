@@ -121,6 +121,7 @@ struct worker {
 	arena_ref presence_cursor; /* where the presence refresh goes on */
 	uint64_t connection_max;   /* descriptors for clients */
 	uint64_t connection_count;
+	uint64_t turned_away; /* of them, those over the limit */
 	uint64_t takeover; /* number of the one that this worker began with; 0 = none */
 	uint64_t freeze;   /* of the one for which it is to freeze; 0 = none */
 	bool frozen;
@@ -192,6 +193,8 @@ void http_session_process(struct connection *c);
 void http_session_respond(struct connection *c, int status, const char *content_type,
 			  struct slice body, const char *extra_headers);
 
+/* Whatever it has sent or not, that is the answer, and the connection ends with it. */
+void http_session_refuse(struct connection *c, int status);
 /* The request under way is answered 500, and the connection ends with it. */
 void http_session_fail(struct connection *c);
 

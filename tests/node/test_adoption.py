@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: ISC
-"""A worker dies and another one goes on with its connections: each kind of connection, in each
-state. What load and random moments do to it is for test_crash.py."""
+"""A worker dies or says goodbye, and another one goes on with its connections: each kind of
+connection, in each state. What load and random moments do to it is for test_crash.py, how a
+takeover can fail for test_takeover.py."""
 
 import json
 import os
@@ -11,6 +12,7 @@ import pytest
 import tokens
 from client import Disconnected
 from keepsock import API_KEY, wait_until
+from takeovers import FOLLOWED, need_test_build
 from wire import BINARY, PING, PONG, TEXT, Closed, Http, WebSocket, deflate, frame, inflate
 
 ONE_WORKER = {"node": {"workers": 1}}
@@ -21,13 +23,9 @@ def node(start_node):
     return start_node(**ONE_WORKER)
 
 
-def replace_worker(node, slot=0):
-    """Kills a worker whose keeper has everything; returns when the next one serves."""
-    wait_until(node.are_protected, "the keepers have everything")
-    victim = node.workers()[slot]
-    os.kill(victim, signal.SIGKILL)
-    wait_until(lambda: node.workers().get(slot) not in (None, victim), "the next worker")
-    wait_until(node.are_all_ready, "it is ready")
+@pytest.fixture(params=FOLLOWED)
+def replace_worker(request):
+    return FOLLOWED[request.param]
 
 
 def restarts(node):
@@ -37,7 +35,7 @@ def restarts(node):
 # Streams cut in half
 
 @pytest.mark.parametrize("cut", [1, 3, 6, 300])
-def test_a_frame_cut_anywhere(node, cut):
+def test_a_frame_cut_anywhere(node, cut, replace_worker):
     """Header, length, mask, payload: what the dead worker had read of it is not lost."""
     payload = bytes(range(256)) * 2
     whole = frame(BINARY, payload)
@@ -48,7 +46,7 @@ def test_a_frame_cut_anywhere(node, cut):
         assert socket_.receive_frame() == (BINARY, payload, True)
 
 
-def test_a_fragmented_message_in_the_middle_of_a_character(node):
+def test_a_fragmented_message_in_the_middle_of_a_character(node, replace_worker):
     text = "äöü€😀".encode()
     with WebSocket(node.port, "/echo") as socket_:
         socket_.send(TEXT, text[:1], fin=False)
@@ -61,7 +59,7 @@ def test_a_fragmented_message_in_the_middle_of_a_character(node):
         assert socket_.receive_frame() == (TEXT, text, True)
 
 
-def test_a_compressed_message_in_fragments(start_node):
+def test_a_compressed_message_in_fragments(start_node, replace_worker):
     node = start_node(**ONE_WORKER, websocket={"compression": True})
     text = b"a long message that compresses " * 100
     packed = deflate(text)
@@ -74,7 +72,7 @@ def test_a_compressed_message_in_fragments(start_node):
         assert payload == text or inflate(payload) == text
 
 
-def test_output_that_was_not_taken(node):
+def test_output_that_was_not_taken(node, replace_worker):
     """The socket's buffer is full, the rest waits in the passport."""
     payload = os.urandom(60000)
     with WebSocket(node.port, "/echo", receive_buffer=4096) as socket_:
@@ -85,7 +83,7 @@ def test_output_that_was_not_taken(node):
             assert socket_.receive_frame() == (BINARY, payload, True)
 
 
-def test_an_idle_keep_alive_connection_and_half_a_request(node):
+def test_an_idle_keep_alive_connection_and_half_a_request(node, replace_worker):
     body = json.dumps({"channel": "c", "data": 1}).encode()
     head = (f"POST /api/publish HTTP/1.1\r\nHost: x\r\nX-API-Key: {API_KEY}\r\n"
             f"Content-Length: {len(body)}\r\n\r\n").encode()
@@ -127,7 +125,7 @@ def test_commands_that_wait_for_redis(start_node, redis, make_client):
     assert client.publication("d")["data"] == "here"
 
 
-def test_ids_users_and_subscriptions_live_on(start_auth_node, make_client):
+def test_ids_users_and_subscriptions_live_on(start_auth_node, make_client, replace_worker):
     node = start_auth_node(**ONE_WORKER, client={"user_connection_limit": 2})
     client = make_client(node, connect={"token": tokens.user("alice", info={"a": 1},
                                                              channels=["server"])})
@@ -151,7 +149,7 @@ def test_ids_users_and_subscriptions_live_on(start_auth_node, make_client):
     client.expect_disconnect(3503)
 
 
-def test_tokens_expire_all_the_same(start_auth_node, make_client):
+def test_tokens_expire_all_the_same(start_auth_node, make_client, replace_worker):
     node = start_auth_node(**ONE_WORKER, client={"expired_close_delay": "100ms",
                                                  "expired_sub_close_delay": "100ms"})
     client = make_client(node, connect={"token": tokens.user("alice", exp=tokens.later(4))})
@@ -162,7 +160,7 @@ def test_tokens_expire_all_the_same(start_auth_node, make_client):
     client.expect_disconnect(3005)
 
 
-def test_pings_go_on_and_who_does_not_answer_is_cut(start_node, make_client):
+def test_pings_go_on_and_who_does_not_answer_is_cut(start_node, make_client, replace_worker):
     node = start_node(**ONE_WORKER, client={"ping_interval": "2s", "pong_timeout": "1s"})
     lively, mute = make_client(node), make_client(node, answer_pings=False)
     replace_worker(node)
@@ -173,7 +171,7 @@ def test_pings_go_on_and_who_does_not_answer_is_cut(start_node, make_client):
     mute.expect_disconnect(3012)
 
 
-def test_a_close_handshake_under_way(node, make_client):
+def test_a_close_handshake_under_way(node, make_client, replace_worker):
     """Its close frame sent, the server waits for the client's when it dies."""
     client = make_client(node)
     client.result("subscribe", channel="c")
@@ -203,7 +201,7 @@ def test_who_left_as_the_worker_died_leaves(start_node, make_client):
     assert set(node.api("presence", channel="c")["result"]["presence"]) == {observer.id}
 
 
-def test_all_leave_while_the_successor_asks_redis_who_was_there(start_node, redis, make_client):
+def test_all_leave_while_the_successor_asks_redis_who_was_there(start_node, redis, make_client, replace_worker):
     """The arena has taken back the pages of their passports when the answer comes."""
     node = start_node(**ONE_WORKER, redis={"server": redis.url, "command_timeout": "20s"})
     crowd = [make_client(node) for _ in range(600)]
@@ -246,11 +244,6 @@ def test_redis_restarts_as_the_worker_dies(start_node, redis, make_client):
 
 
 # Poison
-
-def need_test_build(node):
-    if "debug arena" not in node.ctl("help").stdout:
-        pytest.skip("this is no build for tests")
-
 
 def test_a_poison_publication_is_skipped(start_node, make_client):
     """Every worker that delivers it dies of it, twice; then it is passed over."""
