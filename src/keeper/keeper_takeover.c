@@ -296,7 +296,7 @@ static void on_new_exit(struct child *child, int status, void *ctx)
 		status = new_had_the_arena(keeper) ? status : takeover->old_status;
 		on_both_gone(keeper);
 		keeper_worker_on_death(keeper, status);
-	} else {
+	} else if (takeover->step != STEP_THAWING) {
 		ask_back(keeper, reason);
 	}
 }
@@ -469,7 +469,10 @@ static const char *on_refused(struct keeper *keeper, struct slice text)
 	char reason[KEEPER_REASON_MAX];
 
 	(void)snprintf(reason, sizeof(reason), "the new worker refused: %.*s", SLICE_ARG(text));
-	give_up(keeper, TAKEOVER_NOT_DONE, reason);
+	if (is_uncommitted(keeper->takeover.step))
+		give_up(keeper, TAKEOVER_NOT_DONE, reason);
+	else
+		ask_back(keeper, reason);
 	return NULL;
 }
 
@@ -491,7 +494,7 @@ static const char *take(struct keeper *keeper, struct ipc_message *message, stru
 		freeze_old(keeper);
 		return NULL;
 	}
-	if (type == KEEPER_ADOPT_REFUSED && is_uncommitted(step))
+	if (type == KEEPER_ADOPT_REFUSED && (is_uncommitted(step) || step == STEP_SWAPPING))
 		return on_refused(keeper, payload);
 	/* It was converted: the swap is done, and whoever follows goes on with this one. */
 	if (type == KEEPER_ARENA && (step == STEP_SWAPPING || step == STEP_THAWING))

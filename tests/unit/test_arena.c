@@ -645,6 +645,114 @@ static void assert_refused(int fd, const char *expected)
 	assert_string_equal(error, expected);
 }
 
+/* --- the ownership word --- */
+
+/* What a forked process sees of an arena: its exit status. */
+static int in_another_process(int (*body)(struct arena *arena), struct arena *arena)
+{
+	pid_t child = fork();
+	int status;
+
+	assert_true(child >= 0);
+	if (child == 0)
+		_exit(body(arena));
+	assert_int_equal(waitpid(child, &status, 0), child);
+	assert_true(WIFEXITED(status));
+	return WEXITSTATUS(status);
+}
+
+static int take_it(struct arena *arena)
+{
+	const char *error = NULL;
+	struct arena *mine = arena_prepare(arena->fd, &error);
+
+	return mine ? (int)arena_take(mine) : 100;
+}
+
+static int prepare_and_write(struct arena *arena)
+{
+	const char *error = NULL;
+	struct arena *mine = arena_prepare(arena->fd, &error);
+	struct sigaction action = {.sa_handler = SIG_DFL};
+
+	if (!mine)
+		return 1;
+	sigaction(SIGSEGV, &action, NULL);
+	mine->header->generation = 4711;
+	return 0;
+}
+
+static void test_who_has_the_arena(void **state)
+{
+	const char *error = NULL;
+	struct arena *arena = arena_create(8 * MIB, &error);
+
+	(void)state;
+	assert_non_null(arena);
+	/* Only its owner freezes it, once, and only it thaws it. */
+	assert_false(arena_thaw(arena));
+	assert_int_equal(in_another_process(take_it, arena), ARENA_LOST);
+	assert_true(arena_freeze(arena));
+	assert_false(arena_freeze(arena));
+	assert_int_equal(arena_take(arena), ARENA_LOST);
+	assert_true(arena_thaw(arena));
+	assert_int_equal(in_another_process(take_it, arena), ARENA_LOST);
+	/* Another one takes it from the frozen owner, and that has lost it. */
+	assert_true(arena_freeze(arena));
+	assert_int_equal(in_another_process(take_it, arena), ARENA_TAKEN);
+	assert_false(arena_thaw(arena));
+	assert_false(arena_freeze(arena));
+	arena_destroy(arena);
+}
+
+static void test_a_frozen_arena_is_taken_whole(void **state)
+{
+	const char *error = NULL;
+	struct arena *arena = arena_create(8 * MIB, &error), *mine;
+
+	(void)state;
+	assert_non_null(arena);
+	/* A commit that makes no sense: nothing is changed, the owner may have it back. */
+	assert_true(arena_freeze(arena));
+	arena->header->work.redo_count = ARENA_REDO_MAX + 1;
+	assert_int_equal(in_another_process(take_it, arena), ARENA_DAMAGED);
+	arena->header->work.redo_count = 0;
+	assert_true(arena_thaw(arena));
+	/* One that was under way is completed by who takes it. */
+	arena->header->work.redo[0] =
+		(struct work_redo){offsetof(struct arena_header, generation), 9};
+	arena->header->work.redo_count = 1;
+	mine = arena_prepare(arena->fd, &error);
+	assert_non_null(mine);
+	assert_true(arena_freeze(arena));
+	assert_int_equal(in_another_process(take_it, arena), ARENA_TAKEN);
+	assert_int_equal(mine->header->generation, 9);
+	assert_int_equal(mine->header->work.redo_count, 0);
+	assert_false(arena_thaw(arena));
+	arena_destroy(mine);
+	arena_destroy(arena);
+}
+
+/* Until it is taken it can't be written, by mistake either. */
+static void test_a_prepared_arena_is_read_only(void **state)
+{
+	const char *error = NULL;
+	struct arena *arena = arena_create(8 * MIB, &error);
+	pid_t child;
+	int status;
+
+	(void)state;
+	assert_non_null(arena);
+	child = fork();
+	assert_true(child >= 0);
+	if (child == 0)
+		_exit(prepare_and_write(arena));
+	assert_int_equal(waitpid(child, &status, 0), child);
+	assert_true(WIFSIGNALED(status) && WTERMSIG(status) == SIGSEGV);
+	assert_true(arena->header->generation != 4711);
+	arena_destroy(arena);
+}
+
 static void test_attaching_refuses_what_is_no_arena(void **state)
 {
 	struct arena *arena = ((struct world *)*state)->arena;
@@ -707,6 +815,9 @@ int main(void)
 		IN_WORLD(test_redo_refuses_pairs_that_make_no_sense),
 		IN_WORLD(test_attaching_completes_the_commit_in_a_private_view),
 		IN_WORLD(test_a_death_leaves_all_of_a_commit_or_nothing),
+		cmocka_unit_test(test_who_has_the_arena),
+		cmocka_unit_test(test_a_frozen_arena_is_taken_whole),
+		cmocka_unit_test(test_a_prepared_arena_is_read_only),
 		IN_WORLD(test_attaching_refuses_what_is_no_arena),
 	};
 
