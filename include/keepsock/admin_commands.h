@@ -54,6 +54,9 @@ enum admin_privilege {
 		"Show each worker's connections to Redis.")                                        \
 	COMMAND("show sentinel", "", VIEW, show_sentinel,                                          \
 		"Show what each Sentinel says about the master of its shard, and who is used.")    \
+	COMMAND("show cluster", "", VIEW, show_cluster,                                            \
+		"Show the node's role, and the role epoch that each Redis shard keeps. The "       \
+		"supervisor's socket has a command of the same name, about all nodes.")            \
 	COMMAND("show config", "", VIEW, show_config,                                              \
 		"List the settings in force, without passwords.")                                  \
 	COMMAND("show metrics", "", VIEW, show_metrics,                                            \
@@ -76,6 +79,21 @@ enum admin_privilege {
 		"through the API it gets again when it reconnects.")                               \
 	COMMAND("publish", "CHANNEL JSON...", OPERATE, publish,                                    \
 		"Publish JSON to a channel.")                                                      \
+	COMMAND("role", "", VIEW, role,                                                            \
+		"Say what the node's role is, and whether it sends its clients away.")             \
+	COMMAND("promote", "EPOCH", OPERATE, promote,                                              \
+		"Be the primary: nodes with a lower epoch are fenced off in Redis, then the "      \
+		"primary's listeners are opened. Answers when that is done. For the supervisor, "  \
+		"which sees to it that no two nodes have the same epoch.")                         \
+	COMMAND("demote", "[drain]", OPERATE, demote,                                              \
+		"Be a standby: publish nothing any more, close the primary's listeners, send the " \
+		"clients away with 3001, at once or, with drain, over drain.window. Answers when " \
+		"they have been told.")                                                            \
+	COMMAND("drain", "[now]", OPERATE, drain,                                                  \
+		"Take no new clients, and send those that are there away with 3011 over "          \
+		"drain.window, or at once. The role stays.")                                       \
+	COMMAND("resume", "", OPERATE, resume,                                                     \
+		"Take clients again after a drain.")                                               \
 	COMMAND("purge", "NODE", ADMIN, purge,                                                     \
 		"Take a node that is dead for sure out of Redis at once: its presence, sessions "  \
 		"and registration. One that lives after all registers again.")                     \

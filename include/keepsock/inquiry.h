@@ -22,6 +22,9 @@
  *	disconnect          client, code, reason  one: closed (0 or 1)
  *	publish             channel, data         one: offset, epoch; data is JSON as text
  *	purge               node                  one: workers, members
+ *	role                epoch (0: ask)        for each shard: outcome (ok, refused, away),
+ *	                                          role_epoch
+ *	drain               -                     one: left, clients still to be sent away
  *	debug crash-after   point, count          one, empty (test builds)
  */
 #ifndef KEEPSOCK_INQUIRY_H

@@ -18,7 +18,7 @@
 struct buffer;
 
 /* Part of the start: a worker refuses a master that speaks another version. */
-#define IPC_PROTOCOL_VERSION 4
+#define IPC_PROTOCOL_VERSION 5
 
 enum ipc_direction {
 	MASTER_TO_WORKER,
@@ -31,6 +31,7 @@ enum ipc_direction {
 	IPC(REQUEST,       MASTER_TO_WORKER, "id; JSON {command, args}")                           \
 	IPC(REDIS,         MASTER_TO_WORKER, "JSON {shard, ...struct ipc_redis}: where it is now")  \
 	IPC(LOG_LEVEL,     MASTER_TO_WORKER, "the level's name")                                   \
+	IPC(ROLE,          MASTER_TO_WORKER, "fds: all listeners of the primary, none on a standby; role and drain are in the node page") \
 	IPC(STOP,          MASTER_TO_WORKER, "nothing: close listeners, then clients (3001), exit 0") \
 	IPC(MOVE_OUT,      MASTER_TO_WORKER, "id; struct ipc_move_out; fd: channel to the worker that gets connections") \
 	IPC(MOVE_IN,       MASTER_TO_WORKER, "fd: channel to the worker that gives connections")   \
@@ -99,11 +100,12 @@ struct ipc_start {
 	uint32_t slot;
 	uint32_t slots;
 	char *node;        /* settings node.name */
-	char *role;        /* "single" until there is a cluster */
 	char *config_name; /* display name of the settings text, for settings_parse() */
 	char *run_dir;
-	uint32_t listeners;   /* how many listener fds come with it; nonblocking, listening */
-	uint32_t shard_count; /* 1 .. REDIS_SHARDS_MAX */
+	uint32_t listeners;        /* how many listener fds come with it; nonblocking, listening */
+	uint32_t shared_listeners; /* the last ones of them: of the primary, the same in all workers
+				    */
+	uint32_t shard_count;      /* 1 .. REDIS_SHARDS_MAX */
 	struct ipc_redis shards[REDIS_SHARDS_MAX];
 	char *api_key;                           /* "" = none */
 	struct ipc_keys token_keys;              /* of settings token */

@@ -3,7 +3,9 @@
  * The listening sockets of a node: for each configured address one member of
  * an SO_REUSEPORT group per worker slot. The master binds them under the
  * service uid and keeps every one open, so that connections which arrive while
- * a worker is being replaced wait in its queue.
+ * a worker is being replaced wait in its queue. Those with when = "primary" are
+ * one socket each, which all workers share: the address is this node's or
+ * another's, never both.
  */
 #ifndef KEEPSOCK_LISTENERS_H
 #define KEEPSOCK_LISTENERS_H
@@ -11,14 +13,17 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "keepsock/settings.h"
+
 struct buffer;
-struct settings;
 
 /* All zero = none open. */
 struct listeners {
-	size_t count;   /* addresses */
-	uint32_t slots; /* members for each */
-	int *fds;       /* owned; member of slot s for address i at [s * count + i] */
+	size_t count;         /* addresses, without those of the primary */
+	uint32_t slots;       /* members for each */
+	int *fds;             /* owned; member of slot s for address i at [s * count + i] */
+	size_t primary_count; /* open now: all of them or none */
+	int primary[SETTINGS_LISTENERS_MAX]; /* owned */
 };
 
 /* A member that is open already. */
@@ -35,6 +40,21 @@ struct listener_member {
  */
 int listeners_open(struct listeners *listeners, const struct settings *settings, uint32_t slots,
 		   const struct listener_member *have, size_t have_count, struct buffer *error);
+
+/* The same for those of the primary, unless they are open. */
+int listeners_open_primary(struct listeners *listeners, const struct settings *settings,
+			   const struct listener_member *have, size_t have_count,
+			   struct buffer *error);
+
+/* The same, with those that `from` has open. */
+int listeners_take_primary(struct listeners *listeners, const struct settings *settings,
+			   const struct listeners *from, struct buffer *error);
+
+/*
+ * Closes them for everybody, whoever has duplicates: nobody is accepted any more, and
+ * the address is free for another node at once.
+ */
+void listeners_close_primary(struct listeners *listeners);
 
 /* The `count` descriptors of that slot; they stay the listeners'. */
 const int *listeners_of_slot(const struct listeners *listeners, uint32_t slot);

@@ -33,6 +33,7 @@ struct resume;
 struct upgrade;
 struct takeovers;
 struct inquiry;
+struct role_change;
 struct worker_slot;
 
 enum master_phase {
@@ -85,7 +86,8 @@ struct master {
 	bool is_changing;         /* something that leads to one, or ends it */
 	uint64_t last_takeover;
 	struct takeovers *takeovers;
-	bool log_level_changed; /* by an operator: new workers are told */
+	struct role_change *role_change; /* owned; under way, NULL */
+	bool log_level_changed;          /* by an operator: new workers are told */
 	struct event *signals[MASTER_SIGNALS];
 	struct event *stop_timer;
 	bool other_program, other_settings; /* workers run with those of an earlier master */

@@ -119,6 +119,22 @@
 	       "Publications in Redis that too few replicas confirmed in time.")                   \
 	METRIC(redis_master_changes_total, COUNTER,                                                \
 	       "Changes of a Redis master that Sentinels told of.")                                \
+	METRIC(healthy, GAUGE_LEAST,                                                               \
+	       "1 when every worker could take clients, whatever the node's role.")                \
+	METRIC(role_primary, GAUGE,                                                                \
+	       "1 on a node that is the primary, or has no peers.")                                \
+	METRIC(role_epoch, GAUGE,                                                                  \
+	       "Epoch of the node's last promotion, 0 when there was none.")                       \
+	METRIC(role_fenced, GAUGE_WORST,                                                           \
+	       "1 on a primary that Redis refuses because another node has been promoted.")        \
+	METRIC(role_fenced_total, COUNTER,                                                         \
+	       "Publications and subscriptions refused for the node's role.")                      \
+	METRIC(standby_refusals_total, COUNTER,                                                    \
+	       "HTTP requests answered with 503 because the node is a standby or is drained.")     \
+	METRIC(drained_connections_total, COUNTER,                                                 \
+	       "Client connections closed by a drain or a demotion.")                              \
+	METRIC(accepts_paced_total, COUNTER,                                                       \
+	       "Times a worker paused accepting for cluster.accept_rate.")                         \
 	METRIC(arena_bytes_used, GAUGE,                                                            \
 	       "Bytes of the workers' arenas that are in use.")                                    \
 	METRIC(arena_bytes_cap, GAUGE,                                                             \

@@ -33,6 +33,10 @@ struct node_page;
 	EVENT(PROBE_LOST, "probe lost")               /* Redis answers, but delivers nothing */   \
 	EVENT(PROBE_BACK, "probe back")                                                           \
 	EVENT(PURGED, "purged")                       /* a dead worker's traces were removed */   \
+	EVENT(PROMOTED, "promoted")                                                                \
+	EVENT(DEMOTED, "demoted")                                                                  \
+	EVENT(FENCED, "fenced")                       /* another node is the primary */            \
+	EVENT(DRAIN, "drain")                         /* begun or ended by an operator */          \
 	EVENT(PURGED_OURSELVES, "purged ourselves")   /* we were taken for dead, and register again */
 /* clang-format on */
 

@@ -2,8 +2,8 @@
 /*
  * The node page: one sealed memfd made by the master and mapped by every
  * worker. It carries counters, the last events and users' connections per worker slot, and what is
- * limited node-wide, so both outlive a worker. Each process writes its own slot only;
- * the master also writes the slot of a worker that is dead. Everything in it
+ * limited node-wide, so both outlive a worker, and the node's role. Each process writes its own
+ * slot only; the master also writes the slot of a worker that is dead. Everything in it
  * is an atomic word, nothing in it is a pointer, nobody ever waits on it.
  */
 #ifndef KEEPSOCK_NODE_PAGE_H
@@ -12,6 +12,7 @@
 #include "keepsock/metrics.h"
 #include "keepsock/node_events.h"
 #include "keepsock/node_moves.h"
+#include "keepsock/node_role.h"
 #include "keepsock/node_users.h"
 
 #include <stdatomic.h>
@@ -21,7 +22,7 @@
 #define NODE_WORKERS_MAX 64
 /* The master counts in a slot of its own, after the workers'. */
 #define NODE_SLOT_MASTER NODE_WORKERS_MAX
-#define NODE_PAGE_MAGIC  UINT64_C(0x6b736e6f64653034) /* "ksnode04": changes with the layout */
+#define NODE_PAGE_MAGIC  UINT64_C(0x6b736e6f64653035) /* "ksnode05": changes with the layout */
 
 struct node_slot {
 	_Alignas(64) struct counters counters;
@@ -37,6 +38,7 @@ struct node_page {
 	/* Earliest time, boottime in ns, that the connection rate is all used up to. */
 	_Alignas(64) _Atomic uint64_t connection_rate_time;
 	struct node_moves moves;
+	_Alignas(64) struct node_role_words role;
 	struct node_slot slot[NODE_WORKERS_MAX + 1];
 };
 

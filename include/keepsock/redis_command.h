@@ -33,6 +33,8 @@ struct redis_pool;
  *                now (LOADING, BUSY, READONLY, OOM, ...). If the command had been sent its
  *                outcome is unknown: error 100
  *   TIMEOUT      no answer within command_timeout_ms; the outcome is unknown: error 100
+ *   FENCED       this node has been replaced as the primary, or is none; nothing was done:
+ *                error 100
  *   REFUSED      the client's command number is lower than its last one; nothing was done
  *   ERROR        a bug or foreign data in our keys; the text says more, for the log
  */
@@ -40,6 +42,7 @@ struct redis_pool;
 	X(OK, "ok")                   \
 	X(UNAVAILABLE, "unavailable") \
 	X(TIMEOUT, "timeout")         \
+	X(FENCED, "fenced")           \
 	X(REFUSED, "refused")         \
 	X(ERROR, "error")
 

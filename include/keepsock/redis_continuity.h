@@ -50,7 +50,8 @@ struct redis_continuity {
 	/* The highest sequence received, or read in an answer, up to now, on any run: whatever
 	 * can have reached a client or is still going to. */
 	uint64_t max_seen;
-	uint64_t wait_ms; /* for other workers; 0: REDIS_CONTINUITY_WAIT_MS */
+	uint64_t wait_ms;    /* for other workers; 0: REDIS_CONTINUITY_WAIT_MS */
+	uint64_t role_epoch; /* of a primary: raises the one that is kept; 0: none */
 };
 
 struct redis_continuity_result {

@@ -23,6 +23,27 @@
 #include "keepsock/redis_presence.h"
 #include "keepsock/slice.h"
 
+/* -- the fence ----------------------------------------------------------- */
+
+/*
+ * Who publishes and subscribes, as of the call. A script that carries an epoch
+ * above the one the server keeps raises it; one below gives FENCED.
+ */
+struct redis_fence {
+	uint64_t epoch;     /* of the node's role; 0: it has none */
+	const char *closed; /* a constant: this node is no primary, FENCED without asking; NULL */
+};
+
+/* Highest epoch there is: exact as a number in a script. */
+#define REDIS_ROLE_EPOCH_MAX ((UINT64_C(1) << 53) - 1)
+
+/*
+ * Raises the server's epoch to this one before any script does; 0 only asks.
+ * count = the epoch it keeps now; FENCED: a higher one.
+ */
+void redis_role_raise(struct redis_pool *pool, uint64_t epoch, redis_count_callback callback,
+		      void *ctx);
+
 /* -- publish ------------------------------------------------------------- */
 
 struct redis_publish_channel {
@@ -33,6 +54,7 @@ struct redis_publish_channel {
 };
 
 struct redis_publish {
+	struct redis_fence fence;
 	enum redis_message_kind kind; /* history is kept of PUBLICATION only */
 	struct slice body;            /* by redis_envelope_append_body() */
 	const char *epoch;            /* by redis_epoch_generate(); for channels without one */
@@ -88,6 +110,7 @@ struct redis_publication {
 };
 
 struct redis_subscribe {
+	struct redis_fence fence;
 	struct slice channel;
 	/* History: epoch and top offset are read, the epoch made if there is none. */
 	bool history;

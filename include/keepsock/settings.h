@@ -203,6 +203,12 @@ uint32_t settings_redis_shard_count(const struct settings *s);
 /* Open files that the connections of one worker to Redis take at most. */
 uint64_t settings_redis_descriptors(const struct settings *s);
 
+/* The node has peers: it starts as a standby, and is promoted. */
+bool settings_have_roles(const struct settings *s);
+
+/* Open in the role of the primary only. */
+bool settings_listener_is_primary(const struct settings_listener *listener);
+
 /* One of cluster.peers; name is owned, as the host of the place. */
 struct settings_peer {
 	char *name;

@@ -377,6 +377,14 @@ SETTING(cluster, promote_timeout, DURATION_MS, "5s", 100, 600 * SETTINGS_SEC, NU
 	"How long the node may take to become the primary.")
 SETTING(cluster, demote_timeout, DURATION_MS, "15s", 100, 3600 * SETTINGS_SEC, NULL, FIXED,
 	"How long the node may take to send its clients away when it is demoted in good order.")
+SETTING(cluster, active_active, BOOL, "false", 0, 0, NULL, FIXED,
+	"All nodes serve clients, behind a load balancer; being the primary then means only the duties that "
+	"one node has, and the listeners that only the primary opens. The same on all nodes.")
+SETTING(cluster, accept_rate, INT, "2000", 0, 1000000, NULL, RELOADABLE,
+	"Most connections a second that the node accepts just after it was promoted, so that the clients of "
+	"the node that was lost don't all come in at once. 0: no limit.")
+SETTING(cluster, accept_rate_time, DURATION_MS, "30s", 0, 3600 * SETTINGS_SEC, NULL, RELOADABLE,
+	"How long after its promotion.")
 SETTING(cluster, vip, STRING_LIST, "[]", 0, 8, check_vip, FIXED,
 	"Addresses that follow the primary, each \"ADDRESS/PREFIX\", IPv4 or IPv6.")
 SETTING(cluster, vip_interface, STRING, "", 0, 15, NULL, FIXED,
@@ -397,6 +405,12 @@ SETTING(cluster, notify_fifo, PATH, "", 0, 4000, NULL, FIXED,
 	"Named pipe, made when missing, into which the same words are written, a line for each change. Empty: "
 	"none.")
 SETTINGS_GROUP_END(cluster)
+
+SETTINGS_GROUP(drain, "Sending clients away, so that they come back to another node.")
+SETTING(drain, window, DURATION_MS, "10s", 0, 3600 * SETTINGS_SEC, NULL, RELOADABLE,
+	"Time over which a node that is drained, or demoted in good order, closes its clients' connections, "
+	"evenly. Less than cluster.demote_timeout.")
+SETTINGS_GROUP_END(drain)
 
 SETTINGS_GROUP(http_api, "The server HTTP API under /api.")
 SETTING(http_api, key_file, PATH, "", 0, 4000, NULL, RELOADABLE,
@@ -430,6 +444,9 @@ LISTENER_SETTING(port, INT, "8000", 1, 65535, NULL, RELOADABLE,
 LISTENER_SETTING(https_redirect_port, INT, "0", 0, 65535, NULL, RELOADABLE,
 	"Requests to this listener, which has no tls, are sent to https:// on this port (308), except "
 	"/health, /ready and ACME challenges. 443 for the usual one; 0: they are served.")
+LISTENER_SETTING(when, STRING, "always", 1, 16, check_listener_when, RELOADABLE,
+	"always, or primary: it is opened when the node is promoted and closed when it is demoted. A node "
+	"without cluster.peers opens it like any other.")
 
 TLS_SETTING(min_version, STRING, "1.2", 3, 3, check_tls_version, RELOADABLE,
 	"Oldest version of TLS: 1.2 or 1.3.")

@@ -116,6 +116,9 @@ void worker_slot_free(struct worker_slot *slot);
 bool worker_slot_send(struct worker_slot *slot, uint32_t type, uint64_t id, const void *payload,
 		      size_t len);
 
+/* The role or the drain in the node page has changed, and with it the primary's listeners. */
+void worker_slot_tell_role(struct worker_slot *slot);
+
 /* What starting workers are told has changed: those that the keeper starts later are told so. */
 void worker_slot_update(struct worker_slot *slot);
 /* Worker and keeper log at this level from now on. */

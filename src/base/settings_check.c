@@ -29,6 +29,13 @@ const char *check_host_label(const char *value)
 	return NULL;
 }
 
+const char *check_listener_when(const char *value)
+{
+	if (strcmp(value, "always") == 0 || strcmp(value, "primary") == 0)
+		return NULL;
+	return "must be always or primary";
+}
+
 const char *check_log_level(const char *value)
 {
 	enum log_level level;

@@ -176,6 +176,55 @@ const char *settings_find_peer_problem(const struct settings *s)
 	return "";
 }
 
+bool settings_have_roles(const struct settings *s)
+{
+	return s->cluster.peers.count > 0;
+}
+
+/* ---- listeners of a role ---- */
+
+bool settings_listener_is_primary(const struct settings_listener *listener)
+{
+	return strcmp(listener->when, "primary") == 0;
+}
+
+static bool is_any_address(const char *text)
+{
+	struct in_addr v4;
+	struct in6_addr v6;
+
+	if (inet_pton(AF_INET, text, &v4) == 1)
+		return v4.s_addr == INADDR_ANY;
+	return inet_pton(AF_INET6, text, &v6) == 1 && IN6_IS_ADDR_UNSPECIFIED(&v6);
+}
+
+/* Two of them can't be bound at the same time unless both share the port. */
+static bool listeners_collide(const struct settings_listener *a, const struct settings_listener *b)
+{
+	return a->port == b->port && (is_any_address(a->address) || is_any_address(b->address));
+}
+
+const char *settings_find_listener_problem(const struct settings *s)
+{
+	size_t primary = 0;
+
+	for (size_t i = 0; i < s->listener_count; i++) {
+		if (!settings_listener_is_primary(&s->listeners[i]))
+			continue;
+		primary++;
+		for (size_t j = 0; j < s->listener_count; j++) {
+			if (j != i && listeners_collide(&s->listeners[i], &s->listeners[j]))
+				return "a listener with when = \"primary\" has its port for "
+				       "itself: "
+				       "another one on that port listens on all addresses";
+		}
+	}
+	if (settings_have_roles(s) && primary > 0 && primary == s->listener_count)
+		return "cluster.peers needs a listener that is always open, by which a standby "
+		       "is watched";
+	return "";
+}
+
 /* ---- timing ---- */
 
 struct settings_timing settings_timing_of(const struct settings *s)

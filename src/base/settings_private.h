@@ -129,9 +129,9 @@ const char *settings_scan(const char *text, struct buffer *out, int *line);
 
 /* settings_check.c */
 
-setting_check_fn check_host_label, check_log_level, check_log_target, check_log_format,
-	check_redis_server, check_redis_shard, check_file_mode, check_ip_address, check_regex,
-	check_recovery_mode, check_claim_name, check_error_mode, check_namespace_name,
+setting_check_fn check_host_label, check_listener_when, check_log_level, check_log_target,
+	check_log_format, check_redis_server, check_redis_shard, check_file_mode, check_ip_address,
+	check_regex, check_recovery_mode, check_claim_name, check_error_mode, check_namespace_name,
 	check_cluster_peer, check_address_port, check_vip, check_absolute_path, check_tls_version,
 	check_client_verify;
 
@@ -158,6 +158,8 @@ const char *settings_find_channel_contradiction(const struct settings *s,
 bool settings_check_timing(const struct settings *s, struct buffer *why, size_t offsets[2]);
 /* "", or what is wrong with the names of the peers. */
 const char *settings_find_peer_problem(const struct settings *s);
+/* "", or what is wrong with listeners that only the primary opens. */
+const char *settings_find_listener_problem(const struct settings *s);
 
 /* settings_redis_url.c: whether two of the URLs mean one Redis server. */
 bool redis_shards_collide(const struct settings_list *shards);

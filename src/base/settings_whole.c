@@ -167,6 +167,7 @@ static const char *find_cluster_contradiction(const struct settings *s, size_t o
 	bool peers = s->cluster.peers.count > 0;
 	bool embedded = s->redis.shards.count == 0 && strcmp(s->redis.server, "embedded") == 0;
 	const char *problem = settings_find_peer_problem(s);
+	const char *listener_problem = settings_find_listener_problem(s);
 	const struct contradiction all[] = {
 		CONTRADICTION(peers && embedded, cluster.peers, redis.server,
 			      "cluster.peers needs a Redis that lives and dies with none of the "
@@ -177,6 +178,10 @@ static const char *find_cluster_contradiction(const struct settings *s, size_t o
 			      cluster.secret_file, "cluster.peers needs cluster.secret_file"),
 		CONTRADICTION(peers && !given(s->cluster.peer_listen), cluster.peers,
 			      cluster.peer_listen, "cluster.peers needs cluster.peer_listen"),
+		CONTRADICTION(given(listener_problem), cluster.peers, node.name, listener_problem),
+		CONTRADICTION(peers && s->drain.window >= s->cluster.demote_timeout, drain.window,
+			      cluster.demote_timeout,
+			      "drain.window must be less than cluster.demote_timeout"),
 		CONTRADICTION(s->cluster.vip.count > 0 && !given(s->cluster.vip_interface),
 			      cluster.vip, cluster.vip_interface,
 			      "cluster.vip needs cluster.vip_interface"),

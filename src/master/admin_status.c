@@ -21,6 +21,7 @@
 #include "keepsock/sentinel.h"
 #include "keepsock/settings.h"
 #include "keepsock/worker_slot.h"
+#include "master/role.h"
 
 /* json_object_set_new() fails only without memory or for text that is no UTF-8. */
 static void set(json_t *object, const char *key, json_t *value)
@@ -101,6 +102,16 @@ static uint32_t count_ready(const struct master *master)
 	return ready;
 }
 
+static void set_role(json_t *object, const struct master *master)
+{
+	json_t *view = role_view(master);
+
+	set(object, "role", json_incref(json_object_get(view, "role")));
+	set(object, "epoch", json_incref(json_object_get(view, "epoch")));
+	set(object, "draining", json_incref(json_object_get(view, "draining")));
+	json_decref(view);
+}
+
 void admin_on_status(struct admin_request *request)
 {
 	const struct master *master = admin_request_master(request);
@@ -108,6 +119,7 @@ void admin_on_status(struct admin_request *request)
 
 	set(object, "node", json_string(master->settings.node.name));
 	set(object, "state", json_string(master_phase_name(master->phase)));
+	set_role(object, master);
 	set(object, "version", json_string(PACKAGE_VERSION));
 	set(object, "pid", json_integer(getpid()));
 	set(object, "uptime_s",

@@ -158,14 +158,18 @@ static int take_member(const struct listener_member *member, int *fd, struct buf
 static int open_slot(struct listeners *listeners, const struct settings *settings, uint32_t slot,
 		     const struct members *members, struct buffer *error)
 {
-	for (size_t i = 0; i < listeners->count; i++) {
+	int *fd = &listeners->fds[slot * listeners->count];
+
+	for (size_t i = 0; i < settings->listener_count; i++) {
 		const struct settings_listener *listener = &settings->listeners[i];
 		const struct listener_member *member = find_member(members, listener, &slot);
-		int *fd = &listeners->fds[slot * listeners->count + i];
 
+		if (settings_listener_is_primary(listener))
+			continue;
 		if ((member ? take_member(member, fd, error) : open_member(listener, fd, error)) <
 		    0)
 			return -1;
+		fd++;
 	}
 	return 0;
 }
@@ -176,7 +180,7 @@ static int open_all(struct listeners *listeners, const struct settings *settings
 	for (size_t i = 0; i < settings->listener_count; i++) {
 		const struct settings_listener *listener = &settings->listeners[i];
 
-		if (find_member(members, listener, NULL))
+		if (settings_listener_is_primary(listener) || find_member(members, listener, NULL))
 			continue;
 		if (check_free(listener, error) < 0)
 			return -1;
@@ -194,8 +198,11 @@ int listeners_open(struct listeners *listeners, const struct settings *settings,
 {
 	const struct members members = {have, have_count};
 
-	listeners->count = settings->listener_count;
+	listeners->count = 0;
+	for (size_t i = 0; i < settings->listener_count; i++)
+		listeners->count += !settings_listener_is_primary(&settings->listeners[i]);
 	listeners->slots = slots;
+	listeners->primary_count = 0;
 	listeners->fds = xcalloc(slots * listeners->count, sizeof(int));
 	for (size_t i = 0; i < slots * listeners->count; i++)
 		listeners->fds[i] = -1;
@@ -203,6 +210,70 @@ int listeners_open(struct listeners *listeners, const struct settings *settings,
 		return 0;
 	listeners_close(listeners);
 	return -1;
+}
+
+/* ---- of the primary ---- */
+
+static int open_shared(const struct settings_listener *listener, int *fd, struct buffer *error)
+{
+	union address address;
+	socklen_t length = parse_address(listener, &address);
+
+	*fd = bind_socket(&address, length, false);
+	if (*fd < 0)
+		return fail(listener, error);
+	if (listen(*fd, LISTEN_BACKLOG) == 0) {
+		log_info("listening address=%s port=%d", listener->address, (int)listener->port);
+		return 0;
+	}
+	(void)fail(listener, error);
+	close(*fd);
+	return -1;
+}
+
+int listeners_open_primary(struct listeners *listeners, const struct settings *settings,
+			   const struct listener_member *have, size_t have_count,
+			   struct buffer *error)
+{
+	const struct members members = {have, have_count};
+
+	if (listeners->primary_count > 0)
+		return 0;
+	for (size_t i = 0; i < settings->listener_count; i++) {
+		const struct settings_listener *listener = &settings->listeners[i];
+		const struct listener_member *member = find_member(&members, listener, NULL);
+		int *fd = &listeners->primary[listeners->primary_count];
+
+		if (!settings_listener_is_primary(listener))
+			continue;
+		if ((member ? take_member(member, fd, error) : open_shared(listener, fd, error)) <
+		    0) {
+			listeners_close_primary(listeners);
+			return -1;
+		}
+		listeners->primary_count++;
+	}
+	return 0;
+}
+
+int listeners_take_primary(struct listeners *listeners, const struct settings *settings,
+			   const struct listeners *from, struct buffer *error)
+{
+	struct listener_member have[SETTINGS_LISTENERS_MAX];
+
+	for (size_t i = 0; i < from->primary_count; i++)
+		have[i] = (struct listener_member){0, from->primary[i]};
+	return listeners_open_primary(listeners, settings, have, from->primary_count, error);
+}
+
+/* A close alone would do nothing beside the workers' duplicates. */
+void listeners_close_primary(struct listeners *listeners)
+{
+	for (size_t i = 0; i < listeners->primary_count; i++) {
+		(void)shutdown(listeners->primary[i], SHUT_RDWR);
+		close(listeners->primary[i]);
+	}
+	listeners->primary_count = 0;
 }
 
 const int *listeners_of_slot(const struct listeners *listeners, uint32_t slot)
@@ -216,6 +287,8 @@ void listeners_close(struct listeners *listeners)
 		if (listeners->fds[i] >= 0)
 			close(listeners->fds[i]);
 	}
+	for (size_t i = 0; i < listeners->primary_count; i++)
+		close(listeners->primary[i]);
 	free(listeners->fds);
 	memset(listeners, 0, sizeof(*listeners));
 }

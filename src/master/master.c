@@ -47,6 +47,7 @@
 #include "master/orphans.h"
 #include "master/reload.h"
 #include "master/resume.h"
+#include "master/role.h"
 #include "master/takeovers.h"
 #include "master/upgrade.h"
 
@@ -364,13 +365,17 @@ static int make_shared_memory(struct master *master, struct slice config_text,
 	}
 	master->page = adopt_page(master, orphans);
 	count_workers_to_run(master, orphans);
-	if (!master->page)
+	if (!master->page) {
 		master->page = node_page_create(master->worker_count, &master->page_fd);
+		if (master->page)
+			role_init(master);
+	}
 	if (!master->page) {
 		buffer_printf(error, "cannot make the node page: %s", strerror(errno));
 		return -1;
 	}
 	node_page_claim_slot(master->page, NODE_SLOT_MASTER);
+	role_update_metrics(master);
 	return 0;
 }
 
@@ -467,7 +472,10 @@ static int adopt_orphans(struct master *master, struct slice config_text, struct
 	if (!master->only_stops)
 		result = listeners_open(&master->listeners, &master->settings, master->worker_count,
 					members, count, error);
-
+	/* A node that was the primary goes on as such. */
+	if (result == 0 && !master->only_stops && node_role_get(master->page).role != NODE_STANDBY)
+		result = listeners_open_primary(&master->listeners, &master->settings, members,
+						count, error);
 	free(members);
 	for (uint32_t i = 0; i < orphans->slots && result == 0; i++) {
 		if (!orphan_exists(&orphans->slot[i]))
@@ -592,6 +600,7 @@ static void release(struct master *master)
 	reload_drop(master);
 	upgrade_drop(master);
 	close_old_admin(master);
+	role_end(master);
 	admin_close(master->admin);
 	takeovers_free(master->takeovers);
 	for (uint32_t i = 0; master->workers && i < master->worker_count; i++)

@@ -10,6 +10,7 @@
  * what was in force, and takes back the workers that had changed already.
  */
 #include "master/reload.h"
+#include "master/role.h"
 
 #include <errno.h>
 #include <stdlib.h>
@@ -24,6 +25,7 @@
 #include "keepsock/magic.h"
 #include "keepsock/master.h"
 #include "keepsock/node_check.h"
+#include "keepsock/node_page.h"
 #include "keepsock/sealed_text.h"
 #include "keepsock/secret.h"
 #include "keepsock/worker_slot.h"
@@ -177,7 +179,15 @@ static int open_listeners(const struct master *master, struct equipment *next, s
 	result = listeners_open(&next->listeners, &next->settings, master->worker_count, members,
 				count, error);
 	free(members);
+	if (result == 0 && node_role_get(master->page).role != NODE_STANDBY)
+		result = listeners_take_primary(&next->listeners, &next->settings, have, error);
 	return result;
+}
+
+void reload_close_primary(struct master *master)
+{
+	if (master->reload)
+		listeners_close_primary(&master->reload->other.listeners);
 }
 
 static int open_admin(struct reload *reload, struct buffer *error)
@@ -235,6 +245,7 @@ static void exchange(struct master *master, struct equipment *other)
 	EXCHANGE(master->shard_count, other->shard_count);
 	for (uint32_t i = 0; i < REDIS_SHARDS_MAX; i++)
 		EXCHANGE(master->shards[i], other->shards[i]);
+	role_on_exchange(master, &other->listeners);
 }
 
 static void revert(void *ctx)

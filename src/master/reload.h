@@ -15,6 +15,9 @@ typedef void reload_done_fn(void *ctx, const char *error);
 /* done is called once, now or later, unless the node stops meanwhile. */
 void reload_start(struct master *master, reload_done_fn *done, void *ctx);
 
+/* The node has been demoted: what one under way has opened for a primary is closed too. */
+void reload_close_primary(struct master *master);
+
 /* Forgets one under way: the node stops. */
 void reload_drop(struct master *master);
 

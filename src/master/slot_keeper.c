@@ -228,10 +228,10 @@ static int append_start(struct worker_slot *slot, struct buffer *out)
 		.slot = slot->number,
 		.slots = master->worker_count,
 		.node = master->settings.node.name,
-		.role = (char *)"single",
 		.config_name = (char *)master->config_name,
 		.run_dir = master->settings.node.run_dir,
-		.listeners = (uint32_t)master->listeners.count,
+		.listeners = (uint32_t)(master->listeners.count + master->listeners.primary_count),
+		.shared_listeners = (uint32_t)master->listeners.primary_count,
 		.shard_count = master->shard_count,
 		.api_key = master->api_key,
 	};
@@ -261,11 +261,14 @@ static bool send_order(struct worker_slot *slot)
 	memcpy(start_fds + IPC_START_FD_LISTENERS,
 	       listeners_of_slot(&master->listeners, slot->number),
 	       master->listeners.count * sizeof(int));
+	memcpy(start_fds + IPC_START_FD_LISTENERS + master->listeners.count,
+	       master->listeners.primary, master->listeners.primary_count * sizeof(int));
 	buffer_append(&text, &order, sizeof(order));
 	if (append_start(slot, &text) == 0)
-		result = ipc_send(slot->keeper_fd, KEEPER_ORDER, 0, text.data, text.len, fds,
-				  KEEPER_ORDER_FD_START + IPC_START_FD_LISTENERS +
-					  master->listeners.count);
+		result =
+			ipc_send(slot->keeper_fd, KEEPER_ORDER, 0, text.data, text.len, fds,
+				 KEEPER_ORDER_FD_START + IPC_START_FD_LISTENERS +
+					 master->listeners.count + master->listeners.primary_count);
 	if (result < 0)
 		log_error("keeper_send_failed slot=%u message=ORDER error=%s", slot->number,
 			  strerror(errno));

@@ -114,6 +114,16 @@ bool worker_slot_send(struct worker_slot *slot, uint32_t type, uint64_t id, cons
 	return false;
 }
 
+void worker_slot_tell_role(struct worker_slot *slot)
+{
+	const struct listeners *listeners = &slot->master->listeners;
+
+	if (slot->ipc_fd >= 0 && ipc_send(slot->ipc_fd, IPC_ROLE, 0, NULL, 0, listeners->primary,
+					  listeners->primary_count) < 0)
+		log_warning("worker_send_failed slot=%u message=%s error=%s", slot->number,
+			    ipc_type_name(IPC_ROLE), strerror(errno));
+}
+
 /* ---- what the worker says ---- */
 
 static void on_ready_message(struct worker_slot *slot, struct ipc_message *message)
@@ -360,8 +370,10 @@ static void tell_news(struct worker_slot *slot, uint64_t order)
 	struct master *master = slot->master;
 	const char *level = log_level_name(log_get_level());
 
-	if (order < slot->order)
+	if (order < slot->order) {
 		master_redis_tell(slot);
+		worker_slot_tell_role(slot);
+	}
 	if (master->log_level_changed)
 		(void)worker_slot_send(slot, IPC_LOG_LEVEL, 0, level, strlen(level));
 	if (slot->state == WORKER_STOPPING && !slot->forced)

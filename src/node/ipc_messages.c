@@ -107,7 +107,6 @@ void ipc_keys_free(struct ipc_keys *keys)
 void ipc_start_free(struct ipc_start *start)
 {
 	free(start->node);
-	free(start->role);
 	free(start->config_name);
 	free(start->run_dir);
 	free_secret(start->api_key);
@@ -173,12 +172,13 @@ int ipc_start_encode(struct buffer *out, const struct ipc_start *start)
 {
 	/* A member that is NULL makes the whole NULL, as it should. */
 	return append_json(
-		out, json_pack("{s:i, s:I, s:I, s:s, s:s, s:s, s:s, s:I, s:o, s:s, s:o, s:o}",
+		out, json_pack("{s:i, s:I, s:I, s:s, s:s, s:s, s:I, s:I, s:o, s:s, s:o, s:o}",
 			       "version", IPC_PROTOCOL_VERSION, "slot", (json_int_t)start->slot,
-			       "slots", (json_int_t)start->slots, "node", start->node, "role",
-			       start->role, "config_name", start->config_name, "run_dir",
-			       start->run_dir, "listeners", (json_int_t)start->listeners, "shards",
-			       shards_to_json(start), "api_key", start->api_key, "token_keys",
+			       "slots", (json_int_t)start->slots, "node", start->node,
+			       "config_name", start->config_name, "run_dir", start->run_dir,
+			       "listeners", (json_int_t)start->listeners, "shared_listeners",
+			       (json_int_t)start->shared_listeners, "shards", shards_to_json(start),
+			       "api_key", start->api_key, "token_keys",
 			       keys_to_json(&start->token_keys), "subscription_token_keys",
 			       keys_to_json(&start->subscription_token_keys)));
 }
@@ -253,13 +253,14 @@ int ipc_redis_decode(const void *payload, size_t len, uint32_t *shard, struct ip
 
 /* The numbers as they came, before their range is known. */
 struct start_numbers {
-	json_int_t slot, slots, listeners;
+	json_int_t slot, slots, listeners, shared_listeners;
 };
 
 static bool start_numbers_valid(const struct start_numbers *n)
 {
 	return n->slots >= 1 && n->slots <= UINT32_MAX && n->slot >= 0 && n->slot < n->slots &&
-	       n->listeners >= 0 && n->listeners <= UINT32_MAX;
+	       n->listeners >= 0 && n->listeners <= UINT32_MAX && n->shared_listeners >= 0 &&
+	       n->shared_listeners <= n->listeners;
 }
 
 static int shards_from_json(json_t *json, struct ipc_start *start, struct buffer *error)
@@ -304,7 +305,7 @@ static int start_objects_from_json(json_t *shards, json_t *keys, json_t *subscri
 
 static int start_from_json(json_t *json, struct ipc_start *start, struct buffer *error)
 {
-	const char *node, *role, *config_name, *run_dir, *api_key;
+	const char *node, *config_name, *run_dir, *api_key;
 	json_t *shards, *keys, *subscription_keys;
 	struct start_numbers n;
 	json_error_t why;
@@ -317,11 +318,11 @@ static int start_from_json(json_t *json, struct ipc_start *start, struct buffer 
 		return -1;
 	}
 	if (json_unpack_ex(json, &why, JSON_STRICT,
-			   "{s:i, s:I, s:I, s:s, s:s, s:s, s:s, s:I, s:o, s:s, s:o, s:o}",
+			   "{s:i, s:I, s:I, s:s, s:s, s:s, s:I, s:I, s:o, s:s, s:o, s:o}",
 			   "version", &version, "slot", &n.slot, "slots", &n.slots, "node", &node,
-			   "role", &role, "config_name", &config_name, "run_dir", &run_dir,
-			   "listeners", &n.listeners, "shards", &shards, "api_key", &api_key,
-			   "token_keys", &keys, "subscription_token_keys",
+			   "config_name", &config_name, "run_dir", &run_dir, "listeners",
+			   &n.listeners, "shared_listeners", &n.shared_listeners, "shards", &shards,
+			   "api_key", &api_key, "token_keys", &keys, "subscription_token_keys",
 			   &subscription_keys) != 0) {
 		buffer_printf(error, "%s", why.text);
 		return -1;
@@ -335,8 +336,8 @@ static int start_from_json(json_t *json, struct ipc_start *start, struct buffer 
 	start->slot = (uint32_t)n.slot;
 	start->slots = (uint32_t)n.slots;
 	start->listeners = (uint32_t)n.listeners;
+	start->shared_listeners = (uint32_t)n.shared_listeners;
 	start->node = xstrdup(node);
-	start->role = xstrdup(role);
 	start->config_name = xstrdup(config_name);
 	start->run_dir = xstrdup(run_dir);
 	start->api_key = xstrdup(api_key);

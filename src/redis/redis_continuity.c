@@ -82,5 +82,6 @@ void redis_continuity(struct redis_pool *pool, uint64_t affinity,
 	redis_generation_add_fresh(request);
 	redis_request_add_u64(request,
 			      report->wait_ms ? report->wait_ms : REDIS_CONTINUITY_WAIT_MS);
+	redis_request_add_u64(request, report->role_epoch);
 	redis_pool_submit(pool, affinity, request);
 }

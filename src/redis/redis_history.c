@@ -128,6 +128,10 @@ void redis_subscribe_read(struct redis_pool *pool, uint64_t affinity,
 
 	request->callback.subscribe = callback;
 	request->has_epoch = subscribe->history;
+	if (subscribe->fence.closed) {
+		redis_pool_fail(pool, request, REDIS_RESULT_FENCED, subscribe->fence.closed);
+		return;
+	}
 	redis_request_add(request, SLICE(REDIS_KEY_RUN));
 	redis_request_add(request, SLICE(REDIS_KEY_SEQUENCE));
 	redis_request_add_key(request, subscribe->channel, redis_key_meta);
@@ -137,6 +141,7 @@ void redis_subscribe_read(struct redis_pool *pool, uint64_t affinity,
 	redis_presence_add_index_key(request,
 				     subscribe->presence ? subscribe->presence->worker : SLICE(""));
 	redis_request_add_run(request);
+	redis_request_add_u64(request, subscribe->fence.epoch);
 	redis_request_add_u64(request, subscribe->history);
 	redis_request_add(request, subscribe->history ? slice_str(subscribe->epoch) : SLICE(""));
 	redis_request_add_u64(request, subscribe->meta_ttl_ms);

@@ -143,8 +143,13 @@ void redis_publish(struct redis_pool *pool, uint64_t affinity, const struct redi
 		redis_pool_fail(pool, request, REDIS_RESULT_ERROR, "a client without a done key");
 		return;
 	}
+	if (publish->fence.closed) {
+		redis_pool_fail(pool, request, REDIS_RESULT_FENCED, publish->fence.closed);
+		return;
+	}
 	add_keys(request, publish);
 	redis_request_add_run(request);
+	redis_request_add_u64(request, publish->fence.epoch);
 	redis_request_add(request, publish->client);
 	redis_request_add_u64(request, publish->number);
 	redis_request_add(request, slice_from(&kind, 1));
@@ -175,6 +180,17 @@ void redis_done_remove(struct redis_pool *pool, uint64_t affinity, struct slice 
 	for (size_t i = 0; i < n; i++)
 		redis_request_add(request, clients[i]);
 	redis_pool_submit(pool, affinity, request);
+}
+
+void redis_role_raise(struct redis_pool *pool, uint64_t epoch, redis_count_callback callback,
+		      void *ctx)
+{
+	struct redis_request *request =
+		redis_request_new_count(REDIS_SCRIPT_role, 1, callback, ctx);
+
+	redis_request_add(request, SLICE(REDIS_KEY_RUN));
+	redis_request_add_u64(request, epoch);
+	redis_pool_submit(pool, REDIS_ANY, request);
 }
 
 void redis_control_publish(struct redis_pool *pool, uint64_t affinity, struct slice pubsub_name,

@@ -87,6 +87,10 @@ static void on_refusal(struct redis_connection *c, struct redis_request *request
 {
 	uint64_t serial = c->serial;
 
+	if (refusal == REDIS_REFUSAL_FENCED) {
+		request->finish(request, REDIS_RESULT_FENCED, "another node is the primary", NULL);
+		return;
+	}
 	c->pool->stats.unavailable++;
 	request->finish(request, REDIS_RESULT_UNAVAILABLE,
 			"the continuity of Redis's data is not settled", NULL);

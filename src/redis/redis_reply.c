@@ -21,6 +21,7 @@ enum redis_refusal redis_reply_refusal(const redisReply *reply)
 	switch (reply->element[0]->integer) {
 	case -1: return REDIS_REFUSAL_UNSETTLED;
 	case -2: return REDIS_REFUSAL_OTHER_RUN;
+	case -3: return REDIS_REFUSAL_FENCED;
 	default: return REDIS_REFUSAL_NONE;
 	}
 }

@@ -18,6 +18,7 @@ enum redis_refusal {
 	REDIS_REFUSAL_NONE,
 	REDIS_REFUSAL_UNSETTLED, /* {-1}, include/run.lua */
 	REDIS_REFUSAL_OTHER_RUN, /* {-2}, continuity.lua */
+	REDIS_REFUSAL_FENCED,    /* {-3}, include/fence.lua */
 };
 
 enum redis_refusal redis_reply_refusal(const redisReply *reply);

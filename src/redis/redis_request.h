@@ -28,6 +28,7 @@
 	X(continuity)               \
 	X(heartbeat)                \
 	X(purge)                    \
+	X(role)                     \
 	X(workers)                  \
 	X(sessions_write)           \
 	X(sessions_read)            \

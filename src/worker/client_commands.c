@@ -112,10 +112,11 @@ static bool is_granted(struct connection *c, const struct client_command *comman
 static void on_published(void *ctx, const struct redis_publish_result *result)
 {
 	struct command_pending *pending = ctx;
+	struct worker *w = pending->base.worker;
 	struct connection *c = client_command_answered(&pending->base);
 	struct client_reply reply = {.id = pending->command.id, .method = CLIENT_METHOD_PUBLISH};
 
-	publish_count(result);
+	publish_count(w, result);
 	if (c && !failed(c, pending, &result->outcome))
 		client_session_append_reply(c, &reply);
 	client_command_resume(c, &pending->base);

@@ -15,6 +15,7 @@
 #include "worker/heartbeat.h"
 #include "worker/loop_watch.h"
 #include "worker/redis_subscription.h"
+#include "worker/role.h"
 
 #define ASK_AGAIN_MS 100u
 #define WAIT_MAX_MS  10000u /* nothing is answered meanwhile */
@@ -144,6 +145,7 @@ void continuity_ask(struct redis_shard *shard)
 		.own_generation = own_generation(shard),
 		.max_seen = shard->record->max_seen,
 		.wait_ms = wait_for_others(shard->worker),
+		.role_epoch = role_epoch(shard->worker),
 	};
 	bool settling = redis_subscription_settling(shard->subscription);
 

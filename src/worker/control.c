@@ -14,6 +14,7 @@
 #include "keepsock/log.h"
 #include "worker/control.h"
 #include "worker/move.h"
+#include "worker/role.h"
 #include "worker/shards.h"
 
 #include "config.h"
@@ -92,6 +93,8 @@ static const struct control_command {
 	{"unsubscribe", control_unsubscribe},
 	{"publish", control_publish},
 	{"purge", control_purge},
+	{"role", control_role},
+	{"drain", control_drain},
 #ifdef KEEPSOCK_CRASH_POINTS
 	{"debug crash-after", control_crash_after},
 #endif
@@ -162,13 +165,8 @@ static void on_stop(struct worker *w)
 
 	w->stopping = true;
 	w->stop_deadline = w->now_ms + (uint64_t)w->settings.client.close_timeout;
-	for (size_t i = 0; i < w->listener_count; i++) {
-		if (w->listeners[i].event)
-			event_free(w->listeners[i].event);
-		w->listeners[i].event = NULL;
-		close(w->listeners[i].fd);
-		w->listeners[i].fd = -1;
-	}
+	for (size_t i = 0; i < w->listener_count; i++)
+		worker_listener_close(&w->listeners[i]);
 	while ((ref = arena_record_next(w->arena, ARENA_PASSPORT, ref))) {
 		const struct passport *passport = arena_at(w->arena, ref);
 		struct connection *c;
@@ -219,6 +217,7 @@ static void on_message(struct worker *w, struct ipc_message *message)
 	case IPC_REQUEST: on_request(w, message->id, payload); break;
 	case IPC_REDIS: on_redis(w, payload); break;
 	case IPC_LOG_LEVEL: on_log_level(payload); break;
+	case IPC_ROLE: role_on_message(w, message); break;
 	case IPC_STOP: on_stop(w); break;
 	case IPC_MOVE_OUT: on_move_out(w, message, payload); break;
 	case IPC_MOVE_IN: on_move_in(w, message); break;

@@ -54,7 +54,7 @@ static void on_published(void *ctx, const struct redis_publish_result *result)
 	struct publish_request *request = ctx;
 	struct worker *w = request->worker;
 
-	publish_count(result);
+	publish_count(w, result);
 	if (result->outcome.code == REDIS_RESULT_OK) {
 		control_reply(w, request->id,
 			      control_row(json_pack("{s:I, s:o}", "offset",

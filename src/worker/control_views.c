@@ -220,7 +220,7 @@ json_t *control_show_channel(struct worker *w, uint64_t id, json_t *args)
 
 json_t *control_show_worker(struct worker *w, uint64_t id, json_t *args)
 {
-	const char *reason = worker_not_ready_reason(w);
+	const char *reason = worker_unhealthy_reason(w);
 
 	(void)id;
 	(void)args;

@@ -11,6 +11,7 @@
 
 #include "keepsock/alloc.h"
 #include "keepsock/channel_name.h"
+#include "worker/role.h"
 
 #define TEXT "text/plain; charset=utf-8"
 
@@ -93,6 +94,23 @@ static void refuse_many(struct connection *c, bool transport_errors)
 			     "application/json", buffer_slice(out), NULL);
 }
 
+/* One that a standby must leave to the primary. */
+static bool has_change(const struct http_api_commands *commands)
+{
+	static const bool changes[HTTP_API_METHOD_COUNT] = {
+		[HTTP_API_PUBLISH] = true,        [HTTP_API_BROADCAST] = true,
+		[HTTP_API_SUBSCRIBE] = true,      [HTTP_API_UNSUBSCRIBE] = true,
+		[HTTP_API_DISCONNECT] = true,     [HTTP_API_REFRESH] = true,
+		[HTTP_API_HISTORY_REMOVE] = true,
+	};
+
+	for (size_t i = 0; i < commands->count; i++) {
+		if (changes[commands->items[i].method])
+			return true;
+	}
+	return false;
+}
+
 static void serve(struct connection *c, const struct http_request *http, enum http_api_form form,
 		  enum http_api_method method, struct slice body)
 {
@@ -106,7 +124,9 @@ static void serve(struct connection *c, const struct http_request *http, enum ht
 	case HTTP_API_LEGACY: fine = http_api_legacy_parse(body, &commands); break;
 	default: fine = parse_single(method, body, &commands); break;
 	}
-	if (!fine)
+	if (fine && !role_serves(c->worker) && has_change(&commands))
+		http_refuse_for_role(c, role_refusal(c->worker));
+	else if (!fine)
 		http_session_respond(c, 400, TEXT, SLICE("the body is not the JSON of a request\n"),
 				     NULL);
 	else if (commands.count > HTTP_API_COMMANDS_MAX)

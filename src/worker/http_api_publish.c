@@ -103,7 +103,7 @@ static void on_published(void *ctx, const struct redis_publish_result *result)
 	struct publish_call *call = group->call;
 	bool ok = result->outcome.code == REDIS_RESULT_OK;
 
-	publish_count(result);
+	publish_count(call->call.worker, result);
 	if (result->outcome.code == REDIS_RESULT_ERROR)
 		log_error("redis_command_failed api_method=%s error=%s",
 			  http_api_method_name(http_api_call_method(&call->call)),

@@ -13,12 +13,13 @@
 #include "worker/http_api.h"
 #include "worker/http_cors.h"
 #include "worker/internal.h"
+#include "worker/role.h"
 #include "worker/shards.h"
 
 #define TEXT "text/plain; charset=utf-8"
 #define JSON "application/json"
 
-const char *worker_not_ready_reason(const struct worker *w)
+const char *worker_unhealthy_reason(const struct worker *w)
 {
 	const char *reason;
 
@@ -29,7 +30,15 @@ const char *worker_not_ready_reason(const struct worker *w)
 		return reason;
 	if (arena_bytes_used(w->arena) >= arena_bytes_cap(w->arena) / 10 * 8)
 		return "memory is nearly used up";
-	return NULL;
+	return role_not_ready_reason(w);
+}
+
+void worker_update_readiness(struct worker *w)
+{
+	const char *reason = worker_unhealthy_reason(w);
+
+	metric_set(METRIC_healthy, reason == NULL);
+	metric_set(METRIC_ready, reason == NULL && role_refusal(w) == NULL);
 }
 
 static void respond_text(struct connection *c, int status, const char *text,
@@ -46,13 +55,16 @@ static void method_not_allowed(struct connection *c)
 static void serve_ready(struct connection *c)
 {
 	struct worker *w = c->worker;
-	const char *reason = worker_not_ready_reason(w);
+	const char *reason = worker_unhealthy_reason(w);
 	char body[160];
 
 	/* A client may land on any worker: the node is ready when all of them are. */
-	metric_set(METRIC_ready, reason == NULL);
-	if (!reason && metrics_node_value(w->page, METRIC_ready) == 0)
+	worker_update_readiness(w);
+	if (!reason && metrics_node_value(w->page, METRIC_healthy) == 0)
 		reason = "another worker is not ready";
+	/* Last: whoever watches a standby learns by it that nothing else is wrong. */
+	if (!reason)
+		reason = role_refusal(w);
 	if (!reason) {
 		http_session_respond(c, 200, JSON, SLICE("{\"ready\":true}\n"),
 				     "Cache-Control: no-store\r\n");
@@ -70,6 +82,15 @@ static void serve_metrics(struct connection *c)
 	buffer_reset(&w->body);
 	metrics_write_prometheus(&w->body, w->page);
 	http_session_respond(c, 200, METRICS_CONTENT_TYPE, buffer_slice(&w->body), NULL);
+}
+
+void http_refuse_for_role(struct connection *c, const char *reason)
+{
+	char body[80];
+
+	snprintf(body, sizeof(body), "%s\n", reason);
+	metric_add(METRIC_standby_refusals_total, 1);
+	respond_text(c, 503, body, "Retry-After: 1\r\nCache-Control: no-store\r\n");
 }
 
 /* --- WebSocket --- */
@@ -218,11 +239,17 @@ void http_route(struct connection *c, const struct http_request *request, struct
 {
 	struct worker *w = c->worker;
 	bool get = request->method == HTTP_METHOD_GET || request->method == HTTP_METHOD_HEAD;
-	struct slice path = request->path;
+	struct slice path = request->path, rest;
+	const char *refusal;
 
 	if (request->method == HTTP_METHOD_OTHER) {
 		c->http_keep_alive = false;
 		respond_text(c, 501, "method not implemented\n", NULL);
+		return;
+	}
+	refusal = path_below(path, "/connection/", &rest) ? role_refusal(w) : NULL;
+	if (refusal) {
+		http_refuse_for_role(c, refusal);
 		return;
 	}
 	if (slice_is(path, "/connection/websocket") || slice_is(path, "/connection/websocket/")) {

@@ -34,6 +34,7 @@ struct poller;
 struct remains;
 struct move_in;
 struct move_out;
+struct role_raise;
 struct redis_subscription;
 struct survey;
 struct token_verifier;
@@ -47,6 +48,7 @@ struct listener {
 	struct worker *worker;
 	int fd; /* owned */
 	uint16_t port;
+	bool shared; /* one socket of all workers, while the node is the primary */
 };
 
 struct worker {
@@ -62,7 +64,7 @@ struct worker {
 	struct event *ipc_event;
 	struct deposits *deposits;  /* owned; what the keeper has of us */
 	bool deposits_due;          /* some are to be sent before this turn's replies */
-	struct listener *listeners; /* owned */
+	struct listener *listeners; /* owned; room for SETTINGS_LISTENERS_MAX */
 	size_t listener_count;
 	struct event *accept_again; /* after running out of descriptors */
 	struct poller *poller;      /* client sockets */
@@ -92,6 +94,13 @@ struct worker {
 	uint64_t now_ms;               /* CLOCK_BOOTTIME, taken at the start of each callback */
 	uint64_t started_ms;
 	struct loop_watch watch;
+
+	struct event *drain; /* owned; the next step of sending clients away */
+	struct {
+		uint64_t look_at_ms; /* boottime of the next look at the epochs in Redis */
+		unsigned looking;    /* ... answers due */
+		struct role_raise *raises;
+	} role;
 
 	struct deflate *deflate; /* owned; NULL: compression is off */
 	struct buffer frame;     /* one frame or response being built */
@@ -171,6 +180,9 @@ void worker_end_turn(struct worker *w);
 void worker_claim_slot(struct worker *w);
 /* While a takeover is under way nobody new is let in. */
 void worker_pause_accepting(struct worker *w, bool pause);
+/* Accepts from it from now on; takes fd over. */
+void worker_listener_open(struct worker *w, int fd, bool shared);
+void worker_listener_close(struct listener *listener);
 /* Ends the loop once the last connection is gone. */
 void worker_stop_check(struct worker *w);
 
@@ -260,8 +272,12 @@ void client_unsubscribe_push(struct connection *c, arena_ref subscription, uint3
 void http_route(struct connection *c, const struct http_request *request, struct slice body);
 void http_api(struct connection *c, const struct http_request *request, struct slice path,
 	      struct slice body);
+/* 503: the node's role, or a drain, is in the way. */
+void http_refuse_for_role(struct connection *c, const char *reason);
 bool http_files_serve(struct connection *c, const struct http_request *request);
-/* NULL: may take clients; otherwise the reason why not. */
-const char *worker_not_ready_reason(const struct worker *w);
+/* NULL: could take clients, as far as its role goes; otherwise the reason why not. */
+const char *worker_unhealthy_reason(const struct worker *w);
+/* In the metrics: whether this worker may take clients. */
+void worker_update_readiness(struct worker *w);
 
 #endif

@@ -8,6 +8,7 @@
 
 #include "keepsock/alloc.h"
 #include "keepsock/redis_keys.h"
+#include "worker/role.h"
 #include "worker/shards.h"
 
 static struct redis_publish_channel channel_of(const struct worker *w, struct slice name,
@@ -30,6 +31,7 @@ void publish_start(struct worker *w, uint64_t affinity, const struct publish_ord
 	char epoch[REDIS_EPOCH_LENGTH + 1];
 	struct buffer done_key = {0};
 	struct redis_publish publish = {
+		.fence = role_fence(w),
 		.kind = REDIS_MESSAGE_PUBLICATION,
 		.epoch = epoch,
 		.n_channels = order->n_channels,
@@ -58,10 +60,11 @@ void publish_start(struct worker *w, uint64_t affinity, const struct publish_ord
 	free(many);
 }
 
-void publish_count(const struct redis_publish_result *result)
+void publish_count(struct worker *w, const struct redis_publish_result *result)
 {
 	uint64_t suppressed = 0;
 
+	role_note(w, &result->outcome);
 	if (result->outcome.code != REDIS_RESULT_OK || result->duplicate)
 		return;
 	for (size_t i = 0; i < result->n_channels; i++)

@@ -32,7 +32,7 @@ struct publish_order {
 void publish_start(struct worker *w, uint64_t affinity, const struct publish_order *order,
 		   redis_publish_callback callback, void *ctx);
 
-/* For callbacks: counts what was really published. */
-void publish_count(const struct redis_publish_result *result);
+/* For callbacks: counts what was really published, and notes a refusal for the node's role. */
+void publish_count(struct worker *w, const struct redis_publish_result *result);
 
 #endif

@@ -16,6 +16,7 @@
 #include "worker/client_expiry.h"
 #include "worker/presence_upkeep.h"
 #include "worker/redis_subscription.h"
+#include "worker/role.h"
 #include "worker/sessions.h"
 #include "worker/shards.h"
 
@@ -307,6 +308,7 @@ static void on_state_read(void *ctx, const struct redis_subscribe_result *read)
 	struct subscribing *s = ctx;
 
 	loop_watch_begin(s->worker, LOOP_REDIS_REPLY);
+	role_note(s->worker, &read->outcome);
 	s->state = SUBSCRIBING_DONE;
 	if (s->abandoned) {
 		subscribing_end(s);
@@ -345,6 +347,7 @@ static void read_state(struct subscribing *s)
 		.join_leave = (s->flags & SUBSCRIPTION_ANNOUNCED) != 0,
 	};
 	const struct redis_subscribe subscribe = {
+		.fence = role_fence(w),
 		.channel = subscribing_channel(s),
 		.history = channel_has_history(options),
 		.epoch = epoch,

@@ -36,6 +36,7 @@
 #include "worker/client_server_side.h"
 #include "worker/compression.h"
 #include "worker/deposits.h"
+#include "worker/drain.h"
 #include "worker/fanout.h"
 #include "worker/freeze.h"
 #include "worker/heartbeat.h"
@@ -48,6 +49,7 @@
 #include "worker/presence_upkeep.h"
 #include "worker/purge.h"
 #include "worker/remains.h"
+#include "worker/role.h"
 #include "worker/sessions.h"
 #include "worker/shards.h"
 #include "worker/subscribing.h"
@@ -56,6 +58,11 @@
 
 /* Accepted at most in one callback, so that a flood starves nobody. */
 #define ACCEPTS_PER_TURN 64
+/* ... and fewer where all workers wait for the same ones, so that each gets its share. */
+#define SHARED_ACCEPTS_PER_TURN 4
+#define ACCEPT_PAUSE_MS         100u
+/* Half of what may come at once (node_role.h). */
+#define PACE_PAUSE_MS 50u
 /* Beyond the time to stop, for taking itself out of Redis. */
 #define FAREWELL_MS 1000u
 /* Descriptors a worker needs besides its clients. */
@@ -147,9 +154,9 @@ static void on_accept_again(evutil_socket_t fd, short what, void *arg)
 	watch_listeners(arg, true);
 }
 
-static void accept_later(struct worker *w)
+static void accept_later(struct worker *w, unsigned ms)
 {
-	static const struct timeval soon = {0, 100000};
+	const struct timeval soon = {0, (suseconds_t)ms * 1000};
 
 	watch_listeners(w, false);
 	event_add(w->accept_again, &soon);
@@ -159,24 +166,36 @@ static void on_accept(evutil_socket_t fd, short what, void *arg)
 {
 	struct listener *listener = arg;
 	struct worker *w = listener->worker;
+	uint64_t rate = role_accept_rate(w);
 
 	(void)what;
 	loop_watch_begin(w, LOOP_ACCEPT);
-	for (int i = 0; i < ACCEPTS_PER_TURN; i++) {
+	for (int i = 0; i < (listener->shared ? SHARED_ACCEPTS_PER_TURN : ACCEPTS_PER_TURN); i++) {
 		struct sockaddr_storage peer;
 		socklen_t length = sizeof(peer);
 		int on = 1;
-		int client = accept4((int)fd, (struct sockaddr *)&peer, &length,
-				     SOCK_NONBLOCK | SOCK_CLOEXEC);
+		int client;
 
+		if (rate && !node_role_may_accept(w->page, rate, clock_boottime_ns())) {
+			metric_add(METRIC_accepts_paced_total, 1);
+			accept_later(w, PACE_PAUSE_MS);
+			return;
+		}
+		client = accept4((int)fd, (struct sockaddr *)&peer, &length,
+				 SOCK_NONBLOCK | SOCK_CLOEXEC);
 		if (client < 0) {
 			if (errno == EMFILE || errno == ENFILE || errno == ENOMEM) {
 				log_warning("accept_paused error=%s",
 					    log_value_str(strerror(errno)));
-				accept_later(w);
+				accept_later(w, ACCEPT_PAUSE_MS);
 			}
+			/* Shut down by the master: the node has been demoted. */
+			if (errno == EINVAL && listener->shared)
+				worker_listener_close(listener);
 			return;
 		}
+		if (rate)
+			node_role_count_accept(w->page, rate, clock_boottime_ns());
 		crash_point(CRASH_ACCEPTED);
 		/* Never before the connection was made, however long this loop takes. */
 		worker_now(w);
@@ -187,27 +206,41 @@ static void on_accept(evutil_socket_t fd, short what, void *arg)
 	}
 }
 
+void worker_listener_open(struct worker *w, int fd, bool shared)
+{
+	struct listener *listener = &w->listeners[w->listener_count++];
+	struct sockaddr_storage address;
+	socklen_t length = sizeof(address);
+
+	*listener = (struct listener){.worker = w, .fd = fd, .shared = shared};
+	if (getsockname(fd, (struct sockaddr *)&address, &length) == 0)
+		listener->port = ntohs(address.ss_family == AF_INET6
+					       ? ((struct sockaddr_in6 *)&address)->sin6_port
+					       : ((struct sockaddr_in *)&address)->sin_port);
+	listener->event = event_new(w->base, fd, EV_READ | EV_PERSIST, on_accept, listener);
+	/* While a takeover is under way it waits with the others. */
+	if (!w->freeze)
+		event_add(listener->event, NULL);
+}
+
+void worker_listener_close(struct listener *listener)
+{
+	if (listener->event)
+		event_free(listener->event);
+	listener->event = NULL;
+	if (listener->fd >= 0)
+		close(listener->fd);
+	listener->fd = -1;
+}
+
 static void open_listeners(struct worker *w, const int *fds, size_t count)
 {
-	w->listeners = xcalloc(count ? count : 1, sizeof(*w->listeners));
-	w->listener_count = count;
+	if (count > SETTINGS_LISTENERS_MAX)
+		log_fatal("too_many_listeners count=%zu", count);
+	w->listeners = xcalloc(SETTINGS_LISTENERS_MAX, sizeof(*w->listeners));
 	w->accept_again = evtimer_new(w->base, on_accept_again, w);
-	for (size_t i = 0; i < count; i++) {
-		struct listener *listener = &w->listeners[i];
-		struct sockaddr_storage address;
-		socklen_t length = sizeof(address);
-
-		listener->worker = w;
-		listener->fd = fds[i];
-		if (getsockname(fds[i], (struct sockaddr *)&address, &length) == 0)
-			listener->port =
-				ntohs(address.ss_family == AF_INET6
-					      ? ((struct sockaddr_in6 *)&address)->sin6_port
-					      : ((struct sockaddr_in *)&address)->sin_port);
-		listener->event =
-			event_new(w->base, fds[i], EV_READ | EV_PERSIST, on_accept, listener);
-		event_add(listener->event, NULL);
-	}
+	for (size_t i = 0; i < count; i++)
+		worker_listener_open(w, fds[i], i + w->start.shared_listeners >= count);
 }
 
 /* --- time --- */
@@ -248,7 +281,7 @@ static void update_metrics(struct worker *w)
 	shards_update_metrics(w);
 	metric_set(METRIC_arena_bytes_used, arena_bytes_used(w->arena));
 	metric_set(METRIC_arena_bytes_cap, arena_bytes_cap(w->arena));
-	metric_set(METRIC_ready, worker_not_ready_reason(w) == NULL);
+	worker_update_readiness(w);
 }
 
 static void on_tick(evutil_socket_t fd, short what, void *arg)
@@ -272,6 +305,7 @@ static void on_tick(evutil_socket_t fd, short what, void *arg)
 	position_check_tick(w);
 	sessions_tick(w);
 	remains_tick(w);
+	role_tick(w);
 	deposits_tick(w);
 	connection_relieve_arena(w);
 	update_metrics(w);
@@ -471,6 +505,7 @@ static void worker_start(struct worker *w, int keeper_fd)
 	lost_subscribers_open(w);
 	w->unmasked = xmalloc(ARENA_READ_SCRATCH);
 	compression_open(w);
+	drain_open(w);
 	adoption = take_arena(w, arena_fd);
 	connect_redis(w);
 	if (adoption)
@@ -520,6 +555,7 @@ static void worker_free(struct worker *w)
 	survey_free(w->survey);
 	shards_close(w);
 	lost_subscribers_close(w);
+	drain_close(w);
 	fanout_free(w->fanout);
 	client_server_side_free(w);
 	tokens_close(w);
@@ -527,12 +563,8 @@ static void worker_free(struct worker *w)
 	hub_free(&w->hub);
 	passport_draft_free(&w->draft);
 	arena_destroy(w->arena);
-	for (size_t i = 0; i < w->listener_count; i++) {
-		if (w->listeners[i].event)
-			event_free(w->listeners[i].event);
-		if (w->listeners[i].fd >= 0)
-			close(w->listeners[i].fd);
-	}
+	for (size_t i = 0; i < w->listener_count; i++)
+		worker_listener_close(&w->listeners[i]);
 	free(w->listeners);
 	event_free(w->accept_again);
 	event_free(w->turn);

@@ -183,6 +183,22 @@ class Keepsock:
             raise AssertionError(f"{failure}\n{self.log()}") from None
         return self
 
+    def start_standby(self):
+        """A node with peers: ready for a promotion, not for clients."""
+        self.launch()
+        try:
+            wait_until(self.are_all_healthy, "every worker is healthy")
+        except AssertionError as failure:
+            raise AssertionError(f"{failure}\n{self.log()}") from None
+        return self
+
+    def are_all_healthy(self):
+        assert self.process.poll() is None, f"keepsockd ended early:\n{self.log()}"
+        try:
+            return self.metrics()["keepsock_healthy"] == 1
+        except OSError:
+            return False
+
     def are_all_ready(self):
         """/ready speaks for the worker that answers it; a client may meet another one."""
         return self.is_ready() and self.metrics()["keepsock_ready"] == 1

@@ -78,6 +78,7 @@ static void test_only_looking_is_free(void **state)
 		const struct admin_command *command = admin_command_at(i);
 		bool looks = strncmp(command->name, "show ", 5) == 0 ||
 			     strcmp(command->name, "status") == 0 ||
+			     strcmp(command->name, "role") == 0 ||
 			     strcmp(command->name, "help") == 0;
 
 		assert_int_equal(looks, command->privilege == ADMIN_PRIVILEGE_VIEW);

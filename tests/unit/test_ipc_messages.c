@@ -20,10 +20,10 @@ static const struct ipc_start sample = {
 	.slot = 3,
 	.slots = 4,
 	.node = (char *)"a",
-	.role = (char *)"single",
 	.config_name = (char *)"etc/\xc3\xa4\"\n.conf",
 	.run_dir = (char *)"/run/keepsock",
 	.listeners = 2,
+	.shared_listeners = 1,
 	.shard_count = 2,
 	.shards = {{(char *)"::1", 6380, (char *)"me", (char *)"p\"w", 7},
 		   {(char *)"", 0, (char *)"", (char *)"secret", 0}},
@@ -41,8 +41,9 @@ static void test_each_type_has_one_direction(void **state)
 		enum ipc_direction direction;
 	} expected[] = {
 		{IPC_REQUEST, MASTER_TO_WORKER},   {IPC_REDIS, MASTER_TO_WORKER},
-		{IPC_LOG_LEVEL, MASTER_TO_WORKER}, {IPC_STOP, MASTER_TO_WORKER},
-		{IPC_READY, WORKER_TO_MASTER},     {IPC_REPLY, WORKER_TO_MASTER},
+		{IPC_LOG_LEVEL, MASTER_TO_WORKER}, {IPC_ROLE, MASTER_TO_WORKER},
+		{IPC_STOP, MASTER_TO_WORKER},      {IPC_READY, WORKER_TO_MASTER},
+		{IPC_REPLY, WORKER_TO_MASTER},
 	};
 
 	(void)state;
@@ -80,10 +81,10 @@ static void test_start_survives_the_way(void **state)
 	assert_int_equal(start.slot, sample.slot);
 	assert_int_equal(start.slots, sample.slots);
 	assert_string_equal(start.node, sample.node);
-	assert_string_equal(start.role, sample.role);
 	assert_string_equal(start.config_name, sample.config_name);
 	assert_string_equal(start.run_dir, sample.run_dir);
 	assert_int_equal(start.listeners, sample.listeners);
+	assert_int_equal(start.shared_listeners, sample.shared_listeners);
 	assert_string_equal(start.api_key, sample.api_key);
 	assert_true(ipc_keys_equal(&start.token_keys, &sample.token_keys));
 	assert_true(
@@ -240,12 +241,12 @@ static void test_a_bad_start_is_refused(void **state)
 		"slot",
 		"slots",
 		"node",
-		"role",
 		"config_name",
 		"run_dir",
 		"shards",
 		"api_key",
 		"listeners",
+		"shared_listeners",
 		"shards.host",
 		"shards.port",
 		"shards.user",
@@ -265,6 +266,8 @@ static void test_a_bad_start_is_refused(void **state)
 	assert_refused_with("slot", json_integer(sample.slots));
 	assert_refused_with("slots", json_integer(0));
 	assert_refused_with("listeners", json_integer(-1));
+	assert_refused_with("shared_listeners", json_integer(-1));
+	assert_refused_with("shared_listeners", json_integer(3));
 	assert_refused_with("shards", json_array());
 	assert_refused_with("shards.port", json_integer(1));  /* its host is not known */
 	assert_refused_with("shards.host", json_string("a")); /* its port is 0 */

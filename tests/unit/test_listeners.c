@@ -216,6 +216,64 @@ static void test_what_is_open_is_taken_over(void **state)
 	settings_free(&settings);
 }
 
+static bool is_served(unsigned port)
+{
+	struct sockaddr_in address = loopback((uint16_t)port);
+	int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+	bool served;
+
+	assert_true(fd >= 0);
+	served = connect(fd, (struct sockaddr *)&address, sizeof(address)) == 0;
+	close(fd);
+	return served;
+}
+
+/* One node after the other, whoever still has a duplicate of the first one's socket. */
+static void test_the_primary_has_its_address_alone(void **state)
+{
+	struct listeners first, second;
+	struct listener_member have;
+	struct settings settings;
+	struct buffer error = {0};
+	unsigned ports[2] = {free_port(), free_port()};
+	int left;
+
+	(void)state;
+	parse(&settings,
+	      "listeners = ({ address = \"127.0.0.1\"; port = %u; when = \"primary\"; },"
+	      "             { address = \"127.0.0.1\"; port = %u; });",
+	      ports[0], ports[1]);
+	assert_int_equal(listeners_open(&first, &settings, 2, NULL, 0, &error), 0);
+	assert_int_equal(first.count, 1);
+	assert_int_equal(port_of(listeners_of_slot(&first, 1)[0]), ports[1]);
+	assert_false(is_served(ports[0]));
+	assert_int_equal(listeners_open_primary(&first, &settings, NULL, 0, &error), 0);
+	assert_int_equal(listeners_open_primary(&first, &settings, NULL, 0, &error), 0);
+	assert_int_equal(first.primary_count, 1);
+	assert_int_equal(port_of(first.primary[0]), ports[0]);
+	assert_true(is_served(ports[0]));
+
+	memset(&second, 0, sizeof(second));
+	assert_int_equal(listeners_open_primary(&second, &settings, NULL, 0, &error), -1);
+	assert_non_null(strstr(buffer_cstr(&error), "another process has it"));
+	assert_int_equal(second.primary_count, 0);
+	left = dup(first.primary[0]);
+	listeners_close_primary(&first);
+	assert_false(is_served(ports[0]));
+	assert_int_equal(listeners_open_primary(&second, &settings, NULL, 0, &error), 0);
+	assert_true(is_served(ports[0]));
+	close(left);
+
+	/* The next master of that node takes it over. */
+	have = (struct listener_member){1, second.primary[0]};
+	assert_int_equal(listeners_open_primary(&first, &settings, &have, 1, &error), 0);
+	listeners_close(&second);
+	assert_true(is_served(ports[0]));
+	listeners_close(&first);
+	buffer_free(&error);
+	settings_free(&settings);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -224,6 +282,7 @@ int main(void)
 		cmocka_unit_test(test_a_port_that_another_has_is_refused),
 		cmocka_unit_test(test_what_is_open_is_taken_over),
 		cmocka_unit_test(test_an_address_this_host_does_not_have),
+		cmocka_unit_test(test_the_primary_has_its_address_alone),
 	};
 
 	log_set_level(LOG_LEVEL_ERROR);

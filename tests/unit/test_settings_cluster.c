@@ -133,6 +133,45 @@ static void test_what_the_group_needs(void **state)
 	assert_errors(files, COUNT(files));
 }
 
+#define PAIR                                                                  \
+	REDIS "cluster: { peers = [\"b=10.0.0.2:1\"]; secret_file = \"s\";\n" \
+	      " peer_listen = \"10.0.0.1:1\"; };\n"
+
+static void test_listeners_of_the_primary(void **state)
+{
+	static const struct bad_file files[] = {
+		{PAIR "listeners = ( { address = \"10.0.0.1\"; when = \"primary\"; } );",
+		 "dir/k.conf:2: cluster.peers needs a listener that is always open, by which a "
+		 "standby is watched"},
+		{PAIR "listeners = ( { port = 1; }, { port = 1; address = \"10.0.0.1\"; "
+		      "when = \"primary\"; } );",
+		 "dir/k.conf:2: a listener with when = \"primary\" has its port for itself: "
+		 "another one on that port listens on all addresses"},
+		{PAIR "listeners = ( { port = 1; address = \"10.0.0.2\"; },\n"
+		      "{ port = 1; address = \"::\"; when = \"primary\"; } );",
+		 "dir/k.conf:2: a listener with when = \"primary\" has its port for itself: "
+		 "another one on that port listens on all addresses"},
+		{"listeners = ( { when = \"standby\"; } );",
+		 "dir/k.conf:1: listeners.when must be always or primary"},
+		{PAIR "drain: { window = \"15s\"; };",
+		 "dir/k.conf:4: drain.window must be less than cluster.demote_timeout"},
+	};
+	struct settings s;
+
+	(void)state;
+	assert_errors(files, COUNT(files));
+	parse(PAIR "listeners = ( { port = 1; address = \"127.0.1.1\"; },"
+		   "{ port = 1; address = \"127.0.0.1\"; when = \"primary\"; } );",
+	      &s);
+	assert_true(settings_have_roles(&s));
+	assert_false(settings_listener_is_primary(&s.listeners[0]));
+	assert_true(settings_listener_is_primary(&s.listeners[1]));
+	settings_free(&s);
+	parse("listeners = ( { when = \"primary\"; } ); drain: { window = \"60s\"; };", &s);
+	assert_false(settings_have_roles(&s));
+	settings_free(&s);
+}
+
 static void test_timings_are_proven(void **state)
 {
 	static const struct bad_file files[] = {
@@ -209,6 +248,7 @@ int main(void)
 		cmocka_unit_test(test_bad_peers),
 		cmocka_unit_test(test_vips),
 		cmocka_unit_test(test_what_the_group_needs),
+		cmocka_unit_test(test_listeners_of_the_primary),
 		cmocka_unit_test(test_timings_are_proven),
 		cmocka_unit_test(test_what_is_accepted_keeps_primaries_apart),
 		cmocka_unit_test(test_defaults),

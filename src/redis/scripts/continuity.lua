@@ -32,6 +32,7 @@
 --       3 the last settled run the worker was on, empty: none
 --       4 the highest sequence it has seen   5 the generation it knows, empty: none
 --       6 a fresh generation   7 how long to wait for the others, ms
+--       8 role epoch of the worker's node, 0: none
 -- Reply {state, start, run, generation, registered, why}: state 0 pending, 1 settled and
 --       the generation is the one the caller knows, 2 it is another; why: the
 --       last reason to renew it. {-2}: the server is not what the connection was told.
@@ -42,6 +43,7 @@
 --           deadline   Redis ms, while pending
 --           why        see above
 --           grace, beat, probe   see heartbeat.lua
+--           role       see include/fence.lua
 
 local CHAIN_RUNS = 8
 
@@ -124,6 +126,11 @@ end
 local function missing()
 	local names = redis.call('SRANDMEMBER', KEYS[4], 3)
 	return redis.call('SCARD', KEYS[4]) .. ' workers did not report in time: ' .. table.concat(names, ' ')
+end
+
+-- Data that went back in time may know of an older primary only.
+if tonumber(ARGV[8]) > tonumber(redis.call('HGET', KEYS[1], 'role') or '0') then
+	redis.call('HSET', KEYS[1], 'role', ARGV[8])
 end
 
 local hash = redis.call('HMGET', KEYS[1], 'id', 'state', 'chain', 'generation', 'deadline')

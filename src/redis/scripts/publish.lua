@@ -5,13 +5,14 @@
 -- order on pub/sub is the order of sequences and of offsets.
 --
 -- KEYS  1 run   2 shard sequence
---       3 the worker's done hash; any other when ARGV[2] is empty
+--       3 the worker's done hash; any other when ARGV[3] is empty
 --       4, 5 meta and stream of the first channel, 6, 7 of the second, ...
 --       then, with an idempotency key, each channel's result key
--- ARGV  1 run id   2 client, empty: do not remember the command
---       3 number of the command, decimal without leading zeros
---       4 kind letter   5 epoch for channels that have none   6 body
---       7.. for each channel: pub/sub name, history size (0: no history),
+-- ARGV  1 run id   2 role epoch (fence.lua)
+--       3 client, empty: do not remember the command
+--       4 number of the command, decimal without leading zeros
+--       5 kind letter   6 epoch for channels that have none   7 body
+--       8.. for each channel: pub/sub name, history size (0: no history),
 --           history TTL ms, meta TTL ms (0: never expires)
 --       the last three, or nothing: TTL ms of the result keys (0: no idempotency
 --           key), version (0: none), version epoch (empty: any)
@@ -20,14 +21,14 @@
 --       sequence 0 where idempotency key or version suppressed it. It is also
 --       what the done hash keeps of the client's last command.
 
---include run.lua
+--include fence.lua
 
 local DONE_TTL_MS = 86400000
 
 local call = redis.call
-local client, number, body = ARGV[2], ARGV[3], ARGV[6]
-local n = math.floor((#ARGV - 6) / 4)
-local result_ttl, version = ARGV[4 * n + 7] or '0', ARGV[4 * n + 8] or '0'
+local client, number, body = ARGV[3], ARGV[4], ARGV[7]
+local n = math.floor((#ARGV - 7) / 4)
+local result_ttl, version = ARGV[4 * n + 8] or '0', ARGV[4 * n + 9] or '0'
 
 -- Decimals are compared as text: a Lua number is exact only up to 2^53.
 local function is_lower(a, b)
@@ -47,7 +48,7 @@ local function suppressed(i, meta, history)
 		return nil
 	end
 	local read = call('HMGET', meta, 'e', 's', 'v', 've')
-	local epoch = ARGV[4 * n + 9]
+	local epoch = ARGV[4 * n + 10]
 	if read[1] and read[3] and (epoch == '' or epoch == read[4]) and not is_lower(read[3], version) then
 		return (read[2] or '0') .. ' ' .. read[1] .. generation
 	end
@@ -74,7 +75,7 @@ end
 
 local result = {number}
 for i = 1, n do
-	local a = 3 + 4 * i
+	local a = 4 + 4 * i
 	local meta, history, position = KEYS[2 + 2 * i], ARGV[a + 1] ~= '0', '0 -'
 	local before = (result_ttl ~= '0' or version ~= '0') and suppressed(i, meta, history)
 	if before then
@@ -85,7 +86,7 @@ for i = 1, n do
 			local stream, epoch = KEYS[3 + 2 * i], call('HGET', meta, 'e')
 			if not epoch then
 				-- Without its meta key a stream left over is of an older, unknown epoch.
-				epoch = ARGV[5]
+				epoch = ARGV[6]
 				call('DEL', meta, stream)
 				call('HSET', meta, 'e', epoch)
 			end
@@ -98,7 +99,7 @@ for i = 1, n do
 				call('PEXPIRE', meta, ARGV[a + 3])
 			end
 			if version ~= '0' then
-				call('HSET', meta, 'v', version, 've', ARGV[4 * n + 9])
+				call('HSET', meta, 'v', version, 've', ARGV[4 * n + 10])
 			end
 			position = offset .. ' ' .. epoch .. generation
 		end
@@ -106,7 +107,7 @@ for i = 1, n do
 			call('SET', KEYS[3 + 2 * n + i], position, 'PX', result_ttl)
 		end
 		position = string.format('%.0f', sequence + i) .. ' ' .. position
-		call('PUBLISH', ARGV[a], ARGV[4] .. ' ' .. position .. ' ' .. body)
+		call('PUBLISH', ARGV[a], ARGV[5] .. ' ' .. position .. ' ' .. body)
 	end
 	result[i + 1] = position
 end
