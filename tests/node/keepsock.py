@@ -259,11 +259,13 @@ class Keepsock:
 
     @staticmethod
     def kill_all(session):
-        for process in Keepsock.members(session):
-            try:
-                os.kill(process.pid, signal.SIGKILL)
-            except ProcessLookupError:
-                pass
+        """Until nobody is left: a keeper that dies after its worker has started another one."""
+        while members := Keepsock.members(session):
+            for process in members:
+                try:
+                    os.kill(process.pid, signal.SIGKILL)
+                except ProcessLookupError:
+                    pass
 
     def remove(self):
         shutil.rmtree(self.directory, ignore_errors=True)

@@ -121,16 +121,6 @@ def test_hung_worker_does_not_hang_the_admin_socket(start_node):
     wait_until(lambda: "not answering" not in node.ctl("show", "workers").stdout, "it answers")
 
 
-def test_nothing_outlives_a_killed_master(make_node):
-    node = make_node().start()
-    session = node.process.pid
-    assert node.redis_pid() and len(node.workers()) == 2
-    os.kill(session, signal.SIGKILL)
-    node.process.wait()
-    wait_until(lambda: not node.members(session), "workers and Redis are gone")
-    node.wait()
-
-
 def test_interrupt_ends_it_like_terminate(make_node):
     for number in (signal.SIGINT, signal.SIGTERM):
         node = make_node().start()
