@@ -12,7 +12,7 @@ import threading
 import pytest
 
 from client import Client
-from keepsock import API_KEY, Redis, free_port, merge, wait_until
+from keepsock import API_KEY, Redis, config_text, free_port, merge, wait_until
 from wire import TEXT, Http, WebSocket, http
 
 KEY = {"X-API-Key": API_KEY, "Content-Type": "application/json"}
@@ -459,3 +459,28 @@ def test_the_first_ones_after_a_promotion_come_in_one_after_the_other(make_stand
     assert node.metrics()["keepsock_accepts_paced_total"] > 0
     for client in clients:
         client.cut()
+
+
+def test_a_reload_keeps_to_the_role(make_standby, redis, shared_port):
+    node = make_standby("a", [redis], **with_shared(shared_port))
+    more = free_port()
+    node.settings["listeners"].append({"address": "127.0.0.1", "port": more, "when": "primary"})
+    node.config.write_text(config_text(node.settings))
+    assert node.ctl("reload").returncode == 0
+    assert node.ctl_json("role")["role"] == "standby"
+    assert not accepts_connections(shared_port) and not accepts_connections(more)
+    promote(node, 1)
+    client, other = Client(shared_port), Client(more)
+    for each in client, other:
+        each.result("subscribe", channel="c")
+    node.settings["listeners"].pop()
+    node.config.write_text(config_text(node.settings))
+    assert node.ctl("reload").returncode == 0
+    assert not accepts_connections(more)
+    with contextlib.closing(Client(shared_port).websocket):
+        other.result("publish", channel="c", data=1)
+    assert client.publication("c")["data"] == 1
+    node.ctl_json("demote")
+    for each in client, other:
+        each.expect_disconnect(3001)
+    assert not accepts_connections(shared_port)
