@@ -268,7 +268,8 @@ def test_changes_are_told_in_order(make_pair, tmp_path):
     if node is not primary:
         node.said("promote")
         pair.settle()
-    assert node.say("demote").returncode == 0
+    # The other one may have to hear first that it is a standby again.
+    wait_until(lambda: node.say("demote").returncode == 0, "the other one can take over")
     node.wait_for("standby")
     told = tmp_path / "told"
     wait_until(lambda: told.exists() and told.read_text().splitlines()[-1].startswith(
