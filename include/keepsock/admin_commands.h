@@ -57,6 +57,9 @@ enum admin_privilege {
 	COMMAND("show cluster", "", VIEW, show_cluster,                                            \
 		"Show the node's role, and the role epoch that each Redis shard keeps. The "       \
 		"supervisor's socket has a command of the same name, about all nodes.")            \
+	COMMAND("show certificates", "", VIEW, show_certificates,                                  \
+		"List the certificates of TLS listeners, and why the newest are not in force, if "  \
+		"they are not.")                                                                   \
 	COMMAND("show config", "", VIEW, show_config,                                              \
 		"List the settings in force, without passwords.")                                  \
 	COMMAND("show metrics", "", VIEW, show_metrics,                                            \
@@ -97,6 +100,10 @@ enum admin_privilege {
 	COMMAND("purge", "NODE", ADMIN, purge,                                                     \
 		"Take a node that is dead for sure out of Redis at once: its presence, sessions "  \
 		"and registration. One that lives after all registers again.")                     \
+	COMMAND("reload-certificates", "", ADMIN, reload_certificates,                             \
+		"Read certificates, keys, revocation lists and ticket secrets again and put them " \
+		"in force in all workers. No connection is closed; if they are no good, the old "  \
+		"ones stay. Changed files are noticed without it.")                                \
 	COMMAND("reload", "", ADMIN, reload,                                                       \
 		"Read the configuration again and put it in force, without closing a connection; " \
 		"answers when that is done, or why it is not.")                                    \

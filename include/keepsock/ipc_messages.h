@@ -18,7 +18,7 @@
 struct buffer;
 
 /* Part of the start: a worker refuses a master that speaks another version. */
-#define IPC_PROTOCOL_VERSION 5
+#define IPC_PROTOCOL_VERSION 6
 
 enum ipc_direction {
 	MASTER_TO_WORKER,
@@ -32,6 +32,7 @@ enum ipc_direction {
 	IPC(REDIS,         MASTER_TO_WORKER, "JSON {shard, ...struct ipc_redis}: where it is now")  \
 	IPC(LOG_LEVEL,     MASTER_TO_WORKER, "the level's name")                                   \
 	IPC(ROLE,          MASTER_TO_WORKER, "fds: all listeners of the primary, none on a standby; role and drain are in the node page") \
+	IPC(TLS,           MASTER_TO_WORKER, "fd: struct tls_files, sealed: other certificates for the same listeners") \
 	IPC(STOP,          MASTER_TO_WORKER, "nothing: close listeners, then clients (3001), exit 0") \
 	IPC(MOVE_OUT,      MASTER_TO_WORKER, "id; struct ipc_move_out; fd: channel to the worker that gets connections") \
 	IPC(MOVE_IN,       MASTER_TO_WORKER, "fd: channel to the worker that gives connections")   \
@@ -94,7 +95,8 @@ struct ipc_keys {
  * ipc_start.listeners. */
 #define IPC_START_FD_NODE_PAGE 0
 #define IPC_START_FD_SETTINGS  1
-#define IPC_START_FD_LISTENERS 2
+#define IPC_START_FD_TLS       2 /* struct tls_files, sealed */
+#define IPC_START_FD_LISTENERS 3
 
 struct ipc_start {
 	uint32_t slot;

@@ -50,7 +50,7 @@
 struct buffer;
 
 /* In KEEPER_SETUP, KEEPER_START and KEEPER_HELLO: other versions are refused. */
-#define KEEPER_PROTOCOL_VERSION 2u
+#define KEEPER_PROTOCOL_VERSION 3u
 
 #define WORKER_FD_KEEPER 3
 #define WORKER_FD_MASTER 4

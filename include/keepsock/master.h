@@ -19,6 +19,7 @@
 #include "keepsock/slot_move.h"
 
 struct admin;
+struct certificates;
 struct buffer;
 struct change;
 struct embedded_redis;
@@ -41,6 +42,9 @@ enum master_phase {
 	MASTER_RUNNING,
 	MASTER_STOPPING,
 };
+
+/* Hexadecimal digits of a secret that this node makes for itself. */
+#define CERTIFICATE_OWN_SECRET 64u
 
 #define MASTER_SIGNALS 4
 #define MASTER_MAGIC   UINT32_C(0x4d535452) /* "MSTR" */
@@ -67,6 +71,14 @@ struct master {
 	char *api_key;                             /* "" = none */
 	struct ipc_keys token_keys;                /* as they were read last */
 	struct ipc_keys subscription_token_keys;
+	struct certificates *certificates; /* in force */
+	uint64_t certificate_generation;   /* of the newest that was made */
+	uint64_t certificate_seen;         /* stamp of the files when they were looked at last */
+	uint64_t certificate_stamp;        /* ... when they were tried last */
+	int64_t certificate_reminder;      /* the day of the last one */
+	char *certificate_error;           /* why the newest are not in force; NULL = they are */
+	struct event *certificate_timer;
+	char ticket_secret[CERTIFICATE_OWN_SECRET + 1]; /* for listeners without a file */
 	struct worker_slot *workers; /* worker_count of them */
 	uint32_t worker_count;
 	struct slot_move move;              /* under way */

@@ -143,6 +143,14 @@
 	       "Lateness of the event loop, the worst of the last second and of all workers.")     \
 	METRIC(loop_lag_warnings_total, COUNTER,                                                   \
 	       "Times an event loop was later than node.loop_lag_warning.")                        \
+	METRIC(tls_certificates, GAUGE,                                                            \
+	       "Certificates of TLS listeners in force.")                                          \
+	METRIC(tls_certificate_days_left, GAUGE,                                                   \
+	       "Days until the first of them expires; 0 when it has, and when there is none.")     \
+	METRIC(tls_certificate_reloads_total, COUNTER,                                             \
+	       "Times certificates were read again and put in force.")                             \
+	METRIC(tls_certificate_errors_total, COUNTER,                                              \
+	       "Times certificates that were read again were no good, the old ones staying.")      \
 	METRIC(worker_restarts_total, COUNTER,                                                     \
 	       "Workers that were replaced because they died.")                                    \
 	METRIC(takeover_adoptions_total, COUNTER,                                                  \

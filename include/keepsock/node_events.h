@@ -23,6 +23,8 @@ struct node_page;
 	EVENT(MASTER_REPLACED, "master replaced")     /* it goes on with what a dead one left */  \
 	EVENT(TAKEOVER, "takeover")                   /* of a worker that served */              \
 	EVENT(ADOPTED, "adopted")                     /* what a dead worker left lives on */      \
+	EVENT(CERTIFICATES_RELOADED, "certificates reloaded")                                     \
+	EVENT(CERTIFICATES_REFUSED, "certificates refused") /* the old ones stay in force */      \
 	EVENT(MOVED, "moved")                         /* connections, to another worker */        \
 	EVENT(BLAMED, "blamed")                       /* workers died of it again and again */    \
 	EVENT(REDIS_LOST, "redis lost")               /* connections to a shard are gone */       \

@@ -8,8 +8,12 @@
 
 #include "keepsock/admin.h"
 #include "keepsock/alloc.h"
+#include "keepsock/buffer.h"
 #include "keepsock/magic.h"
 #include "keepsock/master.h"
+#include "master/admin_answers.h"
+#include "master/certificates.h"
+#include "master/change.h"
 #include "master/reload.h"
 #include "master/takeovers.h"
 #include "master/upgrade.h"
@@ -102,6 +106,62 @@ void admin_on_upgrade(struct admin_request *request)
 
 	upgrade_start(admin_request_master(request), admin_request_call(request)->arguments[0],
 		      &asker);
+}
+
+/* ---- certificates ---- */
+
+/* Each worker says which set it has: they are in force when all have this one. */
+static void on_certificates(struct admin_request *request, const struct inquiry_answer *answers,
+			    size_t count)
+{
+	const struct master *master = admin_request_master(request);
+	json_int_t wanted = (json_int_t)master->certificates->generation;
+	json_t *summary, *silent = admin_list_silent(answers, count);
+
+	for (size_t i = 0; i < count; i++) {
+		const json_t *row = json_array_get(answers[i].rows, 0);
+		const char *error = json_string_value(json_object_get(row, "error"));
+
+		if (!row || json_integer_value(json_object_get(row, "generation")) == wanted)
+			continue;
+		json_decref(silent);
+		admin_answer_error(request, "worker %u still has the old ones: %s", answers[i].slot,
+				   error && *error ? error : "it has not got the new ones");
+		return;
+	}
+	summary =
+		json_pack("{s:I, s:I, s:o}", "certificates",
+			  (json_int_t)certificates_count(master->certificates, 0, NULL), "workers",
+			  (json_int_t)(count - json_array_size(silent)), "not_answering", silent);
+	admin_answer_object(request, summary);
+}
+
+void admin_on_reload_certificates(struct admin_request *request)
+{
+	struct master *master = admin_request_master(request);
+	const char *obstacle = change_obstacle(master);
+	struct buffer error = {0};
+
+	if (obstacle)
+		admin_answer_error(request, "%s", obstacle);
+	else if (certificates_reload(master, "an operator asked for it", &error) < 0)
+		admin_answer_error(request, "the old ones stay in force: %s", buffer_cstr(&error));
+	else
+		admin_ask_workers(request, "show certificates", NULL, INQUIRY_ALL_WORKERS,
+				  on_certificates);
+	buffer_free(&error);
+}
+
+void admin_on_show_certificates(struct admin_request *request)
+{
+	const struct master *master = admin_request_master(request);
+	const char *error = master->certificate_error;
+
+	admin_answer_summary(request,
+			     json_pack("{s:I, s:s}", "loaded_at",
+				       (json_int_t)master->certificates->loaded_at, "error",
+				       error ? error : ""),
+			     certificates_rows(master->certificates, &master->settings), NULL);
 }
 
 void admin_on_show_takeovers(struct admin_request *request)

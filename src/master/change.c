@@ -187,8 +187,8 @@ static void fail_slot(struct change *change, const char *reason)
 /* Nothing can be ordered before it is known where Redis is. */
 static bool is_ready(const struct worker_slot *slot)
 {
-	return slot->master->shard_count > 0 && slot->state == WORKER_READY && slot->keeper_fd >= 0 && slot->is_protected &&
-	       slot->takeover == 0;
+	return slot->master->shard_count > 0 && slot->state == WORKER_READY &&
+	       slot->keeper_fd >= 0 && slot->is_protected && slot->takeover == 0;
 }
 
 /* Its worker was started with what is new. */

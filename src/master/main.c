@@ -26,6 +26,7 @@
 #include "keepsock/sealed_text.h"
 #include "keepsock/settings.h"
 #include "keepsock/worker.h"
+#include "master/certificates.h"
 #include "master/config_file.h"
 #include "master/resume.h"
 #include "master/self_check.h"
@@ -158,16 +159,22 @@ static int test_config(struct master_options *options)
 {
 	struct buffer error = {0};
 	int result = node_check_files(&options->settings, &error);
+	struct buffer line = {0};
+	int certificates = certificates_check(&options->settings, options->config_name, &line);
 
 	node_warnings(&options->settings, options->open_file_limit, print_warning,
 		      (void *)(uintptr_t)options->config_name);
-	if (result == 0)
-		printf("%s: configuration is valid\n", options->config_name);
-	else
+	if (result < 0)
 		fprintf(stderr, "%s: %s\n", options->config_name, buffer_cstr(&error));
+	if (certificates < 0)
+		fprintf(stderr, "%s\n", buffer_cstr(&line));
+	if (result == 0 && certificates == 0)
+		printf("%s: configuration is valid\n", options->config_name);
 	buffer_free(&error);
+	buffer_free(&line);
 	settings_free(&options->settings);
-	return result == 0 && fflush(stdout) == 0 ? EXIT_SUCCESS : EXIT_FAILURE;
+	return result == 0 && certificates == 0 && fflush(stdout) == 0 ? EXIT_SUCCESS
+								       : EXIT_FAILURE;
 }
 
 /* The text that is in force, whatever the file says by now. */

@@ -43,6 +43,7 @@
 #include "keepsock/secret.h"
 #include "keepsock/text_file.h"
 #include "keepsock/worker_slot.h"
+#include "master/certificates.h"
 #include "master/change.h"
 #include "master/orphans.h"
 #include "master/reload.h"
@@ -512,6 +513,7 @@ static int start_node(struct master *master, struct slice config_text, struct bu
 	free(orphans);
 	if (result < 0 || master->only_stops)
 		return result < 0 ? -1 : master_redis_adopt(master, error);
+	certificates_watch(master);
 	if (master->resume) {
 		takeovers_restore(master->takeovers, master->resume->takeovers);
 		admin_fd = fcntl(master->resume->admin_fd, F_DUPFD_CLOEXEC, 0);
@@ -532,7 +534,7 @@ static int start(struct master *master, struct slice config_text, struct buffer 
 		 node_worker_count(&master->settings), (long)geteuid(), master->open_file_limit);
 	node_warnings(&master->settings, master->open_file_limit, log_warning_text, NULL);
 	master->api_key = node_read_api_key(&master->settings, error);
-	if (!master->api_key ||
+	if (!master->api_key || certificates_open(master, error) < 0 ||
 	    node_read_token_keys(&master->settings, &master->token_keys,
 				 &master->subscription_token_keys, error) < 0 ||
 	    prepare_children(master, error) < 0 || make_loop(master, error) < 0)
@@ -617,6 +619,7 @@ static void release(struct master *master)
 		close(master->program_fd);
 	if (master->settings_fd >= 0)
 		close(master->settings_fd);
+	certificates_close(master);
 	if (master->lock_fd >= 0) {
 		remove_pid_file(master);
 		close(master->lock_fd);

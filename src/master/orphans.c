@@ -52,6 +52,7 @@ static void clear(struct orphan *orphan)
 		.program_fd = -1,
 		.page_fd = -1,
 		.settings_fd = -1,
+		.tls_fd = -1,
 	};
 }
 
@@ -63,6 +64,7 @@ static void close_all(struct orphan *orphan)
 	close_fd(&orphan->program_fd);
 	close_fd(&orphan->page_fd);
 	close_fd(&orphan->settings_fd);
+	close_fd(&orphan->tls_fd);
 	for (size_t i = 0; i < orphan->listener_count; i++)
 		close_fd(&orphan->listeners[i]);
 	clear(orphan);
@@ -76,6 +78,7 @@ static bool take_start_fds(struct orphan *orphan, int *fds, size_t count)
 		return false;
 	orphan->page_fd = fds[IPC_START_FD_NODE_PAGE];
 	orphan->settings_fd = fds[IPC_START_FD_SETTINGS];
+	orphan->tls_fd = fds[IPC_START_FD_TLS];
 	orphan->listener_count = count - IPC_START_FD_LISTENERS;
 	memcpy(orphan->listeners, fds + IPC_START_FD_LISTENERS,
 	       orphan->listener_count * sizeof(int));

@@ -28,6 +28,7 @@ struct orphan {
 	int program_fd;
 	int page_fd;
 	int settings_fd;
+	int tls_fd;
 	int listeners[SETTINGS_LISTENERS_MAX];
 	size_t listener_count;
 };

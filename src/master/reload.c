@@ -29,6 +29,7 @@
 #include "keepsock/sealed_text.h"
 #include "keepsock/secret.h"
 #include "keepsock/worker_slot.h"
+#include "master/certificates.h"
 #include "master/change.h"
 #include "master/config_file.h"
 
@@ -42,6 +43,7 @@ struct equipment {
 	char *api_key;
 	struct ipc_keys token_keys;
 	struct ipc_keys subscription_token_keys;
+	struct certificates *certificates;
 	struct ipc_redis shards[REDIS_SHARDS_MAX];
 	uint32_t shard_count;
 };
@@ -64,6 +66,7 @@ static void free_equipment(struct equipment *equipment)
 	if (equipment->api_key)
 		secret_wipe(equipment->api_key, strlen(equipment->api_key));
 	free(equipment->api_key);
+	certificates_free(equipment->certificates);
 	ipc_keys_free(&equipment->token_keys);
 	ipc_keys_free(&equipment->subscription_token_keys);
 	for (uint32_t i = 0; i < equipment->shard_count; i++)
@@ -135,6 +138,12 @@ static int read_secrets(struct equipment *next, struct buffer *error)
 	return next->api_key ? node_read_token_keys(&next->settings, &next->token_keys,
 						    &next->subscription_token_keys, error)
 			     : -1;
+}
+
+static int read_certificates(struct master *master, struct equipment *next, struct buffer *error)
+{
+	next->certificates = certificates_prepare(master, &next->settings, error);
+	return next->certificates ? 0 : -1;
 }
 
 /* A server that Sentinels have named stays known, as long as they are asked for the same one. */
@@ -209,6 +218,8 @@ static int prepare(struct reload *reload, struct buffer *error)
 	if (result == 0)
 		result = read_secrets(next, error);
 	if (result == 0)
+		result = read_certificates(reload->master, next, error);
+	if (result == 0)
 		result = find_redis(reload->master, next, error);
 	if (result == 0)
 		result = open_listeners(reload->master, next, error);
@@ -240,6 +251,7 @@ static void exchange(struct master *master, struct equipment *other)
 	EXCHANGE(master->settings_fd, other->settings_fd);
 	EXCHANGE(master->listeners, other->listeners);
 	EXCHANGE(master->api_key, other->api_key);
+	EXCHANGE(master->certificates, other->certificates);
 	EXCHANGE(master->token_keys, other->token_keys);
 	EXCHANGE(master->subscription_token_keys, other->subscription_token_keys);
 	EXCHANGE(master->shard_count, other->shard_count);

@@ -24,6 +24,7 @@
 #include "keepsock/node_page.h"
 #include "keepsock/secret.h"
 #include "keepsock/worker_slot.h"
+#include "master/certificates.h"
 #include "master/orphans.h"
 
 /* Messages read in a row before other events get their turn. */
@@ -258,6 +259,7 @@ static bool send_order(struct worker_slot *slot)
 	fds[KEEPER_ORDER_FD_PROGRAM] = master->program_fd;
 	start_fds[IPC_START_FD_NODE_PAGE] = master->page_fd;
 	start_fds[IPC_START_FD_SETTINGS] = master->settings_fd;
+	start_fds[IPC_START_FD_TLS] = master->certificates->fd;
 	memcpy(start_fds + IPC_START_FD_LISTENERS,
 	       listeners_of_slot(&master->listeners, slot->number),
 	       master->listeners.count * sizeof(int));
@@ -280,7 +282,7 @@ static bool send_order(struct worker_slot *slot)
 /* Nothing is ordered before it is known where Redis is: then all are told. */
 static bool can_order(const struct worker_slot *slot)
 {
-	return slot->keeper_fd >= 0 && slot->master->shard_count > 0;
+	return slot->keeper_fd >= 0 && slot->master->shard_count > 0 && slot->master->certificates;
 }
 
 void worker_slot_update(struct worker_slot *slot)

@@ -38,6 +38,7 @@
 #include "keepsock/node_page.h"
 #include "keepsock/slot_move.h"
 #include "keepsock/worker_slot.h"
+#include "master/certificates.h"
 #include "master/change.h"
 #include "master/orphans.h"
 
@@ -374,6 +375,7 @@ static void tell_news(struct worker_slot *slot, uint64_t order)
 		master_redis_tell(slot);
 		worker_slot_tell_role(slot);
 	}
+	certificates_on_worker(slot, order >= slot->order);
 	if (master->log_level_changed)
 		(void)worker_slot_send(slot, IPC_LOG_LEVEL, 0, level, strlen(level));
 	if (slot->state == WORKER_STOPPING && !slot->forced)

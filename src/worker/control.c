@@ -16,6 +16,7 @@
 #include "worker/move.h"
 #include "worker/role.h"
 #include "worker/shards.h"
+#include "worker/tls_listeners.h"
 
 #include "config.h"
 
@@ -89,6 +90,7 @@ static const struct control_command {
 	{"show sessions", control_show_sessions},
 	{"show nodes", control_show_nodes},
 	{"show redis", show_redis},
+	{"show certificates", control_show_certificates},
 	{"disconnect", control_disconnect},
 	{"unsubscribe", control_unsubscribe},
 	{"publish", control_publish},
@@ -146,6 +148,16 @@ static void on_redis(struct worker *w, struct slice payload)
 	ipc_redis_free(&w->start.shards[shard]);
 	w->start.shards[shard] = redis;
 	shards_set_endpoint(w, shard);
+}
+
+static void on_tls(struct worker *w, struct ipc_message *message)
+{
+	if (message->nfds != 1) {
+		log_error("ipc_message_refused type=TLS");
+		return;
+	}
+	tls_listeners_replace(w, message->fds[0]);
+	message->fds[0] = -1;
 }
 
 static void on_log_level(struct slice payload)
@@ -218,6 +230,7 @@ static void on_message(struct worker *w, struct ipc_message *message)
 	case IPC_REDIS: on_redis(w, payload); break;
 	case IPC_LOG_LEVEL: on_log_level(payload); break;
 	case IPC_ROLE: role_on_message(w, message); break;
+	case IPC_TLS: on_tls(w, message); break;
 	case IPC_STOP: on_stop(w); break;
 	case IPC_MOVE_OUT: on_move_out(w, message, payload); break;
 	case IPC_MOVE_IN: on_move_in(w, message); break;

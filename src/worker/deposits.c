@@ -160,6 +160,7 @@ static bool send_origin(struct deposits *d)
 
 	fds[IPC_START_FD_NODE_PAGE] = w->page_fd;
 	fds[IPC_START_FD_SETTINGS] = w->settings_fd;
+	fds[IPC_START_FD_TLS] = w->tls_fd;
 	while (count < w->listener_count && count < SETTINGS_LISTENERS_MAX &&
 	       w->listeners[count].fd >= 0) {
 		fds[IPC_START_FD_LISTENERS + count] = w->listeners[count].fd;

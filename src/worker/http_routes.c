@@ -12,6 +12,7 @@
 #include "worker/compression.h"
 #include "worker/http_api.h"
 #include "worker/http_cors.h"
+#include "worker/http_edge.h"
 #include "worker/internal.h"
 #include "worker/role.h"
 #include "worker/shards.h"
@@ -247,6 +248,8 @@ void http_route(struct connection *c, const struct http_request *request, struct
 		respond_text(c, 501, "method not implemented\n", NULL);
 		return;
 	}
+	if (http_edge_serve(c, request))
+		return;
 	refusal = path_below(path, "/connection/", &rest) ? role_refusal(w) : NULL;
 	if (refusal) {
 		http_refuse_for_role(c, refusal);

@@ -9,6 +9,7 @@
 
 #include "keepsock/crash_points.h"
 #include "keepsock/log.h"
+#include "worker/http_edge.h"
 #include "worker/internal.h"
 #include "worker/move.h"
 
@@ -41,6 +42,7 @@ static void append_response(struct connection *c, int status, const char *conten
 
 	buffer_append_str(&headers, extra_headers ? extra_headers : "");
 	buffer_append_str(&headers, c->http_cors ? c->http_cors : "");
+	http_edge_append_headers(c, &headers);
 	free(c->http_cors);
 	c->http_cors = NULL;
 	buffer_reset(&w->frame);

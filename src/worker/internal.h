@@ -37,6 +37,7 @@ struct move_out;
 struct role_raise;
 struct redis_subscription;
 struct survey;
+struct tls_context;
 struct token_verifier;
 struct redis_publication;
 struct connecting;
@@ -48,7 +49,9 @@ struct listener {
 	struct worker *worker;
 	int fd; /* owned */
 	uint16_t port;
-	bool shared; /* one socket of all workers, while the node is the primary */
+	bool shared;             /* one socket of all workers, while the node is the primary */
+	struct tls_context *tls; /* the worker's; NULL: it has no TLS */
+	const struct settings_tls *tls_settings; /* of the worker's settings; NULL without */
 };
 
 struct worker {
@@ -60,7 +63,11 @@ struct worker {
 	uint64_t restarts; /* how often this slot's worker was replaced */
 	int page_fd;       /* owned, as the next: for a master that finds nobody else */
 	int settings_fd;
-	int ipc_fd; /* to the master; -1: it is dead, the next one comes by the keeper */
+	int tls_fd;                        /* the certificates in force, for the same master */
+	uint64_t tls_generation;           /* of these */
+	struct tls_context **tls_contexts; /* owned; one for each of settings.listeners, or NULL */
+	char *tls_error; /* why newer ones are not in force; owned, NULL = there are none */
+	int ipc_fd;      /* to the master; -1: it is dead, the next one comes by the keeper */
 	struct event *ipc_event;
 	struct deposits *deposits;  /* owned; what the keeper has of us */
 	bool deposits_due;          /* some are to be sent before this turn's replies */
@@ -131,8 +138,8 @@ struct worker {
 	uint64_t connection_max;   /* descriptors for clients */
 	uint64_t connection_count;
 	uint64_t turned_away; /* of them, those over the limit */
-	uint64_t takeover; /* number of the one that this worker began with; 0 = none */
-	uint64_t freeze;   /* of the one for which it is to freeze; 0 = none */
+	uint64_t takeover;    /* number of the one that this worker began with; 0 = none */
+	uint64_t freeze;      /* of the one for which it is to freeze; 0 = none */
 	bool frozen;
 	bool stopping;
 	bool ready; /* the master is told, and told again when it is another one */

@@ -54,6 +54,7 @@
 #include "worker/shards.h"
 #include "worker/subscribing.h"
 #include "worker/survey.h"
+#include "worker/tls_listeners.h"
 #include "worker/tokens.h"
 
 /* Accepted at most in one callback, so that a flood starves nobody. */
@@ -217,6 +218,10 @@ void worker_listener_open(struct worker *w, int fd, bool shared)
 		listener->port = ntohs(address.ss_family == AF_INET6
 					       ? ((struct sockaddr_in6 *)&address)->sin6_port
 					       : ((struct sockaddr_in *)&address)->sin_port);
+	if (!tls_listeners_attach(listener)) {
+		worker_listener_close(listener);
+		return;
+	}
 	listener->event = event_new(w->base, fd, EV_READ | EV_PERSIST, on_accept, listener);
 	/* While a takeover is under way it waits with the others. */
 	if (!w->freeze)
@@ -402,6 +407,7 @@ static int receive_start(struct worker *w, int keeper_fd)
 		log_fatal("node_page_failed error=%s", log_value_str(strerror(errno)));
 	w->page_fd = fds[IPC_START_FD_NODE_PAGE];
 	w->settings_fd = fds[IPC_START_FD_SETTINGS];
+	tls_listeners_open(w, fds[IPC_START_FD_TLS]);
 	open_listeners(w, fds + IPC_START_FD_LISTENERS, w->start.listeners);
 	secret_wipe(message->data, message->len);
 	free(message); /* its descriptors are ours now */
@@ -565,6 +571,7 @@ static void worker_free(struct worker *w)
 	arena_destroy(w->arena);
 	for (size_t i = 0; i < w->listener_count; i++)
 		worker_listener_close(&w->listeners[i]);
+	tls_listeners_close(w);
 	free(w->listeners);
 	event_free(w->accept_again);
 	event_free(w->turn);
