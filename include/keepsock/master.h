@@ -79,7 +79,7 @@ struct master {
 	char *certificate_error;           /* why the newest are not in force; NULL = they are */
 	struct event *certificate_timer;
 	char ticket_secret[CERTIFICATE_OWN_SECRET + 1]; /* for listeners without a file */
-	struct worker_slot *workers; /* worker_count of them */
+	struct worker_slot *workers;                    /* worker_count of them */
 	uint32_t worker_count;
 	struct slot_move move;              /* under way */
 	uint64_t moves;                     /* begun so far */

@@ -151,6 +151,8 @@
 	       "Times certificates were read again and put in force.")                             \
 	METRIC(tls_certificate_errors_total, COUNTER,                                              \
 	       "Times certificates that were read again were no good, the old ones staying.")      \
+	METRIC(tls_connections_refused_total, COUNTER,                                             \
+	       "Connections to TLS listeners, which are not served yet, that were closed.")        \
 	METRIC(worker_restarts_total, COUNTER,                                                     \
 	       "Workers that were replaced because they died.")                                    \
 	METRIC(takeover_adoptions_total, COUNTER,                                                  \

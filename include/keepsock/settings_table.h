@@ -20,9 +20,9 @@
  *
  * The others have the same columns without the group. LISTENER_SETTING: rows of
  * each element of the list `listeners`, TLS_SETTING of its group `tls`, and
- * CERTIFICATE_SETTING of each element of that group's list `certificates`. CHANNEL_SETTING: rows of the group
- * `channel`, which SETTINGS_CHANNEL_GROUP puts among the others, and of each
- * element of the list `namespaces`, which has the NAMESPACE_SETTING rows too.
+ * CERTIFICATE_SETTING of each element of that group's list `certificates`. CHANNEL_SETTING: rows of
+ *the group `channel`, which SETTINGS_CHANNEL_GROUP puts among the others, and of each element of
+ *the list `namespaces`, which has the NAMESPACE_SETTING rows too.
  */
 #ifndef SETTINGS_GROUP
 #define SETTINGS_GROUP(group, doc)

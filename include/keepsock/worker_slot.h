@@ -68,9 +68,9 @@ struct worker_slot {
 	uint32_t descriptors; /* that it keeps, as it told */
 
 	/* The worker. */
-	pid_t pid;  /* 0 = none that we know of */
-	int pidfd;  /* owned; -1 */
-	int ipc_fd; /* our end, non-blocking; -1 = none */
+	pid_t pid;             /* 0 = none that we know of */
+	int pidfd;             /* owned; -1 */
+	int ipc_fd;            /* our end, non-blocking; -1 = none */
 	uint64_t certificates; /* generation of those it was given last; 0 = older ones */
 	struct event *ipc_event;
 	struct event *exit_event;    /* NULL once it has exited */

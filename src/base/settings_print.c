@@ -144,12 +144,14 @@ bool settings_write_man(FILE *out)
 		put_man_row(out, &setting_listener_rows[i]);
 
 	fputs("### TLS\n\n"
+	      "TLS is not served yet: the settings and the certificates are checked, shown and\n"
+	      "watched, and whoever connects to such a listener is disconnected at once.\n\n"
 	      "A listener with a group `tls` speaks TLS and nothing else. The group has a list\n"
 	      "`certificates`, of which the one for the name that a client asks for is used, the\n"
 	      "first when there is none for it:\n"
 	      "`listeners = ( { port = 443; tls: { certificates = ( { certificate = "
 	      "\"chain.pem\";\n"
-	      "key = \"key.pem\"; } ); }; } );`. tls.md says more.\n\n",
+	      "key = \"key.pem\"; } ); }; } );`.\n\n",
 	      out);
 	for (size_t i = 0; i < setting_tls_row_count; i++)
 		put_man_row(out, &setting_tls_rows[i]);

@@ -195,6 +195,12 @@ static void on_accept(evutil_socket_t fd, short what, void *arg)
 				worker_listener_close(listener);
 			return;
 		}
+		if (listener->tls) {
+			/* Nothing is served in the clear where TLS was asked for. */
+			metric_add(METRIC_tls_connections_refused_total, 1);
+			close(client);
+			continue;
+		}
 		if (rate)
 			node_role_count_accept(w->page, rate, clock_boottime_ns());
 		crash_point(CRASH_ACCEPTED);
