@@ -37,12 +37,12 @@
 #endif
 
 #define ARENA_MAGIC          0x414b434f534b4b50ull /* "PKKSOCKA" */
-#define ARENA_LAYOUT_VERSION (ARENA_TEST_LAYOUT ? 1000u + ARENA_TEST_LAYOUT : 4u)
+#define ARENA_LAYOUT_VERSION (ARENA_TEST_LAYOUT ? 1000u + ARENA_TEST_LAYOUT : 5u)
 #define ARENA_PAGE_SIZE      65536u
 #define ARENA_REF_SIZE       64u
 #define ARENA_GROW_PAGES     16u /* 1 MiB at a time */
 #define ARENA_READ_SCRATCH   (2u * ARENA_PAGE_SIZE)
-#define ARENA_REDO_MAX       32u
+#define ARENA_REDO_MAX       96u /* a whole passport, its TLS keys both ways, and more */
 #define ARENA_SHARDS_MAX     64u
 #define ARENA_RUN_MAX        72u
 #define ARENA_GENERATION_MAX 8u

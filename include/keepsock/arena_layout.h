@@ -18,15 +18,16 @@
 #include <stdint.h>
 
 /* RECORD(symbol, struct, fields) */
-#define ARENA_RECORDS(RECORD)                           \
-	RECORD(HEADER, arena_header, HEADER_FIELDS)     \
-	RECORD(WORK, work_slot, WORK_FIELDS)            \
-	RECORD(FANOUT, fanout_record, FANOUT_FIELDS)    \
-	RECORD(SHARD, shard_record, SHARD_FIELDS)       \
-	RECORD(BLAME, blame_record, BLAME_FIELDS)       \
-	RECORD(PASSPORT, passport, PASSPORT_FIELDS)     \
-	RECORD(CHANNEL, channel_record, CHANNEL_FIELDS) \
-	RECORD(SUBSCRIPTION, subscription_record, SUBSCRIPTION_FIELDS)
+#define ARENA_RECORDS(RECORD)                                          \
+	RECORD(HEADER, arena_header, HEADER_FIELDS)                    \
+	RECORD(WORK, work_slot, WORK_FIELDS)                           \
+	RECORD(FANOUT, fanout_record, FANOUT_FIELDS)                   \
+	RECORD(SHARD, shard_record, SHARD_FIELDS)                      \
+	RECORD(BLAME, blame_record, BLAME_FIELDS)                      \
+	RECORD(PASSPORT, passport, PASSPORT_FIELDS)                    \
+	RECORD(CHANNEL, channel_record, CHANNEL_FIELDS)                \
+	RECORD(SUBSCRIPTION, subscription_record, SUBSCRIPTION_FIELDS) \
+	RECORD(TLS, passport_tls, PASSPORT_TLS_FIELDS)
 
 enum arena_record {
 	ARENA_RECORD_NONE,

@@ -151,8 +151,6 @@
 	       "Times certificates were read again and put in force.")                             \
 	METRIC(tls_certificate_errors_total, COUNTER,                                              \
 	       "Times certificates that were read again were no good, the old ones staying.")      \
-	METRIC(tls_connections_refused_total, COUNTER,                                             \
-	       "Connections to TLS listeners, which are not served yet, that were closed.")        \
 	METRIC(worker_restarts_total, COUNTER,                                                     \
 	       "Workers that were replaced because they died.")                                    \
 	METRIC(takeover_adoptions_total, COUNTER,                                                  \
@@ -187,6 +185,70 @@
 	       "Descriptors that keepers hold for the next worker.")                               \
 	METRIC(workers_protected, GAUGE,                                                           \
 	       "Workers whose keeper holds everything that a successor needs.")                    \
+	METRIC(tls_connections, GAUGE,                                                             \
+	       "Connections open now whose TLS handshake is over.")                                \
+	METRIC(tls_handshakes_open, GAUGE,                                                         \
+	       "TLS handshakes under way.")                                                        \
+	METRIC(tls_handshakes_total, COUNTER,                                                      \
+	       "TLS handshakes that led to a connection.")                                         \
+	METRIC(tls_handshakes_resumed_total, COUNTER,                                              \
+	       "Those of them that resumed a session by a ticket.")                                \
+	METRIC(tls_handshakes_timeout_total, COUNTER,                                              \
+	       "TLS handshakes that took longer than handshake_timeout.")                          \
+	METRIC(tls_handshakes_aborted_total, COUNTER,                                              \
+	       "TLS handshakes whose client went away.")                                           \
+	METRIC(tls_handshakes_failed_plain_http_total, COUNTER,                                    \
+	       "TLS handshakes that were HTTP requests without TLS: answered 400.")                \
+	METRIC(tls_handshakes_failed_not_tls_total, COUNTER,                                       \
+	       "TLS handshakes that were no TLS.")                                                 \
+	METRIC(tls_handshakes_failed_version_total, COUNTER,                                       \
+	       "TLS handshakes without a version in common.")                                      \
+	METRIC(tls_handshakes_failed_suite_total, COUNTER,                                         \
+	       "TLS handshakes without a suite or curve in common.")                               \
+	METRIC(tls_handshakes_failed_certificate_total, COUNTER,                                   \
+	       "TLS handshakes whose client's certificate is missing or not good.")                \
+	METRIC(tls_handshakes_failed_peer_alert_total, COUNTER,                                    \
+	       "TLS handshakes that the client gave up with an alert.")                            \
+	METRIC(tls_handshakes_failed_alpn_total, COUNTER,                                          \
+	       "TLS handshakes without an application protocol in common.")                        \
+	METRIC(tls_handshakes_failed_too_long_total, COUNTER,                                      \
+	       "TLS handshakes of more bytes than any needs.")                                     \
+	METRIC(tls_handshakes_failed_protocol_total, COUNTER,                                      \
+	       "TLS handshakes that broke the protocol in another way.")                           \
+	METRIC(tls_handshakes_failed_detach_total, COUNTER,                                        \
+	       "TLS handshakes that could not be detached from OpenSSL.")                          \
+	METRIC(tls_records_forged_total, COUNTER,                                                  \
+	       "TLS records refused that were forged or damaged; the connection ends with an alert.") \
+	METRIC(tls_records_oversized_total, COUNTER,                                               \
+	       "TLS records refused longer than any may be; the connection ends with an alert.")   \
+	METRIC(tls_records_version_total, COUNTER,                                                 \
+	       "TLS records refused of another version; the connection ends with an alert.")       \
+	METRIC(tls_records_unexpected_total, COUNTER,                                              \
+	       "TLS records refused of a kind that was not due; the connection ends with an alert.") \
+	METRIC(tls_records_interleaved_total, COUNTER,                                             \
+	       "TLS records refused in the middle of another message; the connection ends with an alert.") \
+	METRIC(tls_records_malformed_total, COUNTER,                                               \
+	       "TLS records refused whose content is malformed; the connection ends with an alert.") \
+	METRIC(tls_records_illegal_value_total, COUNTER,                                           \
+	       "TLS records refused with a value that there is not; the connection ends with an alert.") \
+	METRIC(tls_records_renegotiation_total, COUNTER,                                           \
+	       "TLS records refused that asked for a renegotiation; the connection ends with an alert.") \
+	METRIC(tls_records_fruitless_total, COUNTER,                                               \
+	       "TLS records refused after too many without data; the connection ends with an alert.") \
+	METRIC(tls_records_key_update_flood_total, COUNTER,                                        \
+	       "TLS records refused with too many KeyUpdates; the connection ends with an alert.") \
+	METRIC(tls_records_exhausted_total, COUNTER,                                               \
+	       "TLS records refused beyond what a key may open; the connection ends with an alert.") \
+	METRIC(tls_records_internal_total, COUNTER,                                                \
+	       "TLS records refused because OpenSSL failed; the connection ends with an alert.")   \
+	METRIC(tls_alerts_received_total, COUNTER,                                                 \
+	       "TLS connections that the client ended with an alert.")                             \
+	METRIC(tls_truncated_total, COUNTER,                                                       \
+	       "TLS connections that ended without the client's close_notify.")                    \
+	METRIC(tls_key_updates_received_total, COUNTER,                                            \
+	       "KeyUpdates of clients.")                                                           \
+	METRIC(tls_key_updates_sent_total, COUNTER,                                                \
+	       "KeyUpdates sent: asked for, or due at the limit of a key.")                        \
 	METRIC(ready, GAUGE_LEAST,                                                                 \
 	       "1 when every worker may take clients.")
 /* clang-format on */

@@ -17,6 +17,7 @@
 #include "keepsock/arena.h"
 #include "keepsock/buffer.h"
 #include "keepsock/slice.h"
+#include "keepsock/tls_record.h"
 
 /*
  * A queue of bytes in a chunk list, addressed by stream offset. `done` is what
@@ -87,8 +88,13 @@ struct passport_id {
 	FIELD(uint32_t, command_index, 3, NUMBER,                                           \
 	      "commands consumed of the first waiting message")                             \
 	FIELD(uint16_t, close_code, 3, NUMBER, "WebSocket close code we sent or will send") \
-	FIELD(uint8_t, codec, 3, NUMBER, "message codec, 0 = JSON; below PASSPORT_CODECS")  \
-	FIELD(uint8_t, http_minor, 3, NUMBER, "HTTP minor version of the upgrade")          \
+	FIELD(uint8_t, codec, 3, NUMBER, "message codec, 0 = JSON; below PASSPORT_CODECS")
+
+#define PASSPORT_FIELDS_SPARE(FIELD, ARRAY) FIELD(uint8_t, reserved_byte, 5, HEX, "0")
+
+#define PASSPORT_FIELDS_TEST(FIELD, ARRAY) FIELD(uint8_t, test_byte, 1001, NUMBER, "0")
+
+#define PASSPORT_FIELDS_PARTIAL(FIELD, ARRAY) \
 	FIELD(uint64_t, partial_message, 3, NUMBER, "queue offset of the incomplete message's head")
 
 #define PASSPORT_FIELDS_TIMES(FIELD, ARRAY)                                                     \
@@ -99,18 +105,15 @@ struct passport_id {
 #define PASSPORT_FIELDS_OWNED(FIELD, ARRAY)                                            \
 	FIELD(arena_ref, identity, 3, REF, "chunk with user, info and name, 0 = none") \
 	FIELD(arena_ref, subscriptions, 3, REF, "first subscription record, 0 = none") \
-	FIELD(uint32_t, subscription_count, 3, NUMBER, "subscriptions")
+	FIELD(uint32_t, subscription_count, 3, NUMBER, "subscriptions")                \
+	FIELD(arena_ref, tls, 5, REF, "struct passport_tls, 0 = plain")
 
 #define PASSPORT_FIELDS_TOKEN(FIELD, ARRAY)                                                    \
 	FIELD(uint64_t, expires_at, 3, NUMBER, "of the connection: Unix time in s, 0 = never") \
 	FIELD(uint64_t, token_subs, 3, HEX, "digest of the channels in its token, 0 = none")
 
-#define PASSPORT_FIELDS_SPARE(FIELD, ARRAY) FIELD(uint32_t, reserved_word, 3, HEX, "0")
-
 #define PASSPORT_FIELDS_MOVE(FIELD, ARRAY) \
 	FIELD(uint64_t, move, 4, HEX, "PASSPORT_MOVE(): it is about to change the worker; 0 = not")
-
-#define PASSPORT_FIELDS_TEST(FIELD, ARRAY) FIELD(uint32_t, test_word, 1001, NUMBER, "0")
 
 /* Layouts of test builds: the same fields, elsewhere; the first word stays the first. */
 #define PASSPORT_FIELDS_0(FIELD, ARRAY)        \
@@ -118,19 +121,21 @@ struct passport_id {
 	PASSPORT_FIELDS_PEER(FIELD, ARRAY)     \
 	PASSPORT_FIELDS_QUEUES(FIELD, ARRAY)   \
 	PASSPORT_FIELDS_PROGRESS(FIELD, ARRAY) \
+	PASSPORT_FIELDS_SPARE(FIELD, ARRAY)    \
+	PASSPORT_FIELDS_PARTIAL(FIELD, ARRAY)  \
 	PASSPORT_FIELDS_TIMES(FIELD, ARRAY)    \
 	PASSPORT_FIELDS_OWNED(FIELD, ARRAY)    \
-	PASSPORT_FIELDS_SPARE(FIELD, ARRAY)    \
 	PASSPORT_FIELDS_TOKEN(FIELD, ARRAY)    \
 	PASSPORT_FIELDS_MOVE(FIELD, ARRAY)
 #define PASSPORT_FIELDS_1(FIELD, ARRAY)        \
 	PASSPORT_FIELDS_HEAD(FIELD, ARRAY)     \
 	PASSPORT_FIELDS_TOKEN(FIELD, ARRAY)    \
 	PASSPORT_FIELDS_OWNED(FIELD, ARRAY)    \
-	PASSPORT_FIELDS_TEST(FIELD, ARRAY)     \
 	PASSPORT_FIELDS_MOVE(FIELD, ARRAY)     \
 	PASSPORT_FIELDS_TIMES(FIELD, ARRAY)    \
 	PASSPORT_FIELDS_PROGRESS(FIELD, ARRAY) \
+	PASSPORT_FIELDS_TEST(FIELD, ARRAY)     \
+	PASSPORT_FIELDS_PARTIAL(FIELD, ARRAY)  \
 	PASSPORT_FIELDS_QUEUES(FIELD, ARRAY)   \
 	PASSPORT_FIELDS_PEER(FIELD, ARRAY)
 #define PASSPORT_FIELDS_2(FIELD, ARRAY)        \
@@ -140,9 +145,10 @@ struct passport_id {
 	PASSPORT_FIELDS_PEER(FIELD, ARRAY)     \
 	PASSPORT_FIELDS_TOKEN(FIELD, ARRAY)    \
 	PASSPORT_FIELDS_PROGRESS(FIELD, ARRAY) \
+	PASSPORT_FIELDS_TEST(FIELD, ARRAY)     \
+	PASSPORT_FIELDS_PARTIAL(FIELD, ARRAY)  \
 	PASSPORT_FIELDS_MOVE(FIELD, ARRAY)     \
-	PASSPORT_FIELDS_OWNED(FIELD, ARRAY)    \
-	PASSPORT_FIELDS_TEST(FIELD, ARRAY)
+	PASSPORT_FIELDS_OWNED(FIELD, ARRAY)
 #define PASSPORT_FIELDS(FIELD, ARRAY) ARENA_JOIN(PASSPORT_FIELDS_, ARENA_TEST_LAYOUT)(FIELD, ARRAY)
 
 struct passport {
@@ -313,6 +319,97 @@ struct slice subscription_info(const struct arena *arena,
 			       const struct subscription_record *subscription);
 
 /*
+ * What a TLS connection has besides: its record layer and the ciphertext that
+ * was read and can't be opened yet. Then `out` of the passport is ciphertext,
+ * `in` and `messages` are plaintext. A record of its own in a 256-byte chunk,
+ * without the head that other chunks have.
+ */
+#define PASSPORT_TLS_FIELDS_INPUT(FIELD, ARRAY) \
+	FIELD(struct stream_queue, in, 5, QUEUE, "ciphertext read and not opened")
+
+#define PASSPORT_TLS_FIELDS_STATE(FIELD, ARRAY) \
+	FIELD(struct tls_state, state, 5, TLS, "keys and sequences")
+
+#define PASSPORT_TLS_FIELDS_0(FIELD, ARRAY)     \
+	PASSPORT_TLS_FIELDS_INPUT(FIELD, ARRAY) \
+	PASSPORT_TLS_FIELDS_STATE(FIELD, ARRAY)
+#define PASSPORT_TLS_FIELDS_1(FIELD, ARRAY)     \
+	PASSPORT_TLS_FIELDS_STATE(FIELD, ARRAY) \
+	PASSPORT_TLS_FIELDS_INPUT(FIELD, ARRAY)
+#define PASSPORT_TLS_FIELDS_2(FIELD, ARRAY) PASSPORT_TLS_FIELDS_0(FIELD, ARRAY)
+#define PASSPORT_TLS_FIELDS(FIELD, ARRAY) \
+	ARENA_JOIN(PASSPORT_TLS_FIELDS_, ARENA_TEST_LAYOUT)(FIELD, ARRAY)
+
+struct passport_tls {
+	PASSPORT_TLS_FIELDS(ARENA_DEFINE_FIELD, ARENA_DEFINE_ARRAY)
+};
+
+_Static_assert(sizeof(struct passport_tls) == 256, "it fills a chunk");
+
+/* NULL: not a TLS connection. */
+static inline struct passport_tls *passport_tls(const struct arena *arena,
+						const struct passport *passport)
+{
+	return passport->tls ? arena_at(arena, passport->tls) : NULL;
+}
+
+/* The queue that ends where the kernel's count of bytes read is. */
+static inline const struct stream_queue *passport_read_queue(const struct arena *arena,
+							     const struct passport *passport)
+{
+	const struct passport_tls *tls = passport_tls(arena, passport);
+
+	return tls ? &tls->in : &passport->in;
+}
+
+/*
+ * What is known of a client's certificate lies behind the record, which then has
+ * a larger chunk. It never changes.
+ */
+enum passport_peer_text {
+	PASSPORT_PEER_SUBJECT,
+	PASSPORT_PEER_ISSUER,
+	PASSPORT_PEER_COMMON_NAME,
+	PASSPORT_PEER_SERIAL,
+	PASSPORT_PEER_DNS_NAME,
+	PASSPORT_PEER_EMAIL,
+	PASSPORT_PEER_URI,
+	PASSPORT_PEER_TEXTS
+};
+
+struct passport_peer {
+	int64_t not_after;       /* Unix time in s */
+	int32_t verify_result;   /* 0 = trusted */
+	uint8_t fingerprint[32]; /* SHA-256 */
+	uint16_t length[PASSPORT_PEER_TEXTS];
+	uint16_t reserved[3];
+	char data[]; /* the texts behind each other */
+};
+
+_Static_assert(offsetof(struct passport_peer, data) == sizeof(struct passport_peer), "no hole");
+
+/* Appends the bytes of one, with everything but the texts from *head. */
+void passport_peer_append(struct buffer *out, const struct passport_peer *head,
+			  const struct slice texts[PASSPORT_PEER_TEXTS]);
+/* NULL: there was no certificate. */
+const struct passport_peer *passport_peer(const struct arena *arena,
+					  const struct passport *passport);
+struct slice passport_peer_text(const struct passport_peer *peer, enum passport_peer_text which);
+/* Bytes it takes. */
+size_t passport_peer_length(const struct passport_peer *peer);
+
+/*
+ * A copy of *fresh in a chunk that nobody reaches yet, with the bytes of its
+ * peer's certificate ("" = none); 0 when the arena is full.
+ */
+arena_ref passport_tls_make(struct arena *arena, const struct passport_tls *fresh,
+			    struct slice peer);
+/* The other way round, only for what no committed word reaches. */
+void passport_tls_free(struct arena *arena, arena_ref tls);
+/* False: it is no chunk that can hold one, or its certificate does not fit into it. */
+bool passport_tls_fits(const struct arena *arena, arena_ref tls);
+
+/*
  * A new passport from *fresh, in which magic, version and generation are filled
  * in: nobody's until its last store. 0 when the arena is full.
  */
@@ -333,6 +430,14 @@ struct passport_draft {
 	size_t released_count, released_capacity;
 	struct arena_commit commit; /* add other words here */
 	bool failed;                /* the arena was full: commit is refused */
+	/* Of a TLS connection; see passport_draft_tls() and passport_draft_output(). */
+	struct passport_tls *tls_live; /* NULL: not loaded */
+	struct passport_tls tls;
+	struct buffer output; /* owned; plaintext that waits to be sealed */
+	/* Makes records of it at the commit; sets `failed` if it can't. The worker's. */
+	void (*seal)(void *context, struct passport_draft *draft);
+	void *seal_context;
+	arena_ref cleanse; /* a passport_tls that is released: overwritten before it is free */
 };
 
 void passport_draft_init(struct passport_draft *draft, struct arena *arena);
@@ -344,12 +449,17 @@ arena_ref passport_draft_chunk(struct passport_draft *draft, size_t payload);
 /* A chunk allocated elsewhere belongs to the draft from now on. */
 void passport_draft_own(struct passport_draft *draft, arena_ref chunk);
 void passport_draft_release(struct passport_draft *draft, arena_ref chunk);
+/* A TLS connection's half of the draft: change it like `now`. */
+struct passport_tls *passport_draft_tls(struct passport_draft *draft);
+/* Appends output for the peer; what a TLS connection sends is sealed when the draft is committed.
+ */
+void passport_draft_output(struct passport_draft *draft, const void *data, size_t length);
 /* True: committed. False: the arena was full, nothing changed, everything given back. */
 bool passport_draft_commit(struct passport_draft *draft);
 void passport_draft_drop(struct passport_draft *draft);
 
 /*
- * Frees a passport with its queues and identity (its subscriptions are gone
+ * Frees a passport with its queues, identity and TLS keys (its subscriptions are gone
  * before); `forget`, if not NULL, is a word that becomes 0 in the same commit.
  */
 void passport_destroy(struct passport_draft *draft, arena_ref passport, void *forget);

@@ -3,7 +3,8 @@
  * A connection's passport as one piece of bytes: with its queues, identity and
  * subscriptions, by the names of their channels. By it a connection changes the
  * arena: on the same host, since times are those of CLOCK_BOOTTIME. Run by
- * workers. A program of a later layout reads those of an older one, not the other
+ * workers. Of a TLS connection it has the keys: whoever holds the bytes wipes
+ * them. A program of a later layout reads those of an older one, not the other
  * way round.
  */
 #ifndef KEEPSOCK_PASSPORT_EXPORT_H
@@ -34,6 +35,9 @@ void passport_export(struct buffer *out, const struct hub *hub, arena_ref passpo
 struct passport_import {
 	struct passport passport; /* of today's layout; its references mean nothing */
 	struct slice identity, in, messages, out;
+	bool encrypted;          /* the next three are its TLS connection's */
+	struct passport_tls tls; /* of today's layout; keys: see passport_import_wipe() */
+	struct slice certificate, ciphertext;
 	struct slice subscriptions; /* of them the ones not given out yet */
 	uint32_t subscription_count;
 	const struct arena_layout *layout;
@@ -47,6 +51,8 @@ struct passport_import_subscription {
 
 /* NULL, or what is wrong with it. Every length is checked, contents are not. */
 const char *passport_import_read(struct slice bytes, struct passport_import *import);
+/* Overwrites the keys in it. */
+void passport_import_wipe(struct passport_import *import);
 /* The next subscription; false at the end. */
 bool passport_import_next(struct passport_import *import,
 			  struct passport_import_subscription *subscription);

@@ -144,8 +144,6 @@ bool settings_write_man(FILE *out)
 		put_man_row(out, &setting_listener_rows[i]);
 
 	fputs("### TLS\n\n"
-	      "TLS is not served yet: the settings and the certificates are checked, shown and\n"
-	      "watched, and whoever connects to such a listener is disconnected at once.\n\n"
 	      "A listener with a group `tls` speaks TLS and nothing else. The group has a list\n"
 	      "`certificates`, of which the one for the name that a client asks for is used, the\n"
 	      "first when there is none for it:\n"

@@ -140,6 +140,24 @@ static void walk_identity(struct arena_walk *walk, const struct passport *passpo
 		walk_violation(walk, "identity %u: lengths do not fit", walk->subject);
 }
 
+/* --- TLS --- */
+
+static void walk_tls(struct arena_walk *walk, const struct passport *passport)
+{
+	const struct passport_tls *tls;
+
+	if (!passport->tls || walk_claim(walk, passport->tls, MARK_PIECE, "tls") == CLAIM_NO_CHUNK)
+		return;
+	if (!passport_tls_fits(walk->arena, passport->tls)) {
+		walk_violation(walk, "tls %u: it does not fit into its chunk", walk->subject);
+		return;
+	}
+	tls = passport_tls(walk->arena, passport);
+	walk_queue(walk, &tls->in, "ciphertext");
+	if (!tls_state_valid(&tls->state))
+		walk_violation(walk, "tls %u: a record layer that can't be", walk->subject);
+}
+
 /* --- subscriptions --- */
 
 static void walk_subscription(struct arena_walk *walk, arena_ref ref, arena_ref previous)
@@ -205,6 +223,7 @@ void walk_passport(struct arena_walk *walk, arena_ref ref)
 	walk_queue(walk, &passport->in, "in");
 	walk_queue(walk, &passport->messages, "messages");
 	walk_queue(walk, &passport->out, "out");
+	walk_tls(walk, passport);
 	/* What is no whole queue can't be read. */
 	if (walk->faults == 0 && walk->conflict_count == 0) {
 		incomplete = walk_messages(walk, passport);

@@ -9,6 +9,7 @@
 #include <string.h>
 
 #include "keepsock/arena_layout.h"
+#include "keepsock/secret.h"
 
 #define EXPORT_MAGIC 0x58504550u /* "PEPX" */
 
@@ -18,6 +19,8 @@ struct export_head {
 	uint32_t subscriptions;
 	uint32_t identity;
 	uint64_t in, messages, out;
+	uint32_t tls, certificate; /* bytes; both 0 for a plain connection */
+	uint64_t ciphertext;
 };
 
 struct export_subscription {
@@ -78,6 +81,8 @@ void passport_export(struct buffer *out, const struct hub *hub, arena_ref ref,
 	const struct arena *arena = hub->arena;
 	const struct passport *passport = arena_at(arena, ref);
 	struct slice identity = identity_bytes(arena, passport);
+	const struct passport_tls *tls = passport_tls(arena, passport);
+	const struct passport_peer *peer = passport_peer(arena, passport);
 	const struct export_head head = {
 		.magic = EXPORT_MAGIC,
 		.layout = ARENA_LAYOUT_VERSION,
@@ -86,6 +91,9 @@ void passport_export(struct buffer *out, const struct hub *hub, arena_ref ref,
 		.in = queue_length(&passport->in),
 		.messages = queue_length(&passport->messages),
 		.out = queue_length(&passport->out),
+		.tls = tls ? sizeof(*tls) : 0,
+		.certificate = peer ? (uint32_t)passport_peer_length(peer) : 0,
+		.ciphertext = tls ? queue_length(&tls->in) : 0,
 	};
 	arena_ref at = passport->subscriptions;
 
@@ -95,6 +103,11 @@ void passport_export(struct buffer *out, const struct hub *hub, arena_ref ref,
 	append_queue(out, arena, &passport->in);
 	append_queue(out, arena, &passport->messages);
 	append_queue(out, arena, &passport->out);
+	if (tls) {
+		buffer_append(out, tls, sizeof(*tls));
+		buffer_append_slice(out, slice_from((const char *)peer, head.certificate));
+		append_queue(out, arena, &tls->in);
+	}
 	while (at) {
 		const struct subscription_record *record = arena_at(arena, at);
 
@@ -127,6 +140,7 @@ static bool take_record(struct slice *from, const struct arena_layout *layout,
 		return false;
 	memcpy(aligned, piece.data, piece.len);
 	arena_convert_record(layout, record, aligned, out);
+	secret_wipe(aligned, sizeof(aligned));
 	return true;
 }
 
@@ -167,6 +181,33 @@ static bool take_subscription(struct slice *from, const struct arena_layout *lay
 	return true;
 }
 
+static bool take_tls(struct slice *from, const struct export_head *head,
+		     struct passport_import *import)
+{
+	import->passport.tls = 0;
+	import->encrypted = head->tls > 0;
+	if (head->tls == 0)
+		return true;
+	return head->tls == import->layout->records[ARENA_RECORD_TLS].size &&
+	       take_record(from, import->layout, ARENA_RECORD_TLS, &import->tls) &&
+	       take(from, head->certificate, &import->certificate) &&
+	       take(from, head->ciphertext, &import->ciphertext);
+}
+
+/* The texts of a certificate are as long as it says. */
+static bool tls_whole(const struct passport_import *import)
+{
+	struct passport_peer peer;
+	struct slice bytes = import->certificate;
+
+	if (!tls_state_valid(&import->tls.state))
+		return false;
+	if (bytes.len < sizeof(peer))
+		return bytes.len == 0;
+	memcpy(&peer, bytes.data, sizeof(peer));
+	return passport_peer_length(&peer) == bytes.len;
+}
+
 const char *passport_import_read(struct slice bytes, struct passport_import *import)
 {
 	struct passport_import_subscription subscription;
@@ -186,11 +227,12 @@ const char *passport_import_read(struct slice bytes, struct passport_import *imp
 	    !take(&bytes, head.identity, &import->identity) ||
 	    !take(&bytes, head.in, &import->in) ||
 	    !take(&bytes, head.messages, &import->messages) ||
-	    !take(&bytes, head.out, &import->out))
+	    !take(&bytes, head.out, &import->out) || !take_tls(&bytes, &head, import))
 		return "it is cut off";
 	if (import->passport.magic != PASSPORT_MAGIC || import->passport.kind != PASSPORT_CLIENT ||
 	    import->passport.state == PASSPORT_STATE_FREE ||
-	    import->passport.state >= PASSPORT_STATE_COUNT || !identity_whole(import->identity))
+	    import->passport.state >= PASSPORT_STATE_COUNT || !identity_whole(import->identity) ||
+	    (head.tls && !tls_whole(import)))
 		return "it is damaged";
 	import->subscriptions = piece = bytes;
 	import->subscription_count = head.subscriptions;
@@ -199,6 +241,11 @@ const char *passport_import_read(struct slice bytes, struct passport_import *imp
 			return "its subscriptions are cut off";
 	}
 	return piece.len == 0 ? NULL : "there is something behind it";
+}
+
+void passport_import_wipe(struct passport_import *import)
+{
+	tls_state_wipe(&import->tls.state);
 }
 
 bool passport_import_next(struct passport_import *import,
@@ -251,15 +298,39 @@ static struct passport without_contents(const struct passport_import *import, ui
 	return fresh;
 }
 
+/* As nobody reaches it yet. 0: it has none, or *full. */
+static arena_ref make_tls(struct arena *arena, const struct passport_import *import, bool *full)
+{
+	struct passport_tls tls = import->tls;
+	arena_ref ref;
+
+	*full = false;
+	if (!import->encrypted)
+		return 0;
+	tls.in = (struct stream_queue){.done = import->tls.in.done, .end = import->tls.in.done};
+	ref = passport_tls_make(arena, &tls, import->certificate);
+	tls_state_wipe(&tls.state);
+	*full = ref == 0;
+	return ref;
+}
+
 arena_ref passport_import_make(struct passport_draft *draft, const struct passport_import *import,
 			       uint64_t move)
 {
 	struct passport fresh = without_contents(import, move);
-	arena_ref ref = passport_create(draft->arena, &fresh);
+	arena_ref ref;
+	bool full;
 
-	if (!ref)
+	fresh.tls = make_tls(draft->arena, import, &full);
+	ref = full ? 0 : passport_create(draft->arena, &fresh);
+	if (!ref) {
+		if (fresh.tls)
+			passport_tls_free(draft->arena, fresh.tls);
 		return 0;
+	}
 	passport_draft_begin(draft, ref);
+	if (fresh.tls)
+		import_queue(draft, &passport_draft_tls(draft)->in, import->ciphertext);
 	import_queue(draft, &draft->now.in, import->in);
 	import_queue(draft, &draft->now.messages, import->messages);
 	import_queue(draft, &draft->now.out, import->out);
@@ -279,7 +350,7 @@ static void append_held(struct passport_draft *draft, const struct channel *chan
 
 	while ((held = hub_held_next(channel, held, subscription->position.sequence))) {
 		if (channel_message_wanted(held->kind, subscription->record.flags))
-			queue_append(draft, &draft->now.out, held->frame, held->length);
+			passport_draft_output(draft, held->frame, held->length);
 	}
 }
 

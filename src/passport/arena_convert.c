@@ -28,7 +28,7 @@ struct conversion {
 	const uint8_t *class; /* of its pages */
 	uint32_t first_page;  /* of the old one; that of the new one is not behind it */
 	struct arena *to;     /* owned */
-	uint8_t *listed;      /* owned; a bit for each reference: that subscription is converted */
+	uint8_t *listed;      /* owned; a bit for each reference: that chunk is converted */
 };
 
 /* --- a record --- */
@@ -241,6 +241,28 @@ static void convert_subscriptions(struct conversion *c, arena_ref passport)
 	}
 }
 
+static bool is_chunk_for_tls(const struct conversion *c, arena_ref ref)
+{
+	enum arena_class class = arena_class_of(c->to, ref);
+
+	return class >= ARENA_CHUNK_256 && class < ARENA_CLASSES &&
+	       arena_ref_valid(c->to, ref, class);
+}
+
+static void convert_tls(struct conversion *c, arena_ref passport)
+{
+	arena_ref ref;
+
+	/* Before layout 5 there was none. */
+	if (!arena_layout_field(c->old, ARENA_RECORD_PASSPORT, "tls"))
+		return;
+	ref = old_number(c->old, ARENA_RECORD_PASSPORT, from_at(c, passport), "tls");
+	if (!ref || !is_chunk_for_tls(c, ref) || (c->listed[ref / 8] & 1u << ref % 8))
+		return;
+	c->listed[ref / 8] |= (uint8_t)(1u << ref % 8);
+	arena_convert_record(c->old, ARENA_RECORD_TLS, from_at(c, ref), to_at(c, ref));
+}
+
 static void convert_page(struct conversion *c, uint32_t page, enum arena_record record,
 			 uint32_t magic)
 {
@@ -250,8 +272,10 @@ static void convert_page(struct conversion *c, uint32_t page, enum arena_record 
 		if (old_number(c->old, record, from_at(c, ref), "magic") != magic)
 			continue;
 		arena_convert_record(c->old, record, from_at(c, ref), to_at(c, ref));
-		if (record == ARENA_RECORD_PASSPORT)
-			convert_subscriptions(c, ref);
+		if (record != ARENA_RECORD_PASSPORT)
+			continue;
+		convert_subscriptions(c, ref);
+		convert_tls(c, ref);
 	}
 }
 

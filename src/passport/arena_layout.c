@@ -48,6 +48,9 @@ static const struct arena_field channel_record_fields[] = {CHANNEL_FIELDS(FIELD,
 #define THIS subscription_record
 static const struct arena_field subscription_record_fields[] = {SUBSCRIPTION_FIELDS(FIELD, ARRAY)};
 #undef THIS
+#define THIS passport_tls
+static const struct arena_field passport_tls_fields[] = {PASSPORT_TLS_FIELDS(FIELD, ARRAY)};
+#undef THIS
 
 _Static_assert(offsetof(struct arena_header, page_class) == sizeof(struct arena_header),
 	       "the classes of pages follow at once");
@@ -79,6 +82,9 @@ struct channel_1 {
 struct subscription_1 {
 	SUBSCRIPTION_FIELDS_1(ARENA_DEFINE_FIELD, ARENA_DEFINE_ARRAY)
 };
+struct passport_tls_1 {
+	PASSPORT_TLS_FIELDS_1(ARENA_DEFINE_FIELD, ARENA_DEFINE_ARRAY)
+};
 
 #define THIS header_1
 static const struct arena_field header_1_fields[] = {HEADER_FIELDS_1(FIELD, ARRAY)};
@@ -91,6 +97,9 @@ static const struct arena_field channel_1_fields[] = {CHANNEL_FIELDS_1(FIELD, AR
 #undef THIS
 #define THIS subscription_1
 static const struct arena_field subscription_1_fields[] = {SUBSCRIPTION_FIELDS_1(FIELD, ARRAY)};
+#undef THIS
+#define THIS passport_tls_1
+static const struct arena_field passport_tls_1_fields[] = {PASSPORT_TLS_FIELDS_1(FIELD, ARRAY)};
 #undef THIS
 
 #define SAME(symbol, type) \
@@ -114,6 +123,8 @@ static const struct arena_layout test_layout_1 = {
 						       sizeof(struct subscription_1),
 						       COUNT(subscription_1_fields),
 						       subscription_1_fields},
+			[ARENA_RECORD_TLS] = {"passport_tls", sizeof(struct passport_tls_1),
+					      COUNT(passport_tls_1_fields), passport_tls_1_fields},
 		},
 };
 #endif
@@ -123,6 +134,7 @@ const struct arena_layout *arena_layout_frozen(uint32_t version)
 	static const struct arena_layout *const frozen[] = {
 		&arena_layout_3,
 		&arena_layout_4,
+		&arena_layout_5,
 #if ARENA_TEST_LAYOUT > 1
 		&test_layout_1,
 #endif

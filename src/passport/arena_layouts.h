@@ -10,5 +10,6 @@
 
 extern const struct arena_layout arena_layout_3;
 extern const struct arena_layout arena_layout_4;
+extern const struct arena_layout arena_layout_5;
 
 #endif

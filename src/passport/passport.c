@@ -10,6 +10,7 @@
 #include <sys/uio.h>
 
 #include "keepsock/alloc.h"
+#include "keepsock/secret.h"
 
 #define IDENTITY_MAX 16384u
 
@@ -116,6 +117,21 @@ struct slice subscription_info(const struct arena *arena,
 
 /* --- birth and death --- */
 
+/* Its record layer, with what was read and not opened. */
+static void release_tls(struct passport_draft *draft)
+{
+	const struct passport_tls *tls = passport_tls(draft->arena, &draft->now);
+	struct stream_queue in;
+
+	if (!tls)
+		return;
+	in = tls->in;
+	queue_consume(draft, &in, UINT64_MAX);
+	passport_draft_release(draft, draft->now.tls);
+	draft->cleanse = draft->now.tls;
+	draft->now.tls = 0;
+}
+
 arena_ref passport_create(struct arena *arena, struct passport *fresh)
 {
 	arena_ref ref = arena_record_alloc(arena, ARENA_PASSPORT);
@@ -143,6 +159,7 @@ void passport_destroy(struct passport_draft *draft, arena_ref ref, void *forget)
 	if (draft->now.identity)
 		passport_draft_release(draft, draft->now.identity);
 	draft->now.identity = 0;
+	release_tls(draft);
 	draft->now.magic = 0;
 	draft->now.state = PASSPORT_STATE_FREE;
 	if (forget)
@@ -183,7 +200,8 @@ void passport_draft_free(struct passport_draft *draft)
 {
 	free(draft->allocated);
 	free(draft->released);
-	memset(draft, 0, sizeof(*draft));
+	buffer_free(&draft->output);
+	secret_wipe(draft, sizeof(*draft));
 }
 
 void passport_draft_begin(struct passport_draft *draft, arena_ref passport)
@@ -193,6 +211,8 @@ void passport_draft_begin(struct passport_draft *draft, arena_ref passport)
 	draft->live = arena_at(draft->arena, passport);
 	draft->now = *draft->live;
 	draft->failed = false;
+	draft->tls_live = NULL;
+	draft->cleanse = 0;
 	arena_commit_begin(&draft->commit, draft->arena);
 }
 
@@ -223,22 +243,36 @@ void passport_draft_drop(struct passport_draft *draft)
 		arena_record_free(draft->arena, draft->allocated[i]);
 	draft->allocated_count = draft->released_count = 0;
 	draft->live = NULL;
+	buffer_reset(&draft->output);
+}
+
+static void add_changes(struct passport_draft *draft, void *record, const void *changed,
+			size_t size)
+{
+	const uint64_t *now = changed;
+	uint64_t *live = record;
+
+	for (size_t i = 0; i < size / sizeof(*now); i++) {
+		if (live[i] != now[i])
+			arena_commit_add(&draft->commit, &live[i], now[i]);
+	}
 }
 
 bool passport_draft_commit(struct passport_draft *draft)
 {
-	uint64_t *live = (uint64_t *)draft->live;
-	const uint64_t *now = (const uint64_t *)&draft->now;
-
+	if (draft->output.len > 0)
+		draft->seal(draft->seal_context, draft);
 	if (draft->failed) {
 		passport_draft_drop(draft);
 		return false;
 	}
-	for (size_t i = 0; i < sizeof(draft->now) / sizeof(*now); i++) {
-		if (live[i] != now[i])
-			arena_commit_add(&draft->commit, &live[i], now[i]);
-	}
+	add_changes(draft, draft->live, &draft->now, sizeof(draft->now));
+	if (draft->tls_live)
+		add_changes(draft, draft->tls_live, &draft->tls, sizeof(draft->tls));
 	arena_commit_apply(&draft->commit);
+	/* Keys go at once, not when somebody needs their place. */
+	if (draft->cleanse)
+		secret_wipe(arena_at(draft->arena, draft->cleanse), sizeof(struct passport_tls));
 	for (size_t i = 0; i < draft->released_count; i++)
 		arena_record_free(draft->arena, draft->released[i]);
 	draft->allocated_count = draft->released_count = 0;
@@ -247,6 +281,23 @@ bool passport_draft_commit(struct passport_draft *draft)
 }
 
 /* --- queues --- */
+
+struct passport_tls *passport_draft_tls(struct passport_draft *draft)
+{
+	if (!draft->tls_live) {
+		draft->tls_live = passport_tls(draft->arena, &draft->now);
+		draft->tls = *draft->tls_live;
+	}
+	return &draft->tls;
+}
+
+void passport_draft_output(struct passport_draft *draft, const void *data, size_t length)
+{
+	if (draft->now.tls)
+		buffer_append(&draft->output, data, length);
+	else
+		queue_append(draft, &draft->now.out, data, length);
+}
 
 void queue_append(struct passport_draft *draft, struct stream_queue *queue, const void *data,
 		  size_t length)

@@ -38,6 +38,7 @@
 #include "worker/remains.h"
 #include "worker/sessions.h"
 #include "worker/shards.h"
+#include "worker/tls_stream.h"
 
 static void log_findings(const struct adoption *adoption)
 {
@@ -100,6 +101,7 @@ static void read_arena(struct adoption *adoption)
 
 	hub_adopt(&w->hub, w->arena, &adoption->found);
 	passport_draft_init(&w->draft, w->arena);
+	tls_stream_attach(w);
 	users_init(&w->users, w->arena, w->page, w->start.slot);
 	log_findings(adoption);
 }

@@ -69,8 +69,9 @@ static void settle_read(struct adoption *adoption, arena_ref ref, const struct j
 	struct worker *w = adoption->worker;
 	struct work_slot *work = &w->arena->header->work;
 	struct passport *passport = arena_at(w->arena, ref);
-	uint64_t end = queue_end(&passport->in), kept = end - work->read_base;
-	uint64_t got = journal->read - end;
+	uint64_t end = queue_end(passport_read_queue(w->arena, passport));
+	uint64_t kept = end - work->read_base, got = journal->read - end;
+	struct stream_queue *in;
 
 	if (journal->read < end || work->read_base > end || kept > ARENA_READ_SCRATCH ||
 	    got > ARENA_READ_SCRATCH - kept) {
@@ -78,10 +79,11 @@ static void settle_read(struct adoption *adoption, arena_ref ref, const struct j
 		return;
 	}
 	passport_draft_begin(&w->draft, ref);
+	in = passport->tls ? &passport_draft_tls(&w->draft)->in : &w->draft.now.in;
 	if (passport->state == PASSPORT_STATE_DRAINING)
-		w->draft.now.in.done = w->draft.now.in.end = journal->read;
+		in->done = in->end = journal->read;
 	else
-		queue_append(&w->draft, &w->draft.now.in, w->arena->scratch + kept, (size_t)got);
+		queue_append(&w->draft, in, w->arena->scratch + kept, (size_t)got);
 	arena_commit_add(&w->draft.commit, &work->syscall, 0);
 	if (!passport_draft_commit(&w->draft))
 		give_up(adoption, ref, "arena full");
@@ -145,7 +147,6 @@ static arena_ref doubtful_subscriber(struct worker *w)
 static void settle_fanout(struct adoption *adoption)
 {
 	struct worker *w = adoption->worker;
-	const struct fanout_record *record = &w->arena->header->fanout;
 	arena_ref ref = doubtful_subscriber(w);
 	const struct passport *passport;
 	struct journal journal;
@@ -154,7 +155,7 @@ static void settle_fanout(struct adoption *adoption)
 		return;
 	passport = arena_at(w->arena, ref);
 	if (journal.written < passport->out.done || queue_length(&passport->out) > 0 ||
-	    journal.written - passport->out.done > fanout_frame_length(record, passport)) {
+	    journal.written - passport->out.done > fanout_frame_length(w, passport)) {
 		give_up(adoption, ref, "more or less was sent than could be");
 		return;
 	}

@@ -27,6 +27,7 @@
 #include "worker/loop_watch.h"
 #include "worker/poller.h"
 #include "worker/stream.h"
+#include "worker/tls_stream.h"
 
 /* Above these shares of the arena: no new connections; the longest queues are closed. */
 #define ARENA_REFUSE_PERCENT  80u
@@ -120,7 +121,7 @@ static void peer_address(const struct sockaddr_storage *peer, struct passport *p
 static bool over_limit(const struct worker *w)
 {
 	return w->stopping || arena_above(w, ARENA_REFUSE_PERCENT) ||
-	       w->connection_count >= w->connection_max;
+	       w->connection_count + w->handshake_count >= w->connection_max;
 }
 
 bool connection_admit(struct connection *c)
@@ -138,22 +139,19 @@ bool connection_admit(struct connection *c)
 	return true;
 }
 
-static arena_ref client_passport(struct worker *w, const struct sockaddr_storage *peer,
-				 uint16_t local_port)
+static void fill_passport(const struct worker *w, const struct sockaddr_storage *peer,
+			  uint16_t local_port, struct passport *fresh)
 {
-	struct passport fresh = {
-		.kind = PASSPORT_CLIENT,
-		.state = PASSPORT_STATE_HTTP,
-		.accepted_at = w->now_ms,
-		.local_port = local_port,
-		.deadline = w->now_ms + (uint64_t)w->settings.http.header_timeout,
-	};
 	struct uuid id;
 
+	fresh->kind = PASSPORT_CLIENT;
+	fresh->state = PASSPORT_STATE_HTTP;
+	fresh->accepted_at = w->now_ms;
+	fresh->local_port = local_port;
+	fresh->deadline = w->now_ms + (uint64_t)w->settings.http.header_timeout;
 	uuid_generate(&id);
-	memcpy(fresh.id.bytes, id.bytes, sizeof(id.bytes));
-	peer_address(peer, &fresh);
-	return passport_create(w->arena, &fresh);
+	memcpy(fresh->id.bytes, id.bytes, sizeof(id.bytes));
+	peer_address(peer, fresh);
 }
 
 /* Waits for what the connection can use: input unless it is paused, room for output if it lacks. */
@@ -177,22 +175,21 @@ static void unwatch(struct connection *c)
 	c->watched = 0;
 }
 
-void connection_accept(struct worker *w, int fd, const struct sockaddr_storage *peer,
-		       uint16_t local_port)
+/* NULL: it came to no passport and is closed. It may be closed anyway. */
+static struct connection *open_connection(struct worker *w, int fd, struct passport *fresh)
 {
 	/* A few beyond the limit may ask and hear why; the rest is cut. */
 	bool refused = over_limit(w);
 	struct connection *c;
 	arena_ref ref;
 
-	metric_add(METRIC_connections_accepted_total, 1);
 	ref = refused && w->connection_count >= w->connection_max + 64
 		      ? 0
-		      : client_passport(w, peer, local_port);
+		      : passport_create(w->arena, fresh);
 	if (!ref) {
 		metric_add(METRIC_connections_refused_total, 1);
 		close(fd);
-		return;
+		return NULL;
 	}
 	crash_point(CRASH_PASSPORT);
 	c = connection_at(w, ref);
@@ -200,15 +197,48 @@ void connection_accept(struct worker *w, int fd, const struct sockaddr_storage *
 	c->worker = w;
 	c->passport = ref;
 	c->fd = fd;
+	c->tls = fresh->tls != 0;
 	c->over_limit = refused;
 	w->turned_away += refused;
 	w->connection_count++;
 	metric_add(METRIC_connections_open, 1);
+	if (c->tls)
+		metric_add(METRIC_tls_connections, 1);
 	connection_arm(c);
 	if (watch(c))
 		deposits_add_client(c);
 	else
 		connection_close(c, "not watched");
+	return c;
+}
+
+void connection_accept(struct worker *w, int fd, const struct sockaddr_storage *peer,
+		       uint16_t local_port)
+{
+	struct passport fresh = {0};
+
+	metric_add(METRIC_connections_accepted_total, 1);
+	fill_passport(w, peer, local_port, &fresh);
+	(void)open_connection(w, fd, &fresh);
+}
+
+struct connection *connection_accept_tls(struct worker *w, int fd,
+					 const struct sockaddr_storage *peer, uint16_t local_port,
+					 const struct passport_tls *tls, struct slice certificate,
+					 uint64_t sent)
+{
+	struct passport fresh = {.out = {.done = sent}};
+	struct connection *c = NULL;
+
+	fill_passport(w, peer, local_port, &fresh);
+	fresh.tls = passport_tls_make(w->arena, tls, certificate);
+	if (fresh.tls)
+		c = open_connection(w, fd, &fresh);
+	else
+		close(fd);
+	if (!c && fresh.tls)
+		passport_tls_free(w->arena, fresh.tls);
+	return c;
 }
 
 /* --- adopting --- */
@@ -221,6 +251,7 @@ struct connection *connection_attach(struct worker *w, arena_ref ref, int fd)
 	c->worker = w;
 	c->passport = ref;
 	c->fd = fd;
+	c->tls = connection_passport(c)->tls != 0;
 	if (fd >= 0)
 		deposits_client_is_kept(c);
 	return c;
@@ -250,8 +281,12 @@ static bool starts_paused(const struct connection *c)
 }
 
 /* Most are idle: only who has something waiting is looked at in the first loop turn. */
-static bool has_work(const struct passport *passport)
+static bool has_work(const struct worker *w, const struct passport *passport)
 {
+	const struct passport_tls *tls = passport_tls(w->arena, passport);
+
+	if (tls && (queue_length(&tls->in) > 0 || (tls->state.flags & TLS_CLOSE_NOTIFY_READ)))
+		return true;
 	return queue_length(&passport->in) > 0 || queue_length(&passport->messages) > 0 ||
 	       queue_length(&passport->out) > 0 || (passport->flags & PASSPORT_PEER_FIN) ||
 	       passport->state == PASSPORT_STATE_DRAINING;
@@ -271,11 +306,13 @@ void connection_adopt(struct connection *c)
 		metric_add(METRIC_client_connections, 1);
 	if (passport->flags & PASSPORT_DEFLATE)
 		metric_add(METRIC_deflate_connections, 1);
+	if (c->tls)
+		metric_add(METRIC_tls_connections, 1);
 	if (passport->state == PASSPORT_STATE_CONNECTED)
 		users_add(&w->users, c);
 	if (watch(c)) {
 		connection_arm(c);
-		if (has_work(passport))
+		if (has_work(w, passport))
 			connection_schedule(c);
 	} else {
 		connection_close(c, "not watched");
@@ -341,6 +378,8 @@ void connection_gone(struct connection *c)
 {
 	c->worker->connection_count--;
 	metric_subtract(METRIC_connections_open, 1);
+	if (c->tls)
+		metric_subtract(METRIC_tls_connections, 1);
 	if (c->admitted)
 		metric_subtract(METRIC_client_connections, 1);
 	if (connection_passport(c)->flags & PASSPORT_DEFLATE)
@@ -363,6 +402,7 @@ struct connection *connection_arrive(struct worker *w, arena_ref ref, int fd)
 	c->worker = w;
 	c->passport = ref;
 	c->fd = fd;
+	c->tls = connection_passport(c)->tls != 0;
 	deposits_add_client(c);
 	return c;
 }
@@ -394,9 +434,10 @@ bool connection_commit(struct connection *c)
 	arena_store(&work->syscall, 0);
 	if (atomic_load(&work->serving) == WORK_WORD(WORK_SERVING_CONNECTION, c->passport))
 		arena_store(&work->serving, 0);
-	log_warning("arena_full action=close peer_port=%u",
+	log_warning("not_committed action=close arena_bytes_used=%llu peer_port=%u",
+		    (unsigned long long)arena_bytes_used(c->worker->arena),
 		    (unsigned)connection_passport(c)->peer_port);
-	connection_close(c, "arena full");
+	connection_close(c, "not committed");
 	return false;
 }
 
@@ -418,8 +459,8 @@ void connection_append_frame(struct connection *c, unsigned opcode, struct slice
 		}
 	}
 	length = websocket_write_header(header, opcode, payload.len);
-	queue_append(draft, &draft->now.out, header, length);
-	queue_append(draft, &draft->now.out, payload.data, payload.len);
+	passport_draft_output(draft, header, length);
+	passport_draft_output(draft, payload.data, payload.len);
 }
 
 /* --- times --- */
@@ -487,6 +528,10 @@ static void on_drained(struct connection *c)
 		connection_set_paused(c, false);
 	if (passport->state != PASSPORT_STATE_DRAINING || (passport->flags & PASSPORT_SHUT))
 		return;
+	if (c->tls && tls_stream_close_notify(c)) {
+		connection_flush(c);
+		return;
+	}
 	/* After both close frames nothing more is to come (RFC 6455 §7.1.1: the server closes
 	 * first); a half-closed peer has said all it had. */
 	if ((passport->flags & (PASSPORT_PEER_CLOSED | PASSPORT_PEER_FIN)) ||
@@ -550,7 +595,7 @@ bool connection_check_queue(struct connection *c)
 
 /* --- the read phase --- */
 
-static void on_end_of_stream(struct connection *c, ssize_t got)
+void connection_on_end(struct connection *c, ssize_t got)
 {
 	struct worker *w = c->worker;
 	int error = errno;
@@ -575,6 +620,11 @@ static void on_end_of_stream(struct connection *c, ssize_t got)
 	connection_close(c, got == 0 ? "peer closed" : "read failed");
 }
 
+void connection_end_of_input(struct connection *c)
+{
+	connection_on_end(c, 0);
+}
+
 static void connection_read(struct connection *c)
 {
 	struct worker *w = c->worker;
@@ -587,17 +637,17 @@ static void connection_read(struct connection *c)
 
 	if (kept > 0)
 		queue_copy(w->arena, &passport->in, passport->in.done, kept, w->arena->scratch);
-	got = stream_read(w, c->passport, c->fd, kept);
+	got = stream_read(w, c->passport, c->fd, kept, ARENA_READ_SCRATCH);
 	if (got <= 0) {
-		on_end_of_stream(c, got);
+		connection_on_end(c, got);
 		return;
 	}
 	metric_add(METRIC_bytes_received_total, (uint64_t)got);
+	connection_draft(c);
 	if (!http) {
-		websocket_session_process(c, kept, kept + (size_t)got);
+		websocket_session_process(c, w->arena->scratch, kept, kept + (size_t)got);
 		return;
 	}
-	connection_draft(c);
 	/* Whoever is being closed after an answer has nothing more to say. */
 	if (passport->state == PASSPORT_STATE_HTTP)
 		queue_append(&w->draft, &w->draft.now.in, w->arena->scratch, (size_t)got);
@@ -619,7 +669,8 @@ void connection_process_input(struct connection *c)
 	if (kept == 0 || kept > ARENA_READ_SCRATCH || passport->state == PASSPORT_STATE_DRAINING)
 		return;
 	queue_copy(w->arena, &passport->in, passport->in.done, kept, w->arena->scratch);
-	websocket_session_process(c, kept, kept);
+	connection_draft(c);
+	websocket_session_process(c, w->arena->scratch, kept, kept);
 }
 
 void connection_resume(struct connection *c)
@@ -628,10 +679,18 @@ void connection_resume(struct connection *c)
 
 	if (c->fd < 0)
 		return;
+	/* Those whose handshake has just ended may be answered here. */
+	if (c->worker->deposits_due)
+		deposits_flush(c->worker);
 	if (passport->state == PASSPORT_STATE_HTTP) {
-		http_session_process(c);
+		if (c->tls)
+			tls_stream_resume(c);
+		if (c->fd >= 0)
+			http_session_process(c);
 	} else {
 		connection_process_input(c);
+		if (c->fd >= 0 && c->tls)
+			tls_stream_resume(c);
 		if (c->fd >= 0 && !c->pending && queue_length(&passport->messages) > 0)
 			client_session_pump(c);
 	}
@@ -652,7 +711,11 @@ void connection_ready(void *worker, arena_ref passport, short what)
 		deposits_flush(w);
 	if ((what & EV_WRITE) && c->fd >= 0)
 		connection_flush(c);
-	if ((what & EV_READ) && c->fd >= 0 && !c->paused)
+	if (!(what & EV_READ) || c->fd < 0 || c->paused)
+		return;
+	if (c->tls)
+		tls_stream_read(c);
+	else
 		connection_read(c);
 }
 
@@ -676,7 +739,7 @@ void connection_disconnect(struct connection *c, uint16_t code, const char *reas
 	draft = connection_draft(c);
 	buffer_reset(&w->frame);
 	websocket_append_close(&w->frame, code, reason);
-	queue_append(draft, &draft->now.out, w->frame.data, w->frame.len);
+	passport_draft_output(draft, w->frame.data, w->frame.len);
 	queue_consume(draft, &draft->now.messages, UINT64_MAX);
 	draft->now.partial_message = 0;
 	draft->now.command_index = 0;
@@ -704,7 +767,7 @@ void connection_fail(struct connection *c, uint16_t code, const char *reason)
 	metric_add(METRIC_disconnects_total, 1);
 	buffer_reset(&w->frame);
 	websocket_append_close(&w->frame, code, reason);
-	queue_append(draft, &draft->now.out, w->frame.data, w->frame.len);
+	passport_draft_output(draft, w->frame.data, w->frame.len);
 	draft->now.close_code = code;
 	connection_drain(c);
 	if (!connection_commit(c))
@@ -726,6 +789,8 @@ void connection_close(struct connection *c, const char *why)
 	log_debug("connection_closed client=%.*s state=%s why=%s",
 		  SLICE_ARG(connection_id(passport, id)), passport_state_name(passport->state),
 		  log_value_str(why));
+	if (c->tls)
+		tls_stream_say_goodbye(c);
 	timer_wheel_set(&w->wheel, &c->timer, 0);
 	unwatch(c);
 	/* A duplicate of the descriptor may live elsewhere: close() alone would tell the peer
@@ -741,6 +806,8 @@ void connection_close(struct connection *c, const char *why)
 	w->connection_count--;
 	w->turned_away -= c->over_limit;
 	metric_subtract(METRIC_connections_open, 1);
+	if (c->tls)
+		metric_subtract(METRIC_tls_connections, 1);
 	if (c->admitted)
 		metric_subtract(METRIC_client_connections, 1);
 	if (passport->flags & PASSPORT_DEFLATE)

@@ -7,6 +7,7 @@
 #define KEEPSOCK_WORKER_CONNECTION_H
 
 #include <netinet/in.h>
+#include <sys/types.h>
 
 #include "keepsock/passport.h"
 #include "worker/timer_wheel.h"
@@ -58,11 +59,22 @@ struct connection {
 	bool session_due : 1;    /* its entry in the registry is to be written */
 	bool leaving : 1;        /* to another worker: begins nothing new here */
 	bool session_known : 1;  /* it has one there, or will have */
+	bool tls : 1;            /* its passport has a record layer */
 };
 
 /* A socket from accept(): passport, deposit, timers. Takes the fd over in any case. */
 void connection_accept(struct worker *w, int fd, const struct sockaddr_storage *peer,
 		       uint16_t local_port);
+
+/*
+ * The same once a TLS handshake is over, with its record layer and the bytes of
+ * its peer's certificate; `sent` bytes of the stream were written. NULL: it came
+ * to no passport and is closed.
+ */
+struct connection *connection_accept_tls(struct worker *w, int fd,
+					 const struct sockaddr_storage *peer, uint16_t local_port,
+					 const struct passport_tls *tls, struct slice certificate,
+					 uint64_t sent);
 
 /*
  * A predecessor's passport gets its heap half, and its socket (taken over; -1:
@@ -135,6 +147,10 @@ void connection_close(struct connection *c, const char *why);
 void connection_arm(struct connection *c);
 /* Reading stops while too much input waits. */
 void connection_set_paused(struct connection *c, bool paused);
+/* read() returned `got`, which is 0 or less. */
+void connection_on_end(struct connection *c, ssize_t got);
+/* The peer has said all it had, in a way that TCP does not know of. */
+void connection_end_of_input(struct connection *c);
 /* A WebSocket's input queue holds bytes that came with the upgrade request: serves them. */
 void connection_process_input(struct connection *c);
 /* Lets it work on what waits in its passport once more, in this loop turn. */

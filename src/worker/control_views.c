@@ -5,6 +5,7 @@
  */
 #include <dirent.h>
 #include <jansson.h>
+#include <stdio.h>
 #include <string.h>
 #include <sys/resource.h>
 #include <unistd.h>
@@ -35,6 +36,13 @@ bool control_is_client(const struct passport *passport)
 	return passport->magic == PASSPORT_MAGIC && passport->kind == PASSPORT_CLIENT;
 }
 
+static const char *tls_name(const struct worker *w, const struct passport *passport)
+{
+	const struct passport_tls *tls = passport_tls(w->arena, passport);
+
+	return tls ? tls_version_name(tls->state.version) : "";
+}
+
 json_t *control_connection_row(struct worker *w, const struct passport *passport)
 {
 	json_t *row = json_object();
@@ -46,6 +54,7 @@ json_t *control_connection_row(struct worker *w, const struct passport *passport
 	json_object_set_new(row, "subscriptions", json_integer(passport->subscription_count));
 	json_object_set_new(row, "queued_bytes",
 			    json_integer((json_int_t)queue_length(&passport->out)));
+	json_object_set_new(row, "tls", json_string(tls_name(w, passport)));
 	json_object_set_new(row, "age_s",
 			    json_integer((json_int_t)((w->now_ms - passport->accepted_at) / 1000)));
 	return row;
@@ -77,6 +86,12 @@ json_t *control_show_connections(struct worker *w, uint64_t id, json_t *args)
 #define SHOW_QUEUE(value)                                                    \
 	json_pack("{s:I, s:I}", "done", (json_int_t)(value).done, "waiting", \
 		  (json_int_t)queue_length(&(value)))
+/* Never the keys. */
+#define SHOW_TLS(value)                                                                          \
+	json_pack("{s:s, s:s, s:I, s:I}", "version", tls_version_name((value).version), "suite", \
+		  tls_suite_name((value).suite), "read_sequence",                                \
+		  (json_int_t)(value).read.sequence, "write_sequence",                           \
+		  (json_int_t)(value).write.sequence)
 #define SHOW_READER(value)                                                                     \
 	json_sprintf("%llx %llx %llx %llx", (unsigned long long)(value).word[0],               \
 		     (unsigned long long)(value).word[1], (unsigned long long)(value).word[2], \
@@ -128,6 +143,38 @@ static json_t *subscriptions_of(struct worker *w, const struct passport *passpor
 	return list;
 }
 
+static json_t *certificate_row(const struct passport_peer *peer)
+{
+	static const char *const names[PASSPORT_PEER_TEXTS] = {
+		[PASSPORT_PEER_SUBJECT] = "subject",
+		[PASSPORT_PEER_ISSUER] = "issuer",
+		[PASSPORT_PEER_COMMON_NAME] = "common_name",
+		[PASSPORT_PEER_SERIAL] = "serial",
+		[PASSPORT_PEER_DNS_NAME] = "dns_name",
+		[PASSPORT_PEER_EMAIL] = "email",
+		[PASSPORT_PEER_URI] = "uri",
+	};
+	char fingerprint[2 * sizeof(peer->fingerprint) + 1];
+	json_t *row = json_object();
+
+	for (unsigned i = 0; i < PASSPORT_PEER_TEXTS; i++)
+		json_object_set_new(row, names[i], control_text(passport_peer_text(peer, i)));
+	for (size_t i = 0; i < sizeof(peer->fingerprint); i++)
+		snprintf(fingerprint + 2 * i, 3, "%02x", peer->fingerprint[i]);
+	json_object_set_new(row, "fingerprint", json_string(fingerprint));
+	json_object_set_new(row, "not_after", json_integer((json_int_t)peer->not_after));
+	json_object_set_new(row, "verify_result", json_integer(peer->verify_result));
+	return row;
+}
+
+static json_t *tls_row(const struct passport_tls *record)
+{
+	json_t *row = json_object();
+
+	PASSPORT_TLS_FIELDS(SHOW_FIELD, SHOW_ARRAY)
+	return row;
+}
+
 static json_t *passport_row(struct worker *w, const struct passport *passport)
 {
 	const struct passport *record = passport;
@@ -137,6 +184,11 @@ static json_t *passport_row(struct worker *w, const struct passport *passport)
 	json_object_set_new(row, "user", control_text(passport_user(w->arena, passport)));
 	json_object_set_new(row, "name", control_text(passport_name(w->arena, passport)));
 	json_object_set_new(row, "subscribed", subscriptions_of(w, passport));
+	if (passport->tls)
+		json_object_set_new(row, "tls", tls_row(passport_tls(w->arena, passport)));
+	if (passport_peer(w->arena, passport))
+		json_object_set_new(row, "certificate",
+				    certificate_row(passport_peer(w->arena, passport)));
 	return row;
 }
 

@@ -9,6 +9,7 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/socket.h>
 
 #include "keepsock/alloc.h"
 #include "keepsock/crash_points.h"
@@ -17,6 +18,7 @@
 #include "keepsock/websocket.h"
 #include "worker/compression.h"
 #include "worker/loop_watch.h"
+#include "worker/sealed_block.h"
 #include "worker/stored_frame.h"
 
 enum deflated_state {
@@ -49,6 +51,10 @@ struct fanout {
 	size_t packed_count;   /* messages that `packed` holds so far */
 	size_t longest_packed; /* of those that were compressed */
 	struct buffer packed;  /* the deflated frame being made */
+
+	/* For TLS connections, of either frame. */
+	struct sealed_block sealed_plain, sealed_deflated;
+	struct buffer flat; /* a frame in one piece */
 };
 
 struct fanout *fanout_create(struct worker *w)
@@ -67,6 +73,9 @@ void fanout_free(struct fanout *fanout)
 	stored_frame_free(&fanout->deflated);
 	stored_frame_free(&fanout->sequences);
 	buffer_free(&fanout->packed);
+	sealed_block_free(&fanout->sealed_plain);
+	sealed_block_free(&fanout->sealed_deflated);
+	buffer_free(&fanout->flat);
 	free(fanout->messages);
 	free(fanout);
 }
@@ -246,20 +255,14 @@ static const struct stored_frame *frame_for(const struct fanout *fanout,
 		       : &fanout->plain;
 }
 
-/* --- one subscriber --- */
+/* --- the queue path --- */
 
-/*
- * The queue path: bytes [from, length) become the subscriber's own, in one
- * commit with the cursor and with what was sent of them already.
- */
-static void queue_for(struct fanout *fanout, struct connection *c, uint32_t index,
-		      const struct stored_frame *frame, size_t from, size_t sent)
+/* Ends the queue path: what the draft has more of output is committed with the cursor. */
+static void queue_draft(struct fanout *fanout, struct connection *c, uint32_t index)
 {
 	struct worker *w = fanout->worker;
-	struct passport_draft *draft = connection_draft(c);
+	struct passport_draft *draft = &w->draft;
 
-	draft->now.out.done += sent;
-	stored_frame_queue(frame, draft, &draft->now.out, from);
 	arena_commit_add(&draft->commit, &w->arena->header->fanout.cursor,
 			 FANOUT_SETTLED | cursor_word(index, draft->now.out.done));
 	if (!connection_commit(c))
@@ -270,10 +273,134 @@ static void queue_for(struct fanout *fanout, struct connection *c, uint32_t inde
 		connection_flush(c);
 }
 
+/*
+ * The queue path: bytes [from, length) become the subscriber's own, in one
+ * commit with the cursor and with what was sent of them already.
+ */
+static void queue_for(struct fanout *fanout, struct connection *c, uint32_t index,
+		      const struct stored_frame *frame, size_t from, size_t sent)
+{
+	struct passport_draft *draft = connection_draft(c);
+
+	draft->now.out.done += sent;
+	stored_frame_queue(frame, draft, from);
+	queue_draft(fanout, c, index);
+}
+
+static void store_cursor(struct fanout *fanout, uint32_t index, uint64_t done)
+{
+	atomic_store_explicit(&fanout->worker->arena->header->fanout.cursor,
+			      cursor_word(index, done), memory_order_release);
+	crash_point(CRASH_FANOUT_SEND);
+}
+
+/* Worth trying once more when the socket is ready; else the connection is gone. */
+static bool is_backlog(int error)
+{
+	return error == EAGAIN || error == ENOBUFS || error == EINTR;
+}
+
+/* --- one subscriber by TLS --- */
+
+/* The frame sealed for this subscriber and for those behind it that take it too. */
+static void fill_block(struct fanout *fanout, struct sealed_block *block, uint32_t index,
+		       const struct stored_frame *frame)
+{
+	struct worker *w = fanout->worker;
+
+	sealed_block_reset(block);
+	for (uint32_t place = index; place < fanout->end; place++) {
+		struct subscriber entry = *hub_subscriber(&w->hub, fanout->channel, place);
+		const struct passport *passport;
+		const struct connection *c;
+
+		if (!entry.passport)
+			continue;
+		c = connection_at(w, entry.passport);
+		passport = connection_passport(c);
+		if (!c->tls || c->fd < 0 || c->writing || queue_length(&passport->out) > 0 ||
+		    passport->state != PASSPORT_STATE_CONNECTED ||
+		    frame_for(fanout, passport) != frame)
+			continue;
+		if (!sealed_block_add(block, place, &passport_tls(w->arena, passport)->state))
+			break;
+	}
+	sealed_block_seal(block, w->ciphers, stored_frame_slice(frame, &fanout->flat));
+}
+
+static struct slice sealed_for(struct fanout *fanout, uint32_t index,
+			       const struct stored_frame *frame, const struct tls_state *state,
+			       uint64_t *sequence)
+{
+	struct sealed_block *block =
+		frame == &fanout->deflated ? &fanout->sealed_deflated : &fanout->sealed_plain;
+	const struct slice *records = sealed_block_take(block, index, state, sequence);
+
+	if (!records) {
+		fill_block(fanout, block, index, frame);
+		records = sealed_block_take(block, index, state, sequence);
+	}
+	return records ? *records : SLICE("");
+}
+
+/* A piece of the records was sent: the rest is the subscriber's own. */
+static void queue_records(struct fanout *fanout, struct connection *c, uint32_t index,
+			  struct slice records, size_t sent, uint64_t sequence)
+{
+	struct passport_draft *draft = connection_draft(c);
+
+	draft->now.out.done += sent;
+	passport_draft_tls(draft)->state.write.sequence = sequence;
+	queue_append(draft, &draft->now.out, records.data + sent, records.len - sent);
+	queue_draft(fanout, c, index);
+}
+
+/* The position and the sequence move together, or a successor could not tell which it sees. */
+static void count_sealed(struct fanout *fanout, struct passport *passport, struct tls_state *state,
+			 size_t length, uint64_t sequence)
+{
+	struct arena_commit commit;
+
+	arena_commit_begin(&commit, fanout->worker->arena);
+	arena_commit_add(&commit, &state->write.sequence, sequence);
+	arena_commit_add(&commit, &passport->out.done, passport->out.done + length);
+	arena_commit_apply(&commit);
+	fanout->delivered++;
+	fanout->bytes_sent += length;
+}
+
+static void serve_sealed(struct fanout *fanout, struct connection *c, uint32_t index,
+			 const struct stored_frame *frame)
+{
+	struct passport *passport = connection_passport(c);
+	struct tls_state *state = &passport_tls(fanout->worker->arena, passport)->state;
+	uint64_t sequence = 0;
+	struct slice records = sealed_for(fanout, index, frame, state, &sequence);
+	ssize_t sent;
+
+	/* A KeyUpdate is due. */
+	if (records.len == 0) {
+		queue_for(fanout, c, index, frame, 0, 0);
+		return;
+	}
+	store_cursor(fanout, index, passport->out.done);
+	sent = send(c->fd, records.data, records.len, MSG_DONTWAIT | MSG_NOSIGNAL);
+	crash_point(CRASH_FANOUT_SENT);
+	if (sent == (ssize_t)records.len)
+		count_sealed(fanout, passport, state, records.len, sequence);
+	else if (sent > 0)
+		queue_records(fanout, c, index, records, (size_t)sent, sequence);
+	else if (sent == 0 || is_backlog(errno))
+		queue_for(fanout, c, index, frame, 0, 0);
+	else
+		connection_close(c, "write failed");
+}
+
+/* --- one subscriber --- */
+
 static void serve(struct fanout *fanout, struct connection *c, uint32_t index,
 		  const struct stored_frame *frame)
 {
-	struct worker *w = fanout->worker;
 	struct passport *passport = connection_passport(c);
 	uint64_t done = passport->out.done;
 	ssize_t sent;
@@ -283,9 +410,11 @@ static void serve(struct fanout *fanout, struct connection *c, uint32_t index,
 		queue_for(fanout, c, index, frame, 0, 0);
 		return;
 	}
-	atomic_store_explicit(&w->arena->header->fanout.cursor, cursor_word(index, done),
-			      memory_order_release);
-	crash_point(CRASH_FANOUT_SEND);
+	if (c->tls) {
+		serve_sealed(fanout, c, index, frame);
+		return;
+	}
+	store_cursor(fanout, index, done);
 	sent = stored_frame_send(frame, c->fd);
 	crash_point(CRASH_FANOUT_SENT);
 	if (sent == (ssize_t)frame->length) {
@@ -294,7 +423,7 @@ static void serve(struct fanout *fanout, struct connection *c, uint32_t index,
 		fanout->bytes_sent += frame->length;
 	} else if (sent >= 0) {
 		queue_for(fanout, c, index, frame, (size_t)sent, (size_t)sent);
-	} else if (errno == EAGAIN || errno == ENOBUFS || errno == EINTR) {
+	} else if (is_backlog(errno)) {
 		queue_for(fanout, c, index, frame, 0, 0);
 	} else {
 		connection_close(c, "write failed");
@@ -419,6 +548,9 @@ bool fanout_run(struct fanout *fanout)
 	for (int i = 0; i < fanout->plain.piece_count && fanout->next < fanout->end; i++)
 		crash_poison("publication", slice_from(fanout->plain.pieces[i].iov_base,
 						       fanout->plain.pieces[i].iov_len));
+	/* Much may have happened since the last slice. */
+	sealed_block_reset(&fanout->sealed_plain);
+	sealed_block_reset(&fanout->sealed_deflated);
 	while (fanout->next < fanout->end) {
 		if (serve_index(fanout, fanout->next))
 			fanout->next++;
@@ -506,10 +638,31 @@ void fanout_skip(struct fanout *fanout)
 	fanout->next = fanout->end;
 }
 
-size_t fanout_frame_length(const struct fanout_record *record, const struct passport *passport)
+size_t fanout_frame_length(const struct worker *w, const struct passport *passport)
 {
-	return (size_t)(passport_takes_deflated(record, passport->flags) ? record->deflated_length
-									 : record->frame_length);
+	const struct fanout_record *record = &w->arena->header->fanout;
+	const struct passport_tls *tls = passport_tls(w->arena, passport);
+	size_t length =
+		(size_t)(passport_takes_deflated(record, passport->flags) ? record->deflated_length
+									  : record->frame_length);
+
+	return tls ? tls_record_sealed_length(&tls->state, length) : length;
+}
+
+/* What was sent was sealed with what the passport still says, so it comes out the same again. */
+static void seal_again(struct worker *w, const struct stored_frame *frame, uint64_t sent)
+{
+	struct passport_draft *draft = &w->draft;
+	struct tls_state *state = &passport_draft_tls(draft)->state;
+
+	buffer_reset(&w->sealed);
+	if (tls_record_seal(w->ciphers, state, stored_frame_slice(frame, &w->scratch),
+			    &w->sealed) != TLS_SEALED ||
+	    w->sealed.len < sent) {
+		draft->failed = true;
+		return;
+	}
+	queue_append(draft, &draft->now.out, w->sealed.data + sent, w->sealed.len - sent);
 }
 
 bool fanout_adopt_sent(struct worker *w, arena_ref passport, uint64_t sent)
@@ -532,7 +685,10 @@ bool fanout_adopt_sent(struct worker *w, arena_ref passport, uint64_t sent)
 					       ? record->deflated
 					       : record->frame));
 	draft->now.out.done += sent;
-	stored_frame_queue(&frame, draft, &draft->now.out, (size_t)sent);
+	if (draft->now.tls)
+		seal_again(w, &frame, sent);
+	else
+		stored_frame_queue(&frame, draft, (size_t)sent);
 	arena_commit_add(&draft->commit, &record->cursor,
 			 FANOUT_SETTLED | cursor_word(index, draft->now.out.done));
 	ok = passport_draft_commit(draft);

@@ -50,7 +50,7 @@ bool fanout_serving(const struct fanout *fanout, const struct channel *channel);
 /* --- a batch that a predecessor had begun --- */
 
 /* Bytes that a subscriber gets. */
-size_t fanout_frame_length(const struct fanout_record *record, const struct passport *passport);
+size_t fanout_frame_length(const struct worker *w, const struct passport *passport);
 /*
  * The cursor's subscriber is settled: `sent` bytes of its frame had gone out, the
  * rest is queued. 0: it is served as if nothing had been tried. False: the arena

@@ -22,6 +22,7 @@
 #include "worker/deposits.h"
 #include "worker/grace.h"
 #include "worker/internal.h"
+#include "worker/tls_accept.h"
 
 /* The arena is another's, or about to be: nothing is to be run down, closed or told. */
 _Noreturn static void leave(const char *why)
@@ -65,6 +66,7 @@ void freeze_on_message(struct worker *w, uint32_t type, struct slice payload)
 		log_info("freeze_asked takeover=%llu", (unsigned long long)turn.takeover);
 		crash_point(CRASH_TAKEOVER_FREEZE);
 		w->freeze = turn.takeover;
+		w->freeze_asked_at = w->now_ms;
 		/* Whoever comes waits in the queue of the listener, for either of us. */
 		worker_pause_accepting(w, true);
 		send_away(w);
@@ -151,7 +153,7 @@ static void go_on(struct worker *w)
 
 void freeze_if_asked(struct worker *w)
 {
-	if (!w->freeze || w->stopping)
+	if (!w->freeze || w->stopping || tls_accept_busy(w))
 		return;
 	worker_end_turn(w);
 	deposits_flush(w);

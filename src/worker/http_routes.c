@@ -135,7 +135,7 @@ static void upgrade(struct connection *c, const struct http_request *request, co
 	draft = connection_draft(c);
 	buffer_reset(&w->frame);
 	websocket_append_upgrade(&w->frame, accept, protocol, buffer_slice(&w->scratch));
-	queue_append(draft, &draft->now.out, w->frame.data, w->frame.len);
+	passport_draft_output(draft, w->frame.data, w->frame.len);
 	queue_consume(draft, &draft->now.in, c->http_length);
 	draft->now.state = (uint8_t)state;
 	draft->now.flags =

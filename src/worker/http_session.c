@@ -49,9 +49,9 @@ static void append_response(struct connection *c, int status, const char *conten
 	http_response_head(&w->frame, status, content_type, body.len, keep_alive,
 			   buffer_cstr(&headers));
 	buffer_free(&headers);
-	queue_append(&w->draft, &w->draft.now.out, w->frame.data, w->frame.len);
+	passport_draft_output(&w->draft, w->frame.data, w->frame.len);
 	if (!c->http_head_only)
-		queue_append(&w->draft, &w->draft.now.out, body.data, body.len);
+		passport_draft_output(&w->draft, body.data, body.len);
 	if (status >= 400)
 		metric_add(METRIC_http_errors_total, 1);
 }
@@ -132,7 +132,7 @@ static void wait_for_more(struct connection *c, const struct http_request *reque
 	}
 	if (request && request->expect_continue && !(draft->now.flags & PASSPORT_CONTINUE_SENT)) {
 		draft->now.flags |= PASSPORT_CONTINUE_SENT;
-		queue_append(draft, &draft->now.out, HTTP_CONTINUE, sizeof(HTTP_CONTINUE) - 1);
+		passport_draft_output(draft, HTTP_CONTINUE, sizeof(HTTP_CONTINUE) - 1);
 	}
 	if (!connection_commit(c))
 		return;

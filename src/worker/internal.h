@@ -37,12 +37,18 @@ struct move_out;
 struct role_raise;
 struct redis_subscription;
 struct survey;
+struct tls_accepting;
+struct tls_ciphers;
 struct tls_context;
 struct token_verifier;
 struct redis_publication;
 struct connecting;
 struct server_side_attempt;
 struct subscribing;
+
+/* What is served at once at most: a read, and what of the one before could not be. */
+#define WORKER_INPUT_MAX   (ARENA_READ_SCRATCH + WEBSOCKET_REST_MAX)
+#define WEBSOCKET_REST_MAX 1024u /* an unfinished header or control frame is shorter */
 
 struct listener {
 	struct event *event; /* owned */
@@ -52,6 +58,10 @@ struct listener {
 	bool shared;             /* one socket of all workers, while the node is the primary */
 	struct tls_context *tls; /* the worker's; NULL: it has no TLS */
 	const struct settings_tls *tls_settings; /* of the worker's settings; NULL without */
+	bool held;                               /* not watched: too many handshakes */
+	uint32_t handshakes;                     /* under way */
+	int64_t handshake_credit;                /* thousandths of a handshake that may begin */
+	uint64_t credited_at;                    /* boottime ms */
 };
 
 struct worker {
@@ -74,7 +84,8 @@ struct worker {
 	struct listener *listeners; /* owned; room for SETTINGS_LISTENERS_MAX */
 	size_t listener_count;
 	struct event *accept_again; /* after running out of descriptors */
-	struct poller *poller;      /* client sockets */
+	bool accept_paused;
+	struct poller *poller; /* client sockets */
 
 	struct arena *arena;
 	struct passport_draft draft;
@@ -109,17 +120,22 @@ struct worker {
 		struct role_raise *raises;
 	} role;
 
-	struct deflate *deflate; /* owned; NULL: compression is off */
-	struct buffer frame;     /* one frame or response being built */
-	struct buffer payload;   /* its payload */
-	struct buffer message;   /* a message or request copied flat */
-	struct buffer decode;    /* decoded strings of the command being served */
-	struct buffer body;      /* a decoded request body */
-	struct buffer scratch;   /* short-lived text: keys, ids */
-	struct buffer packed;    /* a payload compressed */
-	struct buffer unpacked;  /* a message decompressed */
-	size_t unpacked_kept;    /* bytes of decompressed messages kept by connections */
-	uint8_t *unmasked;       /* ARENA_READ_SCRATCH bytes; owned */
+	struct deflate *deflate;         /* owned; NULL: compression is off */
+	struct buffer frame;             /* one frame or response being built */
+	struct buffer payload;           /* its payload */
+	struct buffer message;           /* a message or request copied flat */
+	struct buffer decode;            /* decoded strings of the command being served */
+	struct buffer body;              /* a decoded request body */
+	struct buffer scratch;           /* short-lived text: keys, ids */
+	struct buffer packed;            /* a payload compressed */
+	struct buffer unpacked;          /* a message decompressed */
+	size_t unpacked_kept;            /* bytes of decompressed messages kept by connections */
+	uint8_t *unmasked;               /* WORKER_INPUT_MAX bytes; owned */
+	uint8_t *opened;                 /* as many; plaintext of TLS records; owned */
+	struct buffer sealed;            /* TLS records being made */
+	struct tls_ciphers *ciphers;     /* owned */
+	struct tls_accepting *accepting; /* owned; TLS handshakes under way */
+	uint64_t handshake_count;
 
 	struct channel *lost_first; /* channels with subscribers to be told (lost_subscribers.c) */
 	struct event *lost_event;   /* owned */
@@ -137,9 +153,10 @@ struct worker {
 	arena_ref presence_cursor; /* where the presence refresh goes on */
 	uint64_t connection_max;   /* descriptors for clients */
 	uint64_t connection_count;
-	uint64_t turned_away; /* of them, those over the limit */
-	uint64_t takeover;    /* number of the one that this worker began with; 0 = none */
-	uint64_t freeze;      /* of the one for which it is to freeze; 0 = none */
+	uint64_t turned_away;     /* of them, those over the limit */
+	uint64_t takeover;        /* number of the one that this worker began with; 0 = none */
+	uint64_t freeze;          /* of the one for which it is to freeze; 0 = none */
+	uint64_t freeze_asked_at; /* boottime ms */
 	bool frozen;
 	bool stopping;
 	bool ready; /* the master is told, and told again when it is another one */
@@ -218,9 +235,11 @@ void http_session_refuse(struct connection *c, int status);
 void http_session_fail(struct connection *c);
 
 /* --- websocket_session.c --- */
-/* Serves `length` bytes that lie in the read scratch, the first `kept` of which are in the input
- * queue too. */
-void websocket_session_process(struct connection *c, size_t kept, size_t length);
+/* Serves `length` bytes of input, the first `kept` of which are in the input queue too, in the
+ * draft that is open, and commits it. The input is in the read scratch or the buffer for plaintext.
+ */
+void websocket_session_process(struct connection *c, const uint8_t *input, size_t kept,
+			       size_t length);
 
 /* --- client_session.c --- */
 /* The first waiting message's commands, one at a time, as long as none waits for Redis. */

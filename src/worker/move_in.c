@@ -19,6 +19,7 @@
 #include "keepsock/log.h"
 #include "keepsock/passport_export.h"
 #include "keepsock/redis_scripts.h"
+#include "keepsock/secret.h"
 #include "worker/client_expiry.h"
 #include "worker/deposits.h"
 #include "worker/move.h"
@@ -374,7 +375,7 @@ static bool read_export(struct move_in *m, const struct move_offer *offer,
 
 static void on_offer(struct move_in *m, struct ipc_message *message, struct slice payload)
 {
-	struct passport_import import;
+	struct passport_import import = {0};
 	struct move_answer answer = {0};
 	struct move_offer offer;
 	const char *problem;
@@ -394,6 +395,11 @@ static void on_offer(struct move_in *m, struct ipc_message *message, struct slic
 	if (!problem) {
 		problem = take(m, &offer, &import, message->fds[0]);
 		message->fds[0] = -1;
+	}
+	if (import.encrypted) {
+		passport_import_wipe(&import);
+		secret_wipe(m->bytes.data, m->bytes.len);
+		secret_wipe(message->data, message->len);
 	}
 	answer.taken = problem == NULL;
 	if (problem) {

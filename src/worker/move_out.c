@@ -20,6 +20,7 @@
 #include "keepsock/node_events.h"
 #include "keepsock/passport_export.h"
 #include "keepsock/redis_scripts.h"
+#include "keepsock/secret.h"
 #include "worker/move.h"
 #include "worker/move_messages.h"
 #include "worker/redis_subscription.h"
@@ -483,6 +484,8 @@ static bool send_offer(struct move_out *m, arena_ref passport, uint64_t number, 
 	sent = (inline_bytes || fds[1] >= 0) &&
 	       say(m, MOVE_OFFER, m->bytes.data, inline_bytes ? m->bytes.len : sizeof(head), fds,
 		   inline_bytes ? 1 : 2);
+	/* There may be keys in it. */
+	secret_wipe(m->bytes.data, m->bytes.len);
 	if (fds[1] >= 0)
 		close(fds[1]);
 	return sent;

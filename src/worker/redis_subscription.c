@@ -613,7 +613,7 @@ static void on_again(evutil_socket_t fd, short what, void *arg)
 void redis_subscription_read(struct redis_subscription *s)
 {
 	struct worker *w = s->worker;
-	ssize_t got = stream_read(w, s->passport, s->fd, 0);
+	ssize_t got = stream_read(w, s->passport, s->fd, 0, ARENA_READ_SCRATCH);
 	int error = errno;
 
 	if (got <= 0) {

@@ -101,8 +101,7 @@ ssize_t stored_frame_send(const struct stored_frame *frame, int fd)
 	return sendmsg(fd, &message, MSG_DONTWAIT | MSG_NOSIGNAL);
 }
 
-void stored_frame_queue(const struct stored_frame *frame, struct passport_draft *draft,
-			struct stream_queue *queue, size_t from)
+void stored_frame_queue(const struct stored_frame *frame, struct passport_draft *draft, size_t from)
 {
 	for (int i = 0; i < frame->piece_count; i++) {
 		const struct iovec *piece = &frame->pieces[i];
@@ -111,10 +110,19 @@ void stored_frame_queue(const struct stored_frame *frame, struct passport_draft 
 			from -= piece->iov_len;
 			continue;
 		}
-		queue_append(draft, queue, (const uint8_t *)piece->iov_base + from,
-			     piece->iov_len - from);
+		passport_draft_output(draft, (const uint8_t *)piece->iov_base + from,
+				      piece->iov_len - from);
 		from = 0;
 	}
+}
+
+struct slice stored_frame_slice(const struct stored_frame *frame, struct buffer *flat)
+{
+	if (frame->piece_count == 1)
+		return slice_from(frame->pieces[0].iov_base, frame->length);
+	buffer_reset(flat);
+	stored_frame_copy(frame, 0, frame->length, flat);
+	return buffer_slice(flat);
 }
 
 void stored_frame_copy(const struct stored_frame *frame, size_t from, size_t length,

@@ -29,9 +29,11 @@ void stored_frame_adopt(struct stored_frame *frame, struct arena *arena, arena_r
 
 /* What send() returns, with errno. */
 ssize_t stored_frame_send(const struct stored_frame *frame, int fd);
-/* Appends bytes [from, length) to a queue of the open draft. */
+/* Appends bytes [from, length) to the output of the open draft. */
 void stored_frame_queue(const struct stored_frame *frame, struct passport_draft *draft,
-			struct stream_queue *queue, size_t from);
+			size_t from);
+/* All of it in one piece, in `flat` if it has to be copied. */
+struct slice stored_frame_slice(const struct stored_frame *frame, struct buffer *flat);
 /* Appends bytes [from, from + length) to a buffer. */
 void stored_frame_copy(const struct stored_frame *frame, size_t from, size_t length,
 		       struct buffer *out);

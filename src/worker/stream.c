@@ -56,17 +56,17 @@ enum stream_result stream_write(struct worker *w, arena_ref ref, int fd, uint64_
 	return STREAM_DRAINED;
 }
 
-ssize_t stream_read(struct worker *w, arena_ref ref, int fd, size_t kept)
+ssize_t stream_read(struct worker *w, arena_ref ref, int fd, size_t kept, size_t limit)
 {
 	struct work_slot *work = &w->arena->header->work;
 	const struct passport *passport = arena_at(w->arena, ref);
 	ssize_t got;
 
-	arena_store(&work->read_base, queue_end(&passport->in) - kept);
+	arena_store(&work->read_base, queue_end(passport_read_queue(w->arena, passport)) - kept);
 	arena_store(&work->syscall, WORK_WORD(WORK_SYSCALL_READ, ref));
 	crash_point(CRASH_READ_BEFORE);
 	do {
-		got = read(fd, w->arena->scratch + kept, ARENA_READ_SCRATCH - kept);
+		got = read(fd, w->arena->scratch + kept, limit - kept);
 	} while (got < 0 && errno == EINTR);
 	crash_point(CRASH_READ_AFTER);
 	return got;

@@ -20,9 +20,10 @@ enum stream_result stream_write(struct worker *w, arena_ref passport, int fd, ui
 
 /*
  * read() into the arena's scratch behind `kept` bytes that the caller copied
- * there from the input queue. The announcement stays until the caller commits
- * what became of the bytes together with work.syscall = 0.
+ * there from the queue of what was read (passport_read_queue), up to `limit`
+ * bytes in all. The announcement stays until the caller commits what became of
+ * the bytes together with work.syscall = 0.
  */
-ssize_t stream_read(struct worker *w, arena_ref passport, int fd, size_t kept);
+ssize_t stream_read(struct worker *w, arena_ref passport, int fd, size_t kept, size_t limit);
 
 #endif

@@ -465,7 +465,7 @@ void subscribing_append_held(const struct subscribing *s)
 
 	while ((held = hub_held_next(s->channel, held, s->sequence))) {
 		if (channel_message_wanted(held->kind, s->flags))
-			queue_append(&w->draft, &w->draft.now.out, held->frame, held->length);
+			passport_draft_output(&w->draft, held->frame, held->length);
 	}
 }
 

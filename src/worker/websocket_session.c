@@ -70,7 +70,7 @@ static void append_close(struct session *s, uint16_t code, const char *reason)
 
 	buffer_reset(&w->frame);
 	websocket_append_close(&w->frame, code, reason);
-	queue_append(s->draft, &s->draft->now.out, w->frame.data, w->frame.len);
+	passport_draft_output(s->draft, w->frame.data, w->frame.len);
 	s->draft->now.close_code = code;
 }
 
@@ -217,19 +217,19 @@ static enum session_end on_piece(struct session *s, const struct websocket_piece
 }
 
 /* What is left of this read goes to the input queue: at most a header or a control frame. */
-static void keep_rest(struct session *s, size_t kept, size_t length, size_t used)
+static void keep_rest(struct session *s, const uint8_t *input, size_t kept, size_t length,
+		      size_t used)
 {
-	struct worker *w = s->c->worker;
 	struct stream_queue *in = &s->draft->now.in;
 	uint64_t base = in->done;
 
 	if (used == 0) {
-		queue_append(s->draft, in, w->arena->scratch + kept, length - kept);
+		queue_append(s->draft, in, input + kept, length - kept);
 		return;
 	}
 	queue_consume(s->draft, in, UINT64_MAX);
 	in->done = in->end = base + used;
-	queue_append(s->draft, in, w->arena->scratch + used, length - used);
+	queue_append(s->draft, in, input + used, length - used);
 }
 
 static void after_commit(struct connection *c, enum session_end end)
@@ -254,14 +254,15 @@ static void after_commit(struct connection *c, enum session_end end)
 					      (uint64_t)c->worker->settings.client.queue_max_size);
 }
 
-void websocket_session_process(struct connection *c, size_t kept, size_t length)
+void websocket_session_process(struct connection *c, const uint8_t *input, size_t kept,
+			       size_t length)
 {
 	struct worker *w = c->worker;
 	const struct websocket_limits limits = {
 		.message_size = (uint64_t)w->settings.websocket.message_size_limit,
 		.deflate = (connection_passport(c)->flags & PASSPORT_DEFLATE) != 0,
 	};
-	struct session s = {.c = c, .draft = connection_draft(c)};
+	struct session s = {.c = c, .draft = &w->draft};
 	enum session_end end = SESSION_GOES_ON;
 	struct websocket_piece piece;
 	uint64_t base = s.draft->now.in.done;
@@ -270,8 +271,8 @@ void websocket_session_process(struct connection *c, size_t kept, size_t length)
 	connection_announce(c, CONNECTION_INPUT(base));
 	memcpy(&s.reader, &s.draft->now.reader, sizeof(s.reader));
 	while (end == SESSION_GOES_ON && !s.pong_error) {
-		if (websocket_read(&s.reader, &limits, w->arena->scratch + used, length - used,
-				   w->unmasked, &piece) == WEBSOCKET_NEED_MORE)
+		if (websocket_read(&s.reader, &limits, input + used, length - used, w->unmasked,
+				   &piece) == WEBSOCKET_NEED_MORE)
 			break;
 		used += piece.consumed;
 		end = on_piece(&s, &piece);
@@ -280,7 +281,7 @@ void websocket_session_process(struct connection *c, size_t kept, size_t length)
 	if (end == SESSION_ENDS)
 		s.draft->now.in.done = s.draft->now.in.end = base + length;
 	else
-		keep_rest(&s, kept, length, used);
+		keep_rest(&s, input, kept, length, used);
 	arena_commit_add(&s.draft->commit, &w->arena->header->work.syscall, 0);
 	arena_commit_add(&s.draft->commit, &w->arena->header->work.serving, 0);
 	if (!connection_commit(c))

@@ -54,7 +54,9 @@
 #include "worker/shards.h"
 #include "worker/subscribing.h"
 #include "worker/survey.h"
+#include "worker/tls_accept.h"
 #include "worker/tls_listeners.h"
+#include "worker/tls_stream.h"
 #include "worker/tokens.h"
 
 /* Accepted at most in one callback, so that a flood starves nobody. */
@@ -135,11 +137,12 @@ static void watch_listeners(struct worker *w, bool watch)
 	for (size_t i = 0; i < w->listener_count; i++) {
 		if (!w->listeners[i].event)
 			continue;
-		if (watch)
+		if (watch && !w->listeners[i].held)
 			event_add(w->listeners[i].event, NULL);
-		else
+		else if (!watch)
 			event_del(w->listeners[i].event);
 	}
+	w->accept_paused = !watch;
 }
 
 void worker_pause_accepting(struct worker *w, bool pause)
@@ -177,6 +180,8 @@ static void on_accept(evutil_socket_t fd, short what, void *arg)
 		int on = 1;
 		int client;
 
+		if (listener->tls && !tls_accept_may(listener))
+			return;
 		if (rate && !node_role_may_accept(w->page, rate, clock_boottime_ns())) {
 			metric_add(METRIC_accepts_paced_total, 1);
 			accept_later(w, PACE_PAUSE_MS);
@@ -195,12 +200,6 @@ static void on_accept(evutil_socket_t fd, short what, void *arg)
 				worker_listener_close(listener);
 			return;
 		}
-		if (listener->tls) {
-			/* Nothing is served in the clear where TLS was asked for. */
-			metric_add(METRIC_tls_connections_refused_total, 1);
-			close(client);
-			continue;
-		}
 		if (rate)
 			node_role_count_accept(w->page, rate, clock_boottime_ns());
 		crash_point(CRASH_ACCEPTED);
@@ -209,7 +208,10 @@ static void on_accept(evutil_socket_t fd, short what, void *arg)
 		(void)setsockopt(client, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on));
 		/* Urgent data stays in the stream, so that the kernel's counts are ours. */
 		(void)setsockopt(client, SOL_SOCKET, SO_OOBINLINE, &on, sizeof(on));
-		connection_accept(w, client, &peer, listener->port);
+		if (listener->tls)
+			tls_accept_begin(listener, client, &peer);
+		else
+			connection_accept(w, client, &peer, listener->port);
 	}
 }
 
@@ -239,6 +241,7 @@ void worker_listener_close(struct listener *listener)
 	if (listener->event)
 		event_free(listener->event);
 	listener->event = NULL;
+	tls_accept_end(listener);
 	if (listener->fd >= 0)
 		close(listener->fd);
 	listener->fd = -1;
@@ -317,6 +320,7 @@ static void on_tick(evutil_socket_t fd, short what, void *arg)
 	sessions_tick(w);
 	remains_tick(w);
 	role_tick(w);
+	tls_accept_tick(w);
 	deposits_tick(w);
 	connection_relieve_arena(w);
 	update_metrics(w);
@@ -457,6 +461,7 @@ static void make_arena(struct worker *w)
 	if (!w->arena)
 		log_fatal("arena_failed error=%s", log_value_str(error));
 	passport_draft_init(&w->draft, w->arena);
+	tls_stream_attach(w);
 	hub_init(&w->hub, w->arena);
 	users_init(&w->users, w->arena, w->page, w->start.slot);
 }
@@ -514,8 +519,10 @@ static void worker_start(struct worker *w, int keeper_fd)
 		log_fatal("poller_failed error=%s", log_value_str(strerror(errno)));
 	tokens_open(w);
 	w->turn = evtimer_new(w->base, on_turn, w);
+	tls_accept_open(w);
 	lost_subscribers_open(w);
-	w->unmasked = xmalloc(ARENA_READ_SCRATCH);
+	w->unmasked = xmalloc(WORKER_INPUT_MAX);
+	tls_stream_open(w);
 	compression_open(w);
 	drain_open(w);
 	adoption = take_arena(w, arena_fd);
@@ -560,6 +567,7 @@ static void worker_free(struct worker *w)
 {
 	move_out_free(w);
 	move_in_free(w);
+	tls_accept_close(w);
 	close_everything(w);
 	remains_free(w);
 	sessions_free(w->sessions);
@@ -599,6 +607,7 @@ static void worker_free(struct worker *w)
 		buffer_free(buffers[i]);
 	deflate_free(w->deflate);
 	free(w->unmasked);
+	tls_stream_close(w);
 	/* The pair with the master stays open until the process is gone, as that with the keeper.
 	 */
 }

@@ -3,7 +3,6 @@
 operators see. And what plain listeners do for TLS: redirects, and challenges of ACME clients."""
 
 import os
-import socket
 import subprocess
 
 import pytest
@@ -279,13 +278,8 @@ def test_show_certificates_metrics_and_log(make_tls_node, authority):
 
 def test_nothing_is_served_in_the_clear(make_tls_node):
     node = make_tls_node().start()
-    with socket.create_connection(("127.0.0.1", node.tls_port), timeout=10) as plain:
-        try:
-            plain.sendall(b"GET /health HTTP/1.1\r\nHost: localhost\r\n\r\n")
-            assert plain.recv(1000) == b""
-        except ConnectionError:
-            pass
-    assert node.metrics()["keepsock_tls_connections_refused_total"] == 1
+    assert http(node.tls_port, "GET", "/health").status == 400
+    assert node.metrics()["keepsock_tls_handshakes_failed_plain_http_total"] == 1
 
 
 def test_an_expired_certificate_does_not_keep_a_node_down(make_tls_node, authority):

@@ -36,7 +36,9 @@
 #include "keepsock/websocket.h"
 
 /* Layouts of which there is an image. */
-static const unsigned layouts[] = {3, 4};
+static const unsigned layouts[] = {3, 4, 5};
+
+#define FIRST_WITH_TLS 5u
 
 /* --- what the image holds --- */
 
@@ -55,6 +57,29 @@ static const char fragment[] = "{\"id\":8,\"rpc";
 static const char redis_input[] = "*3\r\n$7\r\nmessage\r\n$4";
 static const char frame[] = "\x81\x05hello";
 static const char info[] = "{\"role\":\"reader\"}";
+static const char ciphertext[] = "\x17\x03\x03\x00\x20 the first bytes of it";
+static const char sealed[] = "\x17\x03\x03\x00\x02xy";
+
+static const struct tls_state record_layer = {
+	.version = TLS_VERSION_1_3,
+	.suite = 0x1301,
+	.max_plaintext = TLS_PLAINTEXT_MAX,
+	.flags = TLS_KEY_UPDATE_DUE,
+	.fruitless = 3,
+	.key_updates_until = 4000,
+	.read = {.sequence = 7, .secret = "read secret", .key = "read key", .iv = "read iv"},
+	.write = {.sequence = 8, .secret = "write secret", .key = "write key", .iv = "write iv"},
+};
+
+static const struct passport_peer certificate = {
+	.not_after = 1800000000,
+	.fingerprint = "fingerprint",
+	.verify_result = 10,
+};
+static const struct slice peer_texts[PASSPORT_PEER_TEXTS] = {
+	[PASSPORT_PEER_SUBJECT] = {"CN=anna", 7},
+	[PASSPORT_PEER_URI] = {"urn:anna", 8},
+};
 
 static const struct websocket_reader reader = {
 	.message_opcode = WEBSOCKET_TEXT,
@@ -89,6 +114,28 @@ static void write_half_a_request(struct world *world)
 	arena_ref ref = passport_create(world->arena, &fresh);
 
 	world_append(world, ref, offsetof(struct passport, in), request, sizeof(request) - 1);
+}
+
+/* Half a record has come, another waits to be sent. */
+static void write_tls_client(struct world *world)
+{
+	struct passport_tls tls = {.in = {.done = 900, .end = 900}, .state = record_layer};
+	struct passport fresh = {.kind = PASSPORT_CLIENT,
+				 .state = PASSPORT_STATE_HTTP,
+				 .out = {.done = 1500},
+				 .deadline = 6000};
+	struct buffer peer = {0};
+	arena_ref ref;
+
+	passport_peer_append(&peer, &certificate, peer_texts);
+	fresh.tls = passport_tls_make(world->arena, &tls, buffer_slice(&peer));
+	buffer_free(&peer);
+	ref = passport_create(world->arena, &fresh);
+	world_append(world, ref, offsetof(struct passport, out), sealed, sizeof(sealed) - 1);
+	passport_draft_begin(&world->draft, ref);
+	queue_append(&world->draft, &passport_draft_tls(&world->draft)->in, ciphertext,
+		     sizeof(ciphertext) - 1);
+	passport_draft_commit(&world->draft);
 }
 
 /* A waiting message, half of another one, and output that the peer does not take. */
@@ -205,6 +252,7 @@ static struct world *write_world(void)
 	join(world, hub_get(&world->hub, SLICE("given up")), CHANNEL_LEAVING, 2);
 
 	write_half_a_request(world);
+	write_tls_client(world);
 	client = write_client(world, news);
 	for (int i = 1; i < SUBSCRIBERS; i++)
 		world_subscribe(world, world_passport(world), news);
@@ -319,17 +367,39 @@ static void assert_client(struct world *world, const struct passport *passport)
 	assert_true(slice_is(subscription_info(world->arena, subscription), info));
 }
 
-static void assert_passports(struct world *world)
+static void assert_tls_client(struct world *world, const struct passport *passport)
+{
+	const struct passport_tls *tls = passport_tls(world->arena, passport);
+	const struct passport_peer *peer = passport_peer(world->arena, passport);
+
+	assert_non_null(tls);
+	assert_memory_equal(&tls->state, &record_layer, sizeof(record_layer));
+	assert_int_equal(tls->in.done, 900);
+	assert_holds(world, &tls->in, ciphertext, sizeof(ciphertext) - 1);
+	assert_int_equal(passport->out.done, 1500);
+	assert_holds(world, &passport->out, sealed, sizeof(sealed) - 1);
+	assert_int_equal(peer->not_after, certificate.not_after);
+	assert_int_equal(peer->verify_result, certificate.verify_result);
+	assert_memory_equal(peer->fingerprint, certificate.fingerprint, sizeof(peer->fingerprint));
+	assert_true(slice_is(passport_peer_text(peer, PASSPORT_PEER_SUBJECT), "CN=anna"));
+	assert_true(slice_is(passport_peer_text(peer, PASSPORT_PEER_ISSUER), ""));
+	assert_true(slice_is(passport_peer_text(peer, PASSPORT_PEER_URI), "urn:anna"));
+}
+
+static void assert_passports(struct world *world, unsigned layout)
 {
 	const struct shard_record *shard = &world->arena->header->shards[0];
-	unsigned clients = 0, requests = 0, fans = 0;
+	unsigned clients = 0, requests = 0, fans = 0, encrypted = 0;
 	arena_ref ref = 0;
 
 	while ((ref = passport_next(world->arena, ref))) {
 		const struct passport *passport = world_passport_at(world, ref);
 
 		assert_true(passport->generation > GENERATION);
-		if (passport->state == PASSPORT_STATE_HTTP) {
+		if (passport->deadline == 6000) {
+			assert_tls_client(world, passport);
+			encrypted++;
+		} else if (passport->state == PASSPORT_STATE_HTTP) {
 			assert_holds(world, &passport->in, request, sizeof(request) - 1);
 			assert_int_equal(passport->deadline, 5000);
 			requests++;
@@ -344,6 +414,7 @@ static void assert_passports(struct world *world)
 		}
 	}
 	assert_int_equal(requests, 1);
+	assert_int_equal(encrypted, layout >= FIRST_WITH_TLS);
 	assert_int_equal(clients, 1);
 	assert_int_equal(fans, SUBSCRIBERS - 1);
 	assert_int_equal(shard->max_seen, 995);
@@ -428,7 +499,7 @@ static void test_images_are_adopted(void **state)
 
 		assert_header(world);
 		assert_channels(world);
-		assert_passports(world);
+		assert_passports(world, layouts[i]);
 		world_check(world);
 		world_free(world);
 		close(fd);
@@ -563,7 +634,7 @@ static void test_every_record_was_moved(void **state)
 			elsewhere += was && was->offset != now->fields[f].offset;
 		}
 		assert_true(elsewhere > 0);
-		assert_int_equal(fresh, 1);
+		assert_true(fresh > 0);
 	}
 }
 
@@ -718,7 +789,7 @@ static void test_one_that_is_frozen_is_taken(void **state)
 			 WORK_WORD(ARENA_OWNER_RUNNING, getpid()));
 	assert_bytes(fd, before);
 	world = world_adopt_whole(arena->fd);
-	assert_passports(world);
+	assert_passports(world, layouts[0]);
 	assert_channels(world);
 	world_free(world);
 	arena_destroy(arena);
@@ -743,7 +814,7 @@ static void test_a_longer_header_finds_its_place(void **state)
 	assert_int_equal(arena_convert(fd, &converted, &error), ARENA_CONVERSION_DONE);
 	world = world_adopt_whole(converted);
 	assert_int_equal(world->arena->header->page_count, pages - longer);
-	assert_passports(world);
+	assert_passports(world, layouts[0]);
 	world_free(world);
 	close(converted);
 

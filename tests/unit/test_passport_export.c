@@ -47,6 +47,30 @@ static struct channel *positioned(struct world *world, struct slice name, uint64
 	return channel;
 }
 
+static const char ciphertext[] = "\x17\x03\x03\x00\x20 the first of it";
+
+static arena_ref full_tls(struct world *world)
+{
+	static const struct passport_tls tls = {
+		.in = {.done = 900, .end = 900},
+		.state = {.version = TLS_VERSION_1_2,
+			  .suite = 0xc02f,
+			  .max_plaintext = 512,
+			  .flags = TLS_CLOSE_NOTIFY_READ,
+			  .read = {.sequence = 7, .key = "read key", .iv = "read iv"},
+			  .write = {.sequence = 8, .key = "write key", .iv = "write iv"}},
+	};
+	static const struct passport_peer head = {.not_after = 1800000000, .fingerprint = "print"};
+	const struct slice texts[PASSPORT_PEER_TEXTS] = {[PASSPORT_PEER_SUBJECT] = {"CN=anna", 7}};
+	struct buffer peer = {0};
+	arena_ref ref;
+
+	passport_peer_append(&peer, &head, texts);
+	ref = passport_tls_make(world->arena, &tls, buffer_slice(&peer));
+	buffer_free(&peer);
+	return ref;
+}
+
 /* A client in mid-everything, every plain field different from 0. */
 static arena_ref full_passport(struct world *world)
 {
@@ -88,7 +112,11 @@ static arena_ref full_passport(struct world *world)
 	passport->command_number = 14;
 	passport->command_index = 1;
 	passport->close_code = 3000;
-	passport->http_minor = 1;
+	passport->tls = full_tls(world);
+	passport_draft_begin(&world->draft, ref);
+	queue_append(&world->draft, &passport_draft_tls(&world->draft)->in, ciphertext,
+		     sizeof(ciphertext) - 1);
+	passport_draft_commit(&world->draft);
 	passport->ping_at = 15;
 	passport->pong_deadline = 16;
 	passport->deadline = 17;
@@ -141,12 +169,29 @@ static void assert_same_queue(const struct world *a, const struct stream_queue *
 	free(other);
 }
 
+static void assert_tls(const struct world *from, const struct passport *was, const struct world *to,
+		       const struct passport *is)
+{
+	const struct passport_tls *here = passport_tls(from->arena, was);
+	const struct passport_tls *there = passport_tls(to->arena, is);
+	const struct passport_peer *one = passport_peer(from->arena, was);
+	const struct passport_peer *other = passport_peer(to->arena, is);
+
+	assert_non_null(there);
+	assert_memory_equal(&here->state, &there->state, sizeof(here->state));
+	assert_int_equal(here->in.done, there->in.done);
+	assert_same_queue(from, &here->in, to, &there->in);
+	assert_int_equal(passport_peer_length(one), passport_peer_length(other));
+	assert_memory_equal(one, other, passport_peer_length(one));
+	assert_true(slice_is(passport_peer_text(other, PASSPORT_PEER_SUBJECT), "CN=anna"));
+}
+
 /* What is the arena's own and not the connection's. */
 static bool is_of_the_arena(const char *name)
 {
 	static const char *const names[] = {
-		"generation", "in",   "messages",      "out",
-		"identity",   "move", "subscriptions", "subscription_count"};
+		"generation",         "in", "messages", "out", "identity", "move", "subscriptions",
+		"subscription_count", "tls"};
 
 	for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++) {
 		if (strcmp(names[i], name) == 0)
@@ -188,6 +233,7 @@ static void test_every_field_travels(void **state)
 	assert_same_queue(from, &was->in, to, &is->in);
 	assert_same_queue(from, &was->messages, to, &is->messages);
 	assert_same_queue(from, &was->out, to, &is->out);
+	assert_tls(from, was, to, is);
 	assert_true(slice_is(passport_user(to->arena, is), "42"));
 	assert_true(slice_is(passport_name(to->arena, is), "js"));
 	assert_true(slice_is(passport_version(to->arena, is), "5.1"));

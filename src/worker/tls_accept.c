@@ -1,0 +1,482 @@
+/* SPDX-License-Identifier: ISC */
+/*
+ * Handshakes under way, see tls_accept.h. Run by the worker.
+ *
+ *	accepted ── records ──► running ── done ──► detached: a connection's passport
+ *	                           │
+ *	                           ├── failed ──► leaving: the alert is written, the peer closes
+ *	                           └── time is up, the peer is gone ──► closed
+ *
+ * A handshake costs as much as hundreds of messages: they have their turn in the
+ * order in which their sockets became readable, for some milliseconds of each
+ * loop turn, so that a flood of them holds up nobody who is connected.
+ */
+#include "worker/tls_accept.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include "keepsock/alloc.h"
+#include "keepsock/clock.h"
+#include "keepsock/log.h"
+#include "keepsock/magic.h"
+#include "keepsock/secret.h"
+#include "keepsock/tls_context.h"
+#include "keepsock/tls_handshake.h"
+#include "keepsock/tls_record.h"
+#include "worker/internal.h"
+#include "worker/tls_accept.h"
+
+#define HANDSHAKE_MAGIC 0x53484b54u /* "TKHS" */
+
+#define SLICE_NS   (4 * 1000000ull) /* of a loop turn */
+#define READ_MAX   (64u * 1024u)
+#define LEAVING_MS 2000u /* for the peer to read why, and to close */
+/* A takeover waits so long for handshakes that are about to end. */
+#define TAKEOVER_WAIT_MS 1500u
+
+struct handshake {
+	uint32_t magic;
+	int fd; /* owned */
+	struct tls_accepting *all;
+	struct listener *listener;
+	struct handshake *next, **link; /* of all */
+	struct handshake *next_ready;
+	struct event *event;       /* owned; pending unless it is ready */
+	struct tls_handshake *tls; /* owned; NULL: leaving */
+	struct buffer out;         /* from `written` on it is not written yet */
+	size_t written;
+	uint64_t received, sent; /* bytes of the stream */
+	uint64_t deadline;       /* boottime ms */
+	struct sockaddr_storage peer;
+	bool ready, shut;
+};
+
+struct tls_accepting {
+	struct worker *worker;
+	struct handshake *first;
+	struct handshake *ready_first, **ready_end;
+	struct event *turn; /* owned */
+};
+
+/* --- the end of one --- */
+
+static void resume_listener(struct listener *listener)
+{
+	struct worker *w = listener->worker;
+
+	if (!listener->held || !tls_accept_may(listener))
+		return;
+	listener->held = false;
+	if (listener->event && !w->accept_paused)
+		event_add(listener->event, NULL);
+}
+
+static void unlink_ready(struct handshake *h)
+{
+	struct tls_accepting *all = h->all;
+	struct handshake **link = &all->ready_first;
+
+	while (h->ready && *link != h)
+		link = &(*link)->next_ready;
+	if (!h->ready)
+		return;
+	*link = h->next_ready;
+	if (!*link)
+		all->ready_end = link;
+	h->ready = false;
+}
+
+/* Forgets it and returns its socket, which is nobody's then. */
+static int release(struct handshake *h)
+{
+	struct worker *w = h->all->worker;
+	int fd = h->fd;
+
+	unlink_ready(h);
+	*h->link = h->next;
+	if (h->next)
+		h->next->link = h->link;
+	h->listener->handshakes--;
+	w->handshake_count--;
+	metric_subtract(METRIC_tls_handshakes_open, 1);
+	event_free(h->event);
+	tls_handshake_free(h->tls);
+	buffer_free(&h->out);
+	h->magic = 0;
+	free(h);
+	return fd;
+}
+
+static void drop(struct handshake *h)
+{
+	struct listener *listener = h->listener;
+
+	close(release(h));
+	resume_listener(listener);
+}
+
+/* --- becoming a connection --- */
+
+static void append_certificate(struct buffer *out, const struct tls_peer *peer)
+{
+	const struct slice texts[PASSPORT_PEER_TEXTS] = {
+		[PASSPORT_PEER_SUBJECT] = slice_str(peer->subject),
+		[PASSPORT_PEER_ISSUER] = slice_str(peer->issuer),
+		[PASSPORT_PEER_COMMON_NAME] = slice_str(peer->common_name),
+		[PASSPORT_PEER_SERIAL] = slice_str(peer->serial),
+		[PASSPORT_PEER_DNS_NAME] = slice_str(peer->dns_name),
+		[PASSPORT_PEER_EMAIL] = slice_str(peer->email),
+		[PASSPORT_PEER_URI] = slice_str(peer->uri),
+	};
+	struct passport_peer head = {
+		.not_after = peer->not_after,
+		.verify_result = peer->verify_result,
+	};
+
+	memcpy(head.fingerprint, peer->fingerprint, sizeof(head.fingerprint));
+	if (peer->has_certificate)
+		passport_peer_append(out, &head, texts);
+}
+
+/* What was read too far, and what the socket has not taken yet. */
+static void carry_over(struct connection *c, struct slice rest, struct slice unsent)
+{
+	struct passport_draft *draft;
+
+	if (c->fd < 0)
+		return;
+	draft = connection_draft(c);
+	queue_append(draft, &passport_draft_tls(draft)->in, rest.data, rest.len);
+	queue_append(draft, &draft->now.out, unsent.data, unsent.len);
+	if (connection_commit(c) && (rest.len > 0 || unsent.len > 0))
+		connection_schedule(c);
+}
+
+static void establish(struct handshake *h, const struct tls_state *state,
+		      const struct tls_peer *peer)
+{
+	struct listener *listener = h->listener;
+	struct worker *w = listener->worker;
+	struct slice rest = tls_handshake_rest(h->tls);
+	struct passport_tls tls = {.state = *state};
+	struct connection *c;
+
+	tls.in.done = tls.in.end = h->received - rest.len;
+	metric_add(METRIC_tls_handshakes_total, 1);
+	if (peer->resumed)
+		metric_add(METRIC_tls_handshakes_resumed_total, 1);
+	/* Two sets would hear of it. */
+	event_del(h->event);
+	buffer_reset(&w->scratch);
+	append_certificate(&w->scratch, peer);
+	c = connection_accept_tls(w, h->fd, &h->peer, listener->port, &tls,
+				  buffer_slice(&w->scratch), h->sent);
+	tls_state_wipe(&tls.state);
+	if (c)
+		carry_over(c, rest, slice_from(h->out.data + h->written, h->out.len - h->written));
+	(void)release(h);
+	resume_listener(listener);
+}
+
+static void detach(struct handshake *h)
+{
+	struct tls_peer peer;
+	struct tls_state state;
+
+	if (tls_handshake_detach(h->tls, h->all->worker->ciphers, &state, &peer)) {
+		establish(h, &state, &peer);
+		tls_state_wipe(&state);
+		return;
+	}
+	log_error("tls_not_detached reason=%s", log_value_str(tls_handshake_error(h->tls)));
+	metric_add(METRIC_tls_handshakes_failed_detach_total, 1);
+	drop(h);
+}
+
+/* --- failing --- */
+
+static const char plain_answer[] =
+	"This port speaks TLS: the address begins with https:// or wss://\n";
+
+static void fail(struct handshake *h)
+{
+	enum tls_handshake_failure failure = tls_handshake_failure(h->tls);
+
+	_Static_assert(METRIC_tls_handshakes_failed_detach_total -
+				       METRIC_tls_handshakes_failed_plain_http_total ==
+			       TLS_HANDSHAKE_FAILURE_DETACH - TLS_HANDSHAKE_FAILURE_PLAIN_HTTP,
+		       "a counter for each, in their order");
+	log_info("tls_handshake_failed port=%u reason=%s error=%s", (unsigned)h->listener->port,
+		 tls_handshake_failure_name(failure), log_value_str(tls_handshake_error(h->tls)));
+	metric_add((enum metric)(METRIC_tls_handshakes_failed_plain_http_total + failure -
+				 TLS_HANDSHAKE_FAILURE_PLAIN_HTTP),
+		   1);
+	if (failure == TLS_HANDSHAKE_FAILURE_PLAIN_HTTP) {
+		buffer_reset(&h->out);
+		h->written = 0;
+		http_response_head(&h->out, 400, "text/plain; charset=utf-8",
+				   sizeof(plain_answer) - 1, false, NULL);
+		buffer_append_str(&h->out, plain_answer);
+	}
+	tls_handshake_free(h->tls);
+	h->tls = NULL;
+	h->deadline = h->all->worker->now_ms + LEAVING_MS;
+}
+
+/* --- one step --- */
+
+static void on_socket(evutil_socket_t fd, short what, void *arg);
+
+static void watch(struct handshake *h)
+{
+	bool unsent = h->written < h->out.len;
+
+	event_assign(h->event, h->all->worker->base, h->fd,
+		     (short)(EV_READ | (unsent ? EV_WRITE : 0)), on_socket, h);
+	event_add(h->event, NULL);
+}
+
+/* False: the peer is gone. */
+static bool flush(struct handshake *h)
+{
+	while (h->written < h->out.len) {
+		ssize_t n = send(h->fd, h->out.data + h->written, h->out.len - h->written,
+				 MSG_DONTWAIT | MSG_NOSIGNAL);
+
+		if (n < 0 && errno == EINTR)
+			continue;
+		if (n < 0)
+			return errno == EAGAIN || errno == ENOBUFS;
+		h->written += (size_t)n;
+		h->sent += (uint64_t)n;
+		metric_add(METRIC_bytes_sent_total, (uint64_t)n);
+	}
+	buffer_reset(&h->out);
+	h->written = 0;
+	/* Closing with the peer's bytes unread would take our last words away from it. */
+	if (!h->tls && !h->shut) {
+		h->shut = true;
+		return shutdown(h->fd, SHUT_WR) == 0;
+	}
+	return true;
+}
+
+/* False: nothing more comes, and *what says why. */
+static bool receive(struct handshake *h, struct slice *bytes)
+{
+	struct worker *w = h->all->worker;
+	ssize_t n;
+
+	do {
+		n = recv(h->fd, w->opened, READ_MAX, MSG_DONTWAIT);
+	} while (n < 0 && errno == EINTR);
+	*bytes = slice_from((const char *)w->opened, n > 0 ? (size_t)n : 0);
+	if (n <= 0)
+		return n < 0 && errno == EAGAIN;
+	h->received += (uint64_t)n;
+	metric_add(METRIC_bytes_received_total, (uint64_t)n);
+	return true;
+}
+
+static void step(struct handshake *h)
+{
+	enum tls_handshake_state state = TLS_HANDSHAKE_RUNNING;
+	struct slice bytes;
+
+	if (!flush(h) || !receive(h, &bytes)) {
+		if (h->tls)
+			metric_add(METRIC_tls_handshakes_aborted_total, 1);
+		drop(h);
+		return;
+	}
+	if (h->tls && bytes.len > 0)
+		state = tls_handshake_feed(h->tls, bytes, &h->out);
+	if (state == TLS_HANDSHAKE_FAILED)
+		fail(h);
+	if (!flush(h)) {
+		drop(h);
+		return;
+	}
+	if (state == TLS_HANDSHAKE_DONE)
+		detach(h);
+	else
+		watch(h);
+}
+
+/* --- their turns --- */
+
+static void next_turn(struct tls_accepting *all)
+{
+	static const struct timeval now = {0, 0};
+
+	event_add(all->turn, &now);
+}
+
+static void on_turn(evutil_socket_t fd, short what, void *arg)
+{
+	struct tls_accepting *all = arg;
+	uint64_t end_ns = clock_boottime_ns() + SLICE_NS;
+
+	(void)fd;
+	(void)what;
+	loop_watch_begin(all->worker, LOOP_ACCEPT);
+	while (all->ready_first) {
+		struct handshake *h = all->ready_first;
+
+		unlink_ready(h);
+		step(h);
+		if (all->ready_first && clock_boottime_ns() >= end_ns) {
+			next_turn(all);
+			return;
+		}
+	}
+}
+
+static void on_socket(evutil_socket_t fd, short what, void *arg)
+{
+	struct handshake *h = arg;
+	struct tls_accepting *all;
+
+	(void)fd;
+	(void)what;
+	MAGIC_CHECK(h, HANDSHAKE_MAGIC);
+	all = h->all;
+	h->ready = true;
+	h->next_ready = NULL;
+	*all->ready_end = h;
+	all->ready_end = &h->next_ready;
+	next_turn(all);
+}
+
+/* --- limits --- */
+
+static void credit(struct listener *listener)
+{
+	struct worker *w = listener->worker;
+	int64_t rate = (int64_t)listener->tls_settings->handshake_rate;
+	uint64_t passed = w->now_ms - listener->credited_at;
+
+	/* A second's worth at most. */
+	if (passed > 1000)
+		passed = 1000;
+	listener->credited_at = w->now_ms;
+	listener->handshake_credit += (int64_t)passed * rate;
+	if (listener->handshake_credit > rate * 1000)
+		listener->handshake_credit = rate * 1000;
+}
+
+bool tls_accept_may(struct listener *listener)
+{
+	const struct settings_tls *settings = listener->tls_settings;
+	bool may = listener->handshakes < (uint64_t)settings->handshake_limit;
+
+	if (settings->handshake_rate > 0) {
+		credit(listener);
+		may = may && listener->handshake_credit >= 1000;
+	}
+	if (!may && !listener->held) {
+		listener->held = true;
+		event_del(listener->event);
+	}
+	return may;
+}
+
+void tls_accept_begin(struct listener *listener, int fd, const struct sockaddr_storage *peer)
+{
+	struct worker *w = listener->worker;
+	struct tls_accepting *all = w->accepting;
+	struct handshake *h = xcalloc(1, sizeof(*h));
+
+	metric_add(METRIC_connections_accepted_total, 1);
+	listener->handshake_credit -= 1000;
+	h->magic = HANDSHAKE_MAGIC;
+	h->fd = fd;
+	h->all = all;
+	h->listener = listener;
+	h->peer = *peer;
+	h->deadline = w->now_ms + (uint64_t)listener->tls_settings->handshake_timeout;
+	h->tls = tls_handshake_create(tls_context_ssl(listener->tls));
+	h->event = event_new(w->base, fd, EV_READ, on_socket, h);
+	h->next = all->first;
+	h->link = &all->first;
+	if (h->next)
+		h->next->link = &h->next;
+	all->first = h;
+	listener->handshakes++;
+	w->handshake_count++;
+	metric_add(METRIC_tls_handshakes_open, 1);
+	if (!h->tls || !h->event || event_add(h->event, NULL) < 0) {
+		log_error("tls_handshake_not_begun error=%s", log_value_str(strerror(ENOMEM)));
+		drop(h);
+	}
+}
+
+void tls_accept_tick(struct worker *w)
+{
+	struct handshake *h = w->accepting->first;
+
+	while (h) {
+		struct handshake *next = h->next;
+
+		if (h->deadline <= w->now_ms) {
+			if (h->tls)
+				metric_add(METRIC_tls_handshakes_timeout_total, 1);
+			drop(h);
+		}
+		h = next;
+	}
+	for (size_t i = 0; i < w->listener_count; i++) {
+		if (w->listeners[i].held)
+			resume_listener(&w->listeners[i]);
+	}
+}
+
+void tls_accept_end(struct listener *listener)
+{
+	struct handshake *h =
+		listener->worker->accepting ? listener->worker->accepting->first : NULL;
+
+	while (h) {
+		struct handshake *next = h->next;
+
+		if (h->listener == listener)
+			close(release(h));
+		h = next;
+	}
+}
+
+bool tls_accept_busy(const struct worker *w)
+{
+	return w->handshake_count > 0 && w->now_ms < w->freeze_asked_at + TAKEOVER_WAIT_MS;
+}
+
+/* --- life --- */
+
+void tls_accept_open(struct worker *w)
+{
+	struct tls_accepting *all = xcalloc(1, sizeof(*all));
+
+	all->worker = w;
+	all->ready_end = &all->ready_first;
+	all->turn = evtimer_new(w->base, on_turn, all);
+	if (!all->turn)
+		log_fatal("tls_accept_failed error=%s", log_value_str(strerror(ENOMEM)));
+	w->accepting = all;
+}
+
+void tls_accept_close(struct worker *w)
+{
+	struct tls_accepting *all = w->accepting;
+
+	/* No listener is to go on. */
+	w->accept_paused = true;
+	while (all->first)
+		drop(all->first);
+	event_free(all->turn);
+	free(all);
+	w->accepting = NULL;
+}
