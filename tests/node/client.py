@@ -18,10 +18,10 @@ class Disconnected(Exception):
 
 class Client:
     def __init__(self, port, connect=True, answer_pings=True, headers=None, receive_buffer=None,
-                 path="/connection/websocket", deflate=False, window_bits=15):
+                 path="/connection/websocket", deflate=False, window_bits=15, stream=None):
         """connect: the command's parameters, True = none, False = no connect command at all.
         With deflate=True permessage-deflate is used in both directions, for all it sends."""
-        self.websocket = WebSocket(port, path, headers, receive_buffer, deflate, window_bits)
+        self.websocket = WebSocket(port, path, headers, receive_buffer, deflate, window_bits, stream)
         self.answer_pings = answer_pings
         self.raw = collections.deque()
         self.replies = {}

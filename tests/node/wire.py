@@ -213,11 +213,11 @@ class WebSocket:
 
     With deflate=True it offers permessage-deflate, which the server must accept: what is received
     is decompressed, `compressed` tells of the last frame whether it was. Sending compressed is up
-    to the test: send(TEXT, deflate(...), rsv=4)."""
+    to the test: send(TEXT, deflate(...), rsv=4). A stream of the test's own may be given."""
 
     def __init__(self, port, path="/connection/websocket", headers=None, receive_buffer=None,
-                 deflate=False, window_bits=15):
-        self.stream = Http(port, receive_buffer=receive_buffer)
+                 deflate=False, window_bits=15, stream=None):
+        self.stream = stream or Http(port, receive_buffer=receive_buffer)
         self.deflate, self.window_bits, self.compressed = deflate, window_bits, False
         if deflate:
             offer = "permessage-deflate" if window_bits == 15 else \

@@ -41,6 +41,34 @@ static void give_info(struct world *world, arena_ref subscription)
 	((struct subscription_record *)arena_at(world->arena, subscription))->info = info;
 }
 
+/* With a certificate, and half a record that has come. */
+static arena_ref make_tls(struct world *world, arena_ref passport)
+{
+	static const struct passport_tls fresh = {
+		.in = {.done = 300, .end = 300},
+		.state = {.version = TLS_VERSION_1_3,
+			  .suite = 0x1301,
+			  .max_plaintext = TLS_PLAINTEXT_MAX,
+			  .read = {.sequence = 5, .secret = "read", .key = "read", .iv = "read"},
+			  .write = {.sequence = 6,
+				    .secret = "write",
+				    .key = "write",
+				    .iv = "write"}},
+	};
+	const struct slice texts[PASSPORT_PEER_TEXTS] = {[PASSPORT_PEER_SUBJECT] = {"CN=anna", 7}};
+	struct buffer peer = {0};
+	arena_ref ref;
+
+	passport_peer_append(&peer, &(struct passport_peer){.not_after = 1800000000}, texts);
+	ref = passport_tls_make(world->arena, &fresh, buffer_slice(&peer));
+	buffer_free(&peer);
+	world_passport_at(world, passport)->tls = ref;
+	passport_draft_begin(&world->draft, passport);
+	queue_append(&world->draft, &passport_draft_tls(&world->draft)->in, "\x17\x03\x03\x01", 4);
+	passport_draft_commit(&world->draft);
+	return ref;
+}
+
 static arena_ref make_client(struct world *world, struct channel *news, struct channel *big,
 			     char byte)
 {
@@ -55,6 +83,7 @@ static arena_ref make_client(struct world *world, struct channel *news, struct c
 	world_append(world, ref, offsetof(struct passport, out), bytes, 50);
 	world_append(world, ref, offsetof(struct passport, out), bytes, sizeof(bytes));
 	append_messages(world, ref);
+	(void)make_tls(world, ref);
 	world_passport_at(world, ref)->identity = passport_identity_make(
 		world->arena, SLICE("42"), SLICE("js"), SLICE("5"), SLICE("{}"));
 	return ref;

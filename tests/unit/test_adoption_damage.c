@@ -226,6 +226,9 @@ static void name_news_big(struct arena *arena)
 	PLANT(ref_to_a_free_page, client(a)->identity = (a->header->page_count - 1) * 1024,        \
 	      CLIENT_LOST)                                                                         \
 	PLANT(ref_to_the_scratch, client(a)->identity = 1024, CLIENT_LOST)                         \
+	PLANT(tls_to_nobodys_chunk, client(a)->tls = scene.no_frame, CLIENT_LOST)                  \
+	PLANT(tls_without_version, passport_tls(a, client(a))->state.version = 0, CLIENT_LOST)     \
+	PLANT(ciphertext_cut, passport_tls(a, client(a))->in.tail = 0, CLIENT_LOST)                \
 	PLANT(ref_to_nobodys_chunk, client(a)->identity = scene.no_frame, CLIENT_LOST)             \
 	PLANT(cut_chain, chunk(a, client(a)->out.head)->next = 0, CLIENT_LOST)                     \
 	PLANT(truncated_queue, client(a)->out.tail = client(a)->out.head, CLIENT_LOST)             \

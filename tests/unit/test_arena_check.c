@@ -80,6 +80,16 @@ static struct passport_identity *identity(struct arena *view)
 	return (void *)arena_chunk_at(view, client(view)->identity)->data;
 }
 
+static struct passport_tls *tls(struct arena *view)
+{
+	return passport_tls(view, client(view));
+}
+
+static struct passport_peer *certificate(struct arena *view)
+{
+	return (struct passport_peer *)passport_peer(view, client(view));
+}
+
 static uint64_t *first_message(struct arena *view)
 {
 	return queue_word(view, &client(view)->messages, 0);
@@ -119,6 +129,16 @@ static void reader_in_message(struct arena *view, arena_ref passport)
 	PLANT(ref_to_a_free_page, "is no chunk",                                                   \
 	      client(view)->identity = (view->header->page_count - 1) * 1024)                      \
 	PLANT(ref_to_the_scratch, "is no chunk", client(view)->identity = 1024)                    \
+	PLANT(tls_shared, "has two owners", client(view)->tls = other(view)->tls)                  \
+	PLANT(tls_in_a_small_chunk, "does not fit into its chunk",                                 \
+	      client(view)->tls = client(view)->identity)                                          \
+	PLANT(certificate_too_long, "does not fit into its chunk",                                 \
+	      certificate(view)->length[3] = 999)                                                  \
+	PLANT(tls_of_no_version, "a record layer that can't be", tls(view)->state.version = 7)     \
+	PLANT(tls_of_no_suite, "a record layer that can't be", tls(view)->state.suite = 0x1309)    \
+	PLANT(tls_flags, "a record layer that can't be", tls(view)->state.flags = 0x80)            \
+	PLANT(ciphertext_without_chunks, "has no chunks", tls(view)->in.head = 0)                  \
+	PLANT(ciphertext_beyond_its_end, "does not hold the end", tls(view)->in.end += 5000)       \
 	PLANT(identity_shared, "has two owners", client(view)->identity = other(view)->identity)   \
 	PLANT(queue_shared, "has two owners", client(view)->in = other(view)->in)                  \
 	PLANT(queue_in_a_circle, "has two owners",                                                 \

@@ -1,0 +1,141 @@
+# SPDX-License-Identifier: ISC
+"""The clients of wire.py and client.py over TLS.
+
+The records are made in memory, so that a test decides when which of their bytes go out: seal()
+gives them, and send_raw() on the socket below sends any piece of them.
+"""
+
+import socket
+import ssl
+
+from client import Client
+from wire import TIMEOUT, Closed, Http, WebSocket
+
+
+def context(authority, version=None, suites=None, **options):
+    made = ssl.create_default_context(cafile=str(authority.path))
+    if version:
+        made.minimum_version = made.maximum_version = version
+    if suites:
+        made.set_ciphers(suites)
+    for name, value in options.items():
+        setattr(made, name, value)
+    return made
+
+
+class TlsStream(Http):
+    """One TLS connection with a read buffer; sends and receives plaintext as its base does."""
+
+    def __init__(self, port, tls, host="127.0.0.1", name="localhost", receive_buffer=None,
+                 session=None):
+        super().__init__(port, host, receive_buffer)
+        self.incoming, self.outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+        self.tls = tls.wrap_bio(self.incoming, self.outgoing, server_hostname=name,
+                                session=session)
+        self.shake_hands()
+
+    def shake_hands(self):
+        while True:
+            try:
+                self.tls.do_handshake()
+                break
+            except ssl.SSLWantReadError:
+                self.flush()
+                self.receive()
+            except ssl.SSLError:
+                self.flush()
+                raise
+        self.flush()
+
+    def flush(self):
+        self.socket.sendall(self.outgoing.read())
+
+    def receive(self, timeout=TIMEOUT):
+        self.socket.settimeout(timeout)
+        try:
+            data = self.socket.recv(65536)
+        except (ConnectionResetError, BrokenPipeError):
+            data = b""
+        if not data:
+            raise Closed()
+        self.incoming.write(data)
+
+    def seal(self, data):
+        """The records of data, which are to be sent before anything else is sealed."""
+        self.tls.write(data)
+        return self.outgoing.read()
+
+    def send(self, data):
+        self.send_raw(self.seal(data))
+
+    def send_raw(self, data):
+        self.socket.sendall(data)
+
+    def send_bytewise(self, data):
+        for byte in self.seal(data):
+            self.send_raw(bytes([byte]))
+
+    def fill(self, timeout=TIMEOUT):
+        """Reads once; raises Closed at the end of the stream, which must be a close_notify."""
+        while True:
+            try:
+                data = self.tls.read(65536)
+                # A KeyUpdate that was asked for.
+                self.flush()
+                if not data:
+                    raise Closed()
+                self.buffer += data
+                return
+            except ssl.SSLWantReadError:
+                self.flush()
+                self.receive(timeout)
+            except ssl.SSLZeroReturnError:
+                raise Closed() from None
+
+    def alert(self, timeout=TIMEOUT):
+        """The words for the alert that must come, and then the end."""
+        try:
+            while True:
+                self.fill(timeout)
+        except ssl.SSLError as error:
+            return error.reason
+
+    def say_goodbye(self):
+        """close_notify, and what the server answers: True for its own."""
+        try:
+            self.tls.unwrap()
+        except ssl.SSLWantReadError:
+            pass
+        self.flush()
+        try:
+            while True:
+                try:
+                    self.receive()
+                except Closed:
+                    return False
+                try:
+                    self.tls.unwrap()
+                    return True
+                except ssl.SSLWantReadError:
+                    pass
+        except OSError:
+            return False
+
+
+class TlsWebSocket(WebSocket):
+    """An upgraded TLS connection."""
+
+    def __init__(self, port, tls, path="/connection/websocket", receive_buffer=None, **options):
+        super().__init__(port, path, stream=TlsStream(port, tls, receive_buffer=receive_buffer), **options)
+
+
+class TlsClient(Client):
+    def __init__(self, port, tls, receive_buffer=None, **options):
+        super().__init__(port, stream=TlsStream(port, tls, receive_buffer=receive_buffer),
+                         **options)
+
+
+def raw_socket(port):
+    plain = socket.create_connection(("127.0.0.1", port), timeout=TIMEOUT)
+    plain.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    return plain
