@@ -97,6 +97,8 @@ struct ipc_keys {
 #define IPC_START_FD_SETTINGS  1
 #define IPC_START_FD_TLS       2 /* struct tls_files, sealed */
 #define IPC_START_FD_LISTENERS 3
+/* Its own, and those of slots that are no more. */
+#define IPC_START_LISTENERS_MAX 240
 
 struct ipc_start {
 	uint32_t slot;
@@ -104,7 +106,8 @@ struct ipc_start {
 	char *node;        /* settings node.name */
 	char *config_name; /* display name of the settings text, for settings_parse() */
 	char *run_dir;
-	uint32_t listeners;        /* how many listener fds come with it; nonblocking, listening */
+	uint32_t listeners; /* how many listener fds come with it; nonblocking, listening; those
+			       of the slot, once or several times in the same order */
 	uint32_t shared_listeners; /* the last ones of them: of the primary, the same in all workers
 				    */
 	uint32_t shard_count;      /* 1 .. REDIS_SHARDS_MAX */

@@ -79,8 +79,9 @@ struct master {
 	char *certificate_error;           /* why the newest are not in force; NULL = they are */
 	struct event *certificate_timer;
 	char ticket_secret[CERTIFICATE_OWN_SECRET + 1]; /* for listeners without a file */
-	struct worker_slot *workers;                    /* worker_count of them */
+	struct worker_slot *workers; /* worker_count of them, room for NODE_WORKERS_MAX */
 	uint32_t worker_count;
+	struct resize *resize;              /* under way, NULL = none */
 	struct slot_move move;              /* under way */
 	uint64_t moves;                     /* begun so far */
 	struct ipc_message *message;        /* room for one incoming message of a worker */

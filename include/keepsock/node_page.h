@@ -33,7 +33,7 @@ struct node_slot {
 struct node_page {
 	uint64_t magic;
 	uint64_t size; /* sizeof(struct node_page) of whoever made it */
-	uint32_t workers;
+	_Atomic uint32_t workers;
 	uint32_t metrics; /* METRIC_COUNT of whoever made it */
 	/* Earliest time, boottime in ns, that the connection rate is all used up to. */
 	_Alignas(64) _Atomic uint64_t connection_rate_time;
@@ -47,6 +47,9 @@ struct node_page {
  * the memfd (close-on-exec, owned by the caller). NULL with errno set on failure.
  */
 struct node_page *node_page_create(uint32_t workers, int *fd);
+
+/* There are so many slots in use from now on. For the master. */
+void node_page_set_workers(struct node_page *page, uint32_t workers);
 
 /*
  * Maps the page behind fd, which stays the caller's. NULL with errno set;

@@ -97,7 +97,8 @@ SETTING(node, state_dir, PATH, "/var/lib/keepsock", 1, 4000, NULL, RELOADABLE,
 SETTING(node, user, STRING, "", 0, 32, NULL, FIXED,
 	"User to run as when started by root. Empty: stay the user that started keepsockd.")
 SETTING(node, workers, INT, "0", 0, 64, NULL, RELOADABLE,
-	"Number of worker processes. 0: one per processor core.")
+	"Number of worker processes. 0: one per processor core. When a reload changes it, "
+	"connections move from workers that are too many to the others, and stay open.")
 SETTING(node, loop_lag_warning, DURATION_MS, "250ms", 10, 60 * SETTINGS_SEC, NULL, RELOADABLE,
 	"A worker whose event loop is late by this much says so in its log, with what held it up.")
 SETTINGS_GROUP_END(node)

@@ -17,7 +17,7 @@
 #define KEEPER_MAGIC UINT32_C(0x4b454550) /* "KEEP" */
 
 /* Besides the program, what may come with an order: node page, settings, listeners. */
-#define KEEPER_ORDER_FDS_MAX 64
+#define KEEPER_ORDER_FDS_MAX (IPC_FDS_MAX - 1) /* an arena may come before them */
 
 enum keeper_phase {
 	PHASE_IDLE,     /* no worker: none was ordered yet, the next one is due, or we stop */

@@ -33,7 +33,8 @@ struct inquiry {
 	uint64_t id;
 	char *command;
 	uint32_t only;
-	struct inquiry_worker *workers; /* master->worker_count of them */
+	struct inquiry_worker *workers; /* owned */
+	uint32_t worker_count;          /* there were when it began */
 	struct event *timer;
 	inquiry_done_fn *done;
 	void *ctx;
@@ -59,7 +60,7 @@ static void unlink_inquiry(struct inquiry *inquiry)
 
 static void free_inquiry(struct inquiry *inquiry)
 {
-	for (uint32_t i = 0; i < inquiry->master->worker_count; i++)
+	for (uint32_t i = 0; i < inquiry->worker_count; i++)
 		json_decref(inquiry->workers[i].reply);
 	event_free(inquiry->timer);
 	free(inquiry->workers);
@@ -76,12 +77,11 @@ static bool asks(const struct inquiry *inquiry, uint32_t slot)
 /* Off the list first: whoever is told may cancel, or ask again. */
 static void finish(struct inquiry *inquiry)
 {
-	struct master *master = inquiry->master;
-	struct inquiry_answer *answers = xcalloc(master->worker_count, sizeof(*answers));
+	struct inquiry_answer *answers = xcalloc(inquiry->worker_count, sizeof(*answers));
 	size_t count = 0;
 
 	unlink_inquiry(inquiry);
-	for (uint32_t i = 0; i < master->worker_count; i++) {
+	for (uint32_t i = 0; i < inquiry->worker_count; i++) {
 		struct inquiry_answer *answer = &answers[count];
 
 		if (!asks(inquiry, i))
@@ -102,7 +102,7 @@ static void finish(struct inquiry *inquiry)
 
 static bool complete(const struct inquiry *inquiry)
 {
-	for (uint32_t i = 0; i < inquiry->master->worker_count; i++) {
+	for (uint32_t i = 0; i < inquiry->worker_count; i++) {
 		if (inquiry->workers[i].pending)
 			return false;
 	}
@@ -140,7 +140,7 @@ static bool ask_workers(struct inquiry *inquiry, json_t *args)
 		log_error("inquiry_encode_failed command=%s", log_value_str(inquiry->command));
 		return false;
 	}
-	for (uint32_t i = 0; i < inquiry->master->worker_count; i++) {
+	for (uint32_t i = 0; i < inquiry->worker_count; i++) {
 		struct worker_slot *slot = &inquiry->master->workers[i];
 
 		if (!asks(inquiry, i) || slot->state != WORKER_READY)
@@ -164,6 +164,7 @@ uint64_t inquiry_start(struct master *master, const char *command, json_t *args,
 	inquiry->id = ++master->last_inquiry;
 	inquiry->command = xstrdup(command);
 	inquiry->only = slot;
+	inquiry->worker_count = master->worker_count;
 	inquiry->workers = xcalloc(master->worker_count, sizeof(*inquiry->workers));
 	inquiry->done = done;
 	inquiry->ctx = ctx;
@@ -214,7 +215,7 @@ void inquiry_on_reply(struct master *master, uint32_t slot, uint64_t id, struct 
 	struct inquiry *inquiry = find(master, id);
 	struct inquiry_worker *worker;
 
-	if (!inquiry || !inquiry->workers[slot].pending)
+	if (!inquiry || slot >= inquiry->worker_count || !inquiry->workers[slot].pending)
 		return;
 	worker = &inquiry->workers[slot];
 	worker->pending = false;
@@ -230,9 +231,10 @@ void inquiry_on_worker_death(struct master *master, uint32_t slot)
 	struct inquiry *inquiry = master->inquiries;
 
 	while (inquiry) {
-		bool was_last = inquiry->workers[slot].pending;
+		bool was_last = slot < inquiry->worker_count && inquiry->workers[slot].pending;
 
-		inquiry->workers[slot].pending = false;
+		if (was_last)
+			inquiry->workers[slot].pending = false;
 		if (was_last && complete(inquiry)) {
 			finish(inquiry);
 			inquiry =

@@ -429,7 +429,7 @@ static int make_loop(struct master *master, struct buffer *error)
 
 static void make_slots(struct master *master)
 {
-	master->workers = xcalloc(master->worker_count, sizeof(*master->workers));
+	master->workers = xcalloc(NODE_WORKERS_MAX, sizeof(*master->workers));
 	for (uint32_t i = 0; i < master->worker_count; i++)
 		worker_slot_init(&master->workers[i], master, i);
 }

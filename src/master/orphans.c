@@ -74,7 +74,7 @@ static void close_all(struct orphan *orphan)
 static bool take_start_fds(struct orphan *orphan, int *fds, size_t count)
 {
 	if (count < IPC_START_FD_LISTENERS ||
-	    count > IPC_START_FD_LISTENERS + SETTINGS_LISTENERS_MAX)
+	    count > IPC_START_FD_LISTENERS + IPC_START_LISTENERS_MAX)
 		return false;
 	orphan->page_fd = fds[IPC_START_FD_NODE_PAGE];
 	orphan->settings_fd = fds[IPC_START_FD_SETTINGS];
@@ -324,7 +324,7 @@ void orphans_free(struct orphans *orphans)
 struct listener_member *orphans_listeners(const struct orphans *orphans, size_t *count)
 {
 	struct listener_member *members =
-		xcalloc(NODE_WORKERS_MAX * SETTINGS_LISTENERS_MAX, sizeof(*members));
+		xcalloc(NODE_WORKERS_MAX * IPC_START_LISTENERS_MAX, sizeof(*members));
 
 	*count = 0;
 	for (uint32_t slot = 0; slot < orphans->slots; slot++) {

@@ -10,6 +10,7 @@
 #include <stdint.h>
 #include <sys/types.h>
 
+#include "keepsock/ipc_messages.h"
 #include "keepsock/listeners.h"
 #include "keepsock/node_page.h"
 #include "keepsock/settings.h"
@@ -29,7 +30,7 @@ struct orphan {
 	int page_fd;
 	int settings_fd;
 	int tls_fd;
-	int listeners[SETTINGS_LISTENERS_MAX];
+	int listeners[IPC_START_LISTENERS_MAX];
 	size_t listener_count;
 };
 

@@ -4,7 +4,7 @@
  *
  *   read, parse, refuse what can't change ─► secrets, listeners, admin socket
  *     ─► all of it in force in the master ─► each worker is taken over from
- *     ─► what is not wanted any more is closed
+ *     ─► what is not wanted any more is closed ─► as many workers as are wanted
  *
  * A failure before the third step changes nothing; one in the fourth puts back
  * what was in force, and takes back the workers that had changed already.
@@ -32,6 +32,7 @@
 #include "master/certificates.h"
 #include "master/change.h"
 #include "master/config_file.h"
+#include "master/resize.h"
 
 #define RELOAD_MAGIC UINT32_C(0x524c4f44) /* "RLOD" */
 
@@ -86,6 +87,7 @@ static void free_reload(struct reload *reload)
 
 void reload_drop(struct master *master)
 {
+	resize_drop(master);
 	if (master->reload)
 		free_reload(master->reload);
 }
@@ -104,8 +106,8 @@ static int check_changes(const struct master *master, const struct settings *to,
 {
 	const struct settings *from = &master->settings;
 
-	if (node_worker_count(to) != master->worker_count)
-		return refuse(master, "the number of workers (node.workers)", error);
+	if (resize_check(master, to, error) < 0)
+		return -1;
 	if (node_uses_embedded_redis(from) != node_uses_embedded_redis(to) ||
 	    settings_redis_shard_count(from) != settings_redis_shard_count(to))
 		return refuse(master, "the number and kind of Redis servers", error);
@@ -179,14 +181,17 @@ static int find_redis(const struct master *master, struct equipment *next, struc
 static int open_listeners(const struct master *master, struct equipment *next, struct buffer *error)
 {
 	const struct listeners *have = &master->listeners;
+	uint32_t slots = node_worker_count(&next->settings);
 	size_t count = have->count * have->slots;
 	struct listener_member *members = xcalloc(count + 1, sizeof(*members));
 	int result;
 
 	for (size_t i = 0; i < count; i++)
 		members[i] = (struct listener_member){(uint32_t)(i / have->count), have->fds[i]};
-	result = listeners_open(&next->listeners, &next->settings, master->worker_count, members,
-				count, error);
+	/* Surplus ones stay open: other workers accept what comes there. */
+	if (slots < have->slots)
+		slots = have->slots;
+	result = listeners_open(&next->listeners, &next->settings, slots, members, count, error);
 	free(members);
 	if (result == 0 && node_role_get(master->page).role != NODE_STANDBY)
 		result = listeners_take_primary(&next->listeners, &next->settings, have, error);
@@ -291,20 +296,39 @@ static void apply_in_place(struct reload *reload)
 	master_redis_reloaded(master);
 }
 
+static void finish(struct reload *reload, const char *error)
+{
+	reload_done_fn *done = reload->done;
+	void *ctx = reload->ctx;
+
+	free_reload(reload);
+	done(ctx, error);
+}
+
+static void on_resized(void *ctx, const char *error)
+{
+	struct reload *reload = ctx;
+
+	MAGIC_CHECK(reload, RELOAD_MAGIC);
+	finish(reload, error);
+}
+
 static void on_changed(void *ctx, const char *error)
 {
 	struct reload *reload = ctx;
 	struct master *master = reload->master;
-	reload_done_fn *done = reload->done;
-	void *done_ctx = reload->ctx;
 
 	MAGIC_CHECK(reload, RELOAD_MAGIC);
-	if (!error) {
-		apply_in_place(reload);
-		log_info("reloaded config=%s", log_value_str(master->config_name));
+	if (error) {
+		finish(reload, error);
+		return;
 	}
-	free_reload(reload);
-	done(done_ctx, error);
+	apply_in_place(reload);
+	log_info("reloaded config=%s", log_value_str(master->config_name));
+	if (resize_target(master) == master->worker_count)
+		finish(reload, NULL);
+	else
+		resize_start(master, on_resized, reload);
 }
 
 /* Keepers write their own log. */

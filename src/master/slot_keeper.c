@@ -26,6 +26,7 @@
 #include "keepsock/worker_slot.h"
 #include "master/certificates.h"
 #include "master/orphans.h"
+#include "master/resize.h"
 
 /* Messages read in a row before other events get their turn. */
 #define MESSAGES_PER_TURN 16
@@ -222,16 +223,18 @@ static void refresh_token_keys(struct master *master)
 }
 
 /* Appends the JSON of it; 0, or -1 with errno. */
-static int append_start(struct worker_slot *slot, struct buffer *out)
+static int append_start(struct worker_slot *slot, uint32_t listeners, struct buffer *out)
 {
 	struct master *master = slot->master;
 	struct ipc_start start = {
 		.slot = slot->number,
-		.slots = master->worker_count,
+		/* Those of a slot that is about to come are nobody's to purge. */
+		.slots = resize_target(master) > master->worker_count ? resize_target(master)
+								      : master->worker_count,
 		.node = master->settings.node.name,
 		.config_name = (char *)master->config_name,
 		.run_dir = master->settings.node.run_dir,
-		.listeners = (uint32_t)(master->listeners.count + master->listeners.primary_count),
+		.listeners = listeners,
 		.shared_listeners = (uint32_t)master->listeners.primary_count,
 		.shard_count = master->shard_count,
 		.api_key = master->api_key,
@@ -250,9 +253,10 @@ static bool send_order(struct worker_slot *slot)
 {
 	struct master *master = slot->master;
 	struct keeper_order order = {.number = ++slot->order};
-	int fds[KEEPER_ORDER_FD_START + IPC_START_FD_LISTENERS + SETTINGS_LISTENERS_MAX];
+	int fds[KEEPER_ORDER_FD_START + IPC_START_FD_LISTENERS + IPC_START_LISTENERS_MAX];
 	int *start_fds = fds + KEEPER_ORDER_FD_START;
 	struct buffer text = {0};
+	uint32_t listeners;
 	int result = -1;
 
 	refresh_token_keys(master);
@@ -260,17 +264,14 @@ static bool send_order(struct worker_slot *slot)
 	start_fds[IPC_START_FD_NODE_PAGE] = master->page_fd;
 	start_fds[IPC_START_FD_SETTINGS] = master->settings_fd;
 	start_fds[IPC_START_FD_TLS] = master->certificates->fd;
-	memcpy(start_fds + IPC_START_FD_LISTENERS,
-	       listeners_of_slot(&master->listeners, slot->number),
-	       master->listeners.count * sizeof(int));
-	memcpy(start_fds + IPC_START_FD_LISTENERS + master->listeners.count,
-	       master->listeners.primary, master->listeners.primary_count * sizeof(int));
+	listeners = resize_listeners(master, slot->number, start_fds + IPC_START_FD_LISTENERS);
+	memcpy(start_fds + IPC_START_FD_LISTENERS + listeners, master->listeners.primary,
+	       master->listeners.primary_count * sizeof(int));
+	listeners += (uint32_t)master->listeners.primary_count;
 	buffer_append(&text, &order, sizeof(order));
-	if (append_start(slot, &text) == 0)
-		result =
-			ipc_send(slot->keeper_fd, KEEPER_ORDER, 0, text.data, text.len, fds,
-				 KEEPER_ORDER_FD_START + IPC_START_FD_LISTENERS +
-					 master->listeners.count + master->listeners.primary_count);
+	if (append_start(slot, listeners, &text) == 0)
+		result = ipc_send(slot->keeper_fd, KEEPER_ORDER, 0, text.data, text.len, fds,
+				  KEEPER_ORDER_FD_START + IPC_START_FD_LISTENERS + listeners);
 	if (result < 0)
 		log_error("keeper_send_failed slot=%u message=ORDER error=%s", slot->number,
 			  strerror(errno));

@@ -83,6 +83,11 @@ struct node_page *node_page_map(int fd)
 	return page;
 }
 
+void node_page_set_workers(struct node_page *page, uint32_t workers)
+{
+	atomic_store(&page->workers, workers);
+}
+
 void node_page_unmap(struct node_page *page)
 {
 	/* Can only fail for an address that was never mapped. */

@@ -155,13 +155,13 @@ static bool send_hello(struct deposits *d)
 static bool send_origin(struct deposits *d)
 {
 	const struct worker *w = d->worker;
-	int fds[IPC_START_FD_LISTENERS + SETTINGS_LISTENERS_MAX];
+	int fds[IPC_START_FD_LISTENERS + IPC_START_LISTENERS_MAX];
 	size_t count = 0;
 
 	fds[IPC_START_FD_NODE_PAGE] = w->page_fd;
 	fds[IPC_START_FD_SETTINGS] = w->settings_fd;
 	fds[IPC_START_FD_TLS] = w->tls_fd;
-	while (count < w->listener_count && count < SETTINGS_LISTENERS_MAX &&
+	while (count < w->listener_count && count < IPC_START_LISTENERS_MAX &&
 	       w->listeners[count].fd >= 0) {
 		fds[IPC_START_FD_LISTENERS + count] = w->listeners[count].fd;
 		count++;

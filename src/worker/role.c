@@ -214,7 +214,7 @@ static void set_shared_listeners(struct worker *w, int *fds, size_t count)
 	while (w->listener_count > 0 && w->listeners[w->listener_count - 1].shared)
 		worker_listener_close(&w->listeners[--w->listener_count]);
 	for (size_t i = 0; i < count; i++) {
-		if (w->stopping || w->move_out || w->listener_count == SETTINGS_LISTENERS_MAX)
+		if (w->stopping || w->move_out || w->listener_count == IPC_START_LISTENERS_MAX)
 			close(fds[i]);
 		else
 			worker_listener_open(w, fds[i], true);

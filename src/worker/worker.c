@@ -249,9 +249,9 @@ void worker_listener_close(struct listener *listener)
 
 static void open_listeners(struct worker *w, const int *fds, size_t count)
 {
-	if (count > SETTINGS_LISTENERS_MAX)
+	if (count > IPC_START_LISTENERS_MAX)
 		log_fatal("too_many_listeners count=%zu", count);
-	w->listeners = xcalloc(SETTINGS_LISTENERS_MAX, sizeof(*w->listeners));
+	w->listeners = xcalloc(IPC_START_LISTENERS_MAX, sizeof(*w->listeners));
 	w->accept_again = evtimer_new(w->base, on_accept_again, w);
 	for (size_t i = 0; i < count; i++)
 		worker_listener_open(w, fds[i], i + w->start.shared_listeners >= count);

@@ -12,9 +12,12 @@ import pytest
 import tokens
 from client import Disconnected
 from keepsock import wait_until
-from wire import BINARY, PING, PONG, TEXT, Http, WebSocket, deflate, frame, inflate
+from test_reload import configure, reload
+from wire import BINARY, PING, PONG, TEXT, Http, WebSocket, deflate, frame, http, inflate
 
 TWO_WORKERS = {"node": {"workers": 2}}
+# Clients that are not read for a while answer no pings.
+PATIENT = {"ping_interval": "5m"}
 BARE = {"history_size": 0, "history_ttl": 0, "force_recovery": False}
 
 
@@ -259,7 +262,7 @@ class Publisher(threading.Thread):
 @pytest.mark.parametrize("channel", [{}, BARE], ids=["history", "bare"])
 def test_publications_meanwhile(start_node, make_client, channel):
     """Each client gets each number in order, wherever it is."""
-    node = two_workers(start_node, channel=channel)
+    node = two_workers(start_node, channel=channel, client=PATIENT)
     channels = ["a", "b", "c"]
     clients = [make_client(node) for _ in range(30)]
     for client in clients:
@@ -284,8 +287,9 @@ def test_publications_meanwhile(start_node, make_client, channel):
         client.expect_quiet()
 
 
-def test_commands_meanwhile(node, make_client):
+def test_commands_meanwhile(start_node, make_client):
     """Each is answered once and done once, in order."""
+    node = two_workers(start_node, client=PATIENT)
     publishers = [make_client(node) for _ in range(6)]
     reader = make_client(node)
     reader.result("subscribe", channel="all")
@@ -372,3 +376,82 @@ def test_refusals(node):
         answer = node.ctl("debug", "move", *arguments)
         assert answer.returncode == 1 and reason in answer.stderr
     assert json.loads(node.ctl("debug", "move", "0", "1", "--json").stdout)
+
+
+# A reload with another number of workers
+
+def resize(node, workers):
+    configure(node, node={"workers": workers})
+    reload(node)
+    assert len(node.workers()) == workers
+    wait_until(lambda: sorted(node.worker_rows()) == list(range(workers)), "so many workers")
+
+
+def assert_order(clients, numbers):
+    for client in clients:
+        assert [client.publication("c")["data"] for _ in range(numbers)] == list(range(numbers))
+        client.expect_quiet()
+
+
+@pytest.mark.parametrize("channel", [{}, BARE], ids=["history", "bare"])
+def test_fewer_and_more_workers(start_node, make_client, channel):
+    """Nobody is cut and nothing is lost; who comes meanwhile and afterwards is served."""
+    node = start_node(node={"workers": 3}, channel=channel, client=PATIENT)
+    clients = [make_client(node) for _ in range(45)]
+    ids = {client.id for client in clients}
+    for client in clients:
+        client.result("subscribe", channel="c")
+    publisher = Publisher(node, ["c"])
+    publisher.start()
+    try:
+        resize(node, 1)
+        assert {row["id"] for row in node.ctl_json("show", "connections")["rows"]} >= ids
+        resize(node, 3)
+        late = [make_client(node) for _ in range(30)]
+        assert len({row["worker"] for row in node.ctl_json("show", "connections")["rows"]}) == 3
+        resize(node, 2)
+    finally:
+        publisher.stop()
+    assert_order(clients, publisher.numbers)
+    node.publish("late", 1)
+    for client in late:
+        client.result("subscribe", channel="d")
+    node.publish("d", "to all")
+    for client in late:
+        assert client.publication("d")["data"] == "to all"
+    stats = node.api("presence_stats", channel="c")["result"]
+    assert stats["num_clients"] == len(clients)
+    # Redis has each session once, with a worker that lives.
+    everybody = ids | {client.id for client in late}
+
+    def sessions():
+        rows = node.ctl_json("show", "sessions")["rows"]
+        return (sorted(row["client"] for row in rows) == sorted(everybody)
+                and {row["worker"] for row in rows} <= {0, 1})
+    wait_until(sessions, "each has one session")
+
+
+def test_connections_are_accepted_all_the_while(start_node):
+    """Those that the kernel gives to a socket of a worker that is no more, too."""
+    node = start_node(node={"workers": 4})
+    ending, failures, served = threading.Event(), [], []
+
+    def ask():
+        while not ending.is_set():
+            try:
+                served.append(http(node.port, "GET", "/health").status)
+            except Exception as error:
+                failures.append(error)
+                return
+    threads = [threading.Thread(target=ask) for _ in range(3)]
+    for thread in threads:
+        thread.start()
+    try:
+        for workers in (1, 3, 2):
+            resize(node, workers)
+    finally:
+        ending.set()
+        for thread in threads:
+            thread.join()
+    assert not failures
+    assert set(served) == {200} and len(served) > 50

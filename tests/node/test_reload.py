@@ -131,7 +131,7 @@ def test_what_is_fixed_is_refused_with_its_line(start_node, group, name, value):
 def test_what_a_reload_can_not_change(start_node):
     node = start_node()
     before = node.settings
-    for change in ({"node": {"workers": 3}}, {"node": {"state_dir": "elsewhere"}},
+    for change in ({"node": {"state_dir": "elsewhere"}},
                    {"redis": {"server": "redis://127.0.0.1:1"}}):
         configure(node, **change)
         refused(node, "can't be changed while the node runs")
