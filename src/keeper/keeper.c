@@ -29,6 +29,7 @@
 #include "keepsock/crash_points.h"
 #include "keepsock/log.h"
 #include "keepsock/magic.h"
+#include "keepsock/node_processes.h"
 #include "keepsock/process_title.h"
 #include "keepsock/secret.h"
 
@@ -419,6 +420,8 @@ static void keeper_open(struct keeper *keeper)
 		log_fatal("keeper_events_failed");
 	watch_master(keeper);
 	keeper->run_dir = xstrdup(text.run_dir);
+	if (node_processes_join(keeper->run_dir, NODE_PROCESS_KEEPER) < 0)
+		log_warning("processes_not_joined error=%s", log_value_str(strerror(errno)));
 	if (keeper_visitors_listen(keeper) < 0)
 		log_fatal("keeper_socket_failed error=%s", log_value_str(strerror(errno)));
 	log_info("keeper_started pid=%d worker=%" PRId32, (int)getpid(), setup.worker);

@@ -21,6 +21,7 @@
 #include "keepsock/keeper.h"
 #include "keepsock/master.h"
 #include "keepsock/node_check.h"
+#include "keepsock/node_processes.h"
 #include "keepsock/privileges.h"
 #include "keepsock/process_title.h"
 #include "keepsock/sealed_text.h"
@@ -33,10 +34,13 @@
 
 #define ROLE_IPC_FD 3
 #define EXIT_USAGE  2
+/* Killed processes that have much memory to give back. */
+#define KILL_LIMIT_MS 10000
 
 enum option_code {
 	OPTION_ROLE = 256,
 	OPTION_STOP,
+	OPTION_KILL,
 	OPTION_RESUME,
 	OPTION_PRINT_CONFIG_MAN,
 	OPTION_PRINT_DEFAULT_CONFIG,
@@ -47,17 +51,21 @@ struct options {
 	const char *role;        /* NULL = master */
 	bool test_only;
 	bool stop;
+	bool kill;
 	int resume_fd; /* -1: it is a start */
 };
 
 static void print_usage(FILE *out)
 {
-	fputs("usage: keepsockd [-c FILE] [-t | --stop]\n"
+	fputs("usage: keepsockd [-c FILE] [-t | --stop | --kill]\n"
 	      "  -c FILE                 configuration; without it the defaults are used\n"
 	      "  -t                      check the configuration and exit\n"
 	      "  --stop                  stop the node of this configuration, also when its master "
 	      "is\n"
 	      "                          dead; returns when nothing of it runs any more\n"
+	      "  --kill                  the same at once: clients are not told, hung processes "
+	      "end "
+	      "too\n"
 	      "  -V                      print the version and exit\n"
 	      "  -h                      print this and exit\n"
 	      "  --print-default-config  print the commented default configuration and exit\n"
@@ -90,6 +98,7 @@ static void take_option(int code, struct options *options)
 	case 'h': print_usage(stdout); exit_printed(true);
 	case OPTION_ROLE: options->role = optarg; break;
 	case OPTION_STOP: options->stop = true; break;
+	case OPTION_KILL: options->kill = true; break;
 	case OPTION_RESUME: options->resume_fd = (int)strtol(optarg, NULL, 10); break;
 	case OPTION_PRINT_CONFIG_MAN: exit_printed(settings_write_man(stdout));
 	case OPTION_PRINT_DEFAULT_CONFIG: exit_printed(settings_write_example(stdout));
@@ -106,6 +115,7 @@ static struct options parse_options(int argc, char **argv)
 		{"help", no_argument, NULL, 'h'},
 		{"role", required_argument, NULL, OPTION_ROLE}, /* internal, not in the usage */
 		{"stop", no_argument, NULL, OPTION_STOP},
+		{"kill", no_argument, NULL, OPTION_KILL},
 		{"resume", required_argument, NULL, OPTION_RESUME}, /* internal as well */
 		{"print-config-man", no_argument, NULL, OPTION_PRINT_CONFIG_MAN},
 		{"print-default-config", no_argument, NULL, OPTION_PRINT_DEFAULT_CONFIG},
@@ -219,6 +229,19 @@ static int resume_master(int fd, const char *program_path)
 	return status;
 }
 
+/* keepsockd --kill: nobody is asked, so whoever hangs can't be in the way. */
+static int kill_node(struct settings *settings)
+{
+	struct buffer error = {0};
+	int result = node_processes_end(settings->node.run_dir, KILL_LIMIT_MS, &error);
+
+	if (result < 0)
+		fprintf(stderr, "keepsockd: %s\n", buffer_cstr(&error));
+	buffer_free(&error);
+	settings_free(settings);
+	return result == 0 ? EXIT_SUCCESS : EXIT_FAILURE;
+}
+
 static int run_master(const struct options *options, const char *program_path)
 {
 	struct buffer text = {0}, error = {0};
@@ -235,6 +258,8 @@ static int run_master(const struct options *options, const char *program_path)
 		status = EXIT_FAILURE;
 	} else if (options->test_only) {
 		status = test_config(&master);
+	} else if (options->kill) {
+		status = kill_node(&master.settings);
 	} else {
 		master.config_text = buffer_slice(&text);
 		status = master_run(&master);

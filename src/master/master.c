@@ -35,6 +35,7 @@
 #include "keepsock/node_check.h"
 #include "keepsock/node_events.h"
 #include "keepsock/node_page.h"
+#include "keepsock/node_processes.h"
 #include "keepsock/privileges.h"
 #include "keepsock/process_title.h"
 #include "keepsock/run_dir.h"
@@ -308,11 +309,18 @@ static int write_pid_file(const struct master *master, struct buffer *error)
 	return result;
 }
 
+static void join_processes(const struct master *master)
+{
+	if (node_processes_join(master->settings.node.run_dir, NODE_PROCESS_MASTER) < 0)
+		log_warning("processes_not_joined error=%s", log_value_str(strerror(errno)));
+}
+
 static int take_run_dir(struct master *master, struct buffer *error)
 {
 	const char *path = master->settings.node.run_dir;
 
 	if (master->resume) {
+		join_processes(master);
 		master->lock_fd = fcntl(master->resume->lock_fd, F_DUPFD_CLOEXEC, 0);
 		return write_pid_file(master, error);
 	}
@@ -322,6 +330,7 @@ static int take_run_dir(struct master *master, struct buffer *error)
 	master->lock_fd = run_dir_lock(path, error);
 	if (master->lock_fd < 0)
 		return -1;
+	join_processes(master);
 	return write_pid_file(master, error);
 }
 

@@ -20,6 +20,7 @@
 #include "keepsock/clock.h"
 #include "keepsock/log.h"
 #include "keepsock/magic.h"
+#include "keepsock/node_processes.h"
 #include "keepsock/settings.h"
 #include "supervisor/node_admin.h"
 
@@ -39,27 +40,36 @@ struct node_watch {
 	pid_t pid;
 	struct event *end_event; /* of pidfd */
 	struct event *timer;     /* the next look */
-	struct node_call *call;  /* the look under way */
-	int candidate_fd;        /* pidfd of whom it asks; -1 = none */
+	struct event *fence_timer;
+	unsigned fence_left;    /* so many more looks must find nobody; 0 = nobody is killed */
+	struct node_call *call; /* the look under way */
+	int candidate_fd;       /* pidfd of whom it asks; -1 = none */
 	bool up;
 	bool adopted;
 	bool spent;
 	bool held;
+	bool started_once; /* by us */
 	uint64_t since_ms;
 	uint64_t ends[ENDS_MAX]; /* boottime of the last ends, newest first */
 	unsigned end_count;
 	uint64_t restarts_total;
 	char error[ERROR_MAX];
+	char fence_error[ERROR_MAX];
 	void (*stopped)(void *ctx);
 	void *stopped_ctx;
 };
 
-static void set_timer(struct node_watch *watch, int64_t ms)
+static void set_delay(struct event *timer, int64_t ms)
 {
 	struct timeval delay = {(time_t)(ms / 1000), (suseconds_t)(ms % 1000 * 1000)};
 
-	if (evtimer_add(watch->timer, &delay) != 0)
+	if (evtimer_add(timer, &delay) != 0)
 		abort(); /* only out of memory */
+}
+
+static void set_timer(struct node_watch *watch, int64_t ms)
+{
+	set_delay(watch->timer, ms);
 }
 
 static void close_fd(int *fd)
@@ -114,6 +124,18 @@ static void set_up(struct node_watch *watch, bool up, const char *reason)
 	watch->options.on_change(watch->options.ctx);
 }
 
+/* We are done when nothing of the node is left. */
+static void settle_stop(struct node_watch *watch)
+{
+	void (*stopped)(void *) = watch->stopped;
+
+	if (!stopped || child_running(&watch->child) || watch->fence_left > 0)
+		return;
+	watch->stopped = NULL;
+	event_del(watch->timer);
+	stopped(watch->stopped_ctx);
+}
+
 static void on_end(struct node_watch *watch, const char *reason)
 {
 	node_call_cancel(watch->call);
@@ -121,11 +143,7 @@ static void on_end(struct node_watch *watch, const char *reason)
 	close_fd(&watch->candidate_fd);
 	watch->pid = 0;
 	if (watch->stopped) {
-		void (*stopped)(void *) = watch->stopped;
-
-		watch->stopped = NULL;
-		event_del(watch->timer);
-		stopped(watch->stopped_ctx);
+		settle_stop(watch);
 		return;
 	}
 	count_end(watch);
@@ -185,6 +203,7 @@ static void start_node(struct node_watch *watch)
 	} else {
 		watch->pid = watch->child.pid;
 		watch->adopted = false;
+		watch->started_once = true;
 		log_info("node_started pid=%d binary=%s", (int)watch->pid,
 			 log_value_str(watch->binary));
 	}
@@ -210,7 +229,7 @@ static bool adopt(struct node_watch *watch, pid_t pid)
 static bool may_start(const struct node_watch *watch)
 {
 	return watch->options.settings->cluster.start_node && !watch->held && !watch->stopped &&
-	       !child_running(&watch->child) && watch->pidfd < 0;
+	       !child_running(&watch->child) && watch->pidfd < 0 && watch->fence_left == 0;
 }
 
 static void on_look_done(void *ctx, const json_t *answer, const char *error)
@@ -245,9 +264,8 @@ static void on_timer(evutil_socket_t fd, short what, void *ctx)
 	(void)what;
 	MAGIC_CHECK(watch, NODE_WATCH_MAGIC);
 	if (watch->stopped) {
-		log_warning("node_killed pid=%d reason=\"it did not end in time\"",
-			    (int)watch->pid);
-		node_watch_kill(watch);
+		log_warning("node_hangs pid=%d text=\"it did not end in time\"", (int)watch->pid);
+		node_watch_fence(watch);
 		return;
 	}
 	if (watch->up && (child_running(&watch->child) || watch->pidfd >= 0)) {
@@ -268,6 +286,41 @@ static void on_timer(evutil_socket_t fd, short what, void *ctx)
 	peer = node_call_peer(watch->call);
 	if (peer > 0 && peer != watch->child.pid)
 		watch->candidate_fd = pidfd_open(peer, 0);
+}
+
+/* ---- ending all of it ---- */
+
+/* A child that has just been forked joins the others a moment later. */
+static void on_fence_timer(evutil_socket_t fd, short what, void *ctx)
+{
+	struct node_watch *watch = ctx;
+	struct buffer error = {0};
+	int found;
+
+	(void)fd;
+	(void)what;
+	MAGIC_CHECK(watch, NODE_WATCH_MAGIC);
+	/* The master by its pidfd too: it may not have come as far as to the list. */
+	child_signal(&watch->child, SIGKILL);
+	if (watch->pidfd >= 0 && pidfd_send_signal(watch->pidfd, SIGKILL, NULL, 0) < 0 &&
+	    errno != ESRCH)
+		log_error("node_kill_failed pid=%d error=%s", (int)watch->pid, strerror(errno));
+	found = node_processes_kill(watch->options.settings->node.run_dir, &error);
+	if (found != 0 || child_running(&watch->child) || watch->pidfd >= 0)
+		watch->fence_left = NODE_PROCESSES_TIMES;
+	else
+		watch->fence_left--;
+	if (found < 0 && strcmp(watch->fence_error, buffer_cstr(&error)) != 0)
+		log_error("node_kill_failed reason=%s", log_value_str(buffer_cstr(&error)));
+	snprintf(watch->fence_error, sizeof(watch->fence_error), "%s", buffer_cstr(&error));
+	buffer_free(&error);
+	if (watch->fence_left > 0) {
+		set_delay(watch->fence_timer, found < 0 ? LOOK_MS : NODE_PROCESSES_AGAIN_MS);
+		return;
+	}
+	log_info("node_is_dead");
+	settle_stop(watch);
+	watch->options.on_change(watch->options.ctx);
 }
 
 /* ---- from outside ---- */
@@ -302,7 +355,8 @@ struct node_watch *node_watch_create(const struct node_watch_options *options)
 	watch->since_ms = clock_boottime_ms();
 	snprintf(watch->error, sizeof(watch->error), "not looked for yet");
 	watch->timer = evtimer_new(options->base, on_timer, watch);
-	if (!watch->timer)
+	watch->fence_timer = evtimer_new(options->base, on_fence_timer, watch);
+	if (!watch->timer || !watch->fence_timer)
 		abort(); /* only out of memory */
 	set_timer(watch, 0);
 	return watch;
@@ -320,6 +374,7 @@ void node_watch_free(struct node_watch *watch)
 	close_fd(&watch->pidfd);
 	close_fd(&watch->candidate_fd);
 	event_free(watch->timer);
+	event_free(watch->fence_timer);
 	free(watch->binary);
 	watch->magic = 0;
 	free(watch);
@@ -346,18 +401,26 @@ void node_watch_hold(struct node_watch *watch, bool hold)
 	watch->spent = false;
 }
 
-void node_watch_kill(struct node_watch *watch)
+bool node_watch_is_fencing(const struct node_watch *watch)
 {
-	child_signal(&watch->child, SIGKILL);
-	/* ESRCH: it has ended, and we are about to be told. */
-	if (watch->pidfd >= 0 && pidfd_send_signal(watch->pidfd, SIGKILL, NULL, 0) < 0 &&
-	    errno != ESRCH)
-		log_error("node_kill_failed pid=%d error=%s", (int)watch->pid, strerror(errno));
+	return watch->fence_left > 0;
+}
+
+void node_watch_fence(struct node_watch *watch)
+{
+	if (watch->fence_left > 0)
+		return;
+	log_warning("node_killed pid=%d", (int)watch->pid);
+	watch->fence_left = NODE_PROCESSES_TIMES;
+	set_delay(watch->fence_timer, 0);
 }
 
 void node_watch_stop(struct node_watch *watch, void (*done)(void *ctx), void *ctx)
 {
-	if (!child_running(&watch->child)) {
+	/* Its master died while we had it: what is left of it is ours to end. */
+	if (!watch->up && !watch->adopted && watch->started_once)
+		node_watch_fence(watch);
+	if (!child_running(&watch->child) && watch->fence_left == 0) {
 		done(ctx);
 		return;
 	}

@@ -49,10 +49,20 @@ void node_watch_get_view(const struct node_watch *watch, struct node_view *view)
 /* While held it is not started, and how often it ended is forgotten. */
 void node_watch_hold(struct node_watch *watch, bool hold);
 
-/* Kills the master of a node that does not obey; the next one is started as usual. */
-void node_watch_kill(struct node_watch *watch);
+/*
+ * Ends all processes of the node at once, also those whose master is dead, hung
+ * ones too; until that is done no other is started, then as usual. When one can't
+ * be ended that is logged, and tried again for as long as it takes.
+ */
+void node_watch_fence(struct node_watch *watch);
 
-/* Ends a node that we started (SIGTERM); done from the event loop, at once when there is none. */
+/* It is under way: something of the node may still run. */
+bool node_watch_is_fencing(const struct node_watch *watch);
+
+/*
+ * Ends a node that we started (SIGTERM, all of it killed when that takes too
+ * long); done from the event loop, at once when there is none.
+ */
 void node_watch_stop(struct node_watch *watch, void (*done)(void *ctx), void *ctx);
 
 #endif

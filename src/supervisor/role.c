@@ -5,7 +5,7 @@
  *
  *   promote     fence program ─► addresses ─► node ─► DONE
  *   hand over   node (clients leave in good order) ─► addresses and lease given up ─► DONE
- *   step down   addresses and lease given up ─► node ─► DONE
+ *   step down   addresses and lease given up ─► node, or its end ─► DONE
  *
  * Whatever happens, the addresses end with the lease: handing over stops being
  * patient then, and the kernel sees to the rest.
@@ -27,6 +27,10 @@
 #define QUIT_LIMIT_MS 2000
 /* Before a node that did not take its role on is told again. */
 #define RETRY_MS 1000
+/* ... and so often, before it is ended: it would go on as what it is. */
+#define REFUSALS_MAX 3
+/* The end of killed processes is waited for so long before the next state. */
+#define FENCE_LIMIT_MS 5000
 
 static void set_step(struct supervisor *s, enum role_step step, int64_t limit_ms)
 {
@@ -51,10 +55,23 @@ static void fail(struct supervisor *s, const char *what, const char *reason)
 
 /* ---- the node ---- */
 
-/* A node without roles serves in any: it is one of before they were. */
-static bool knows_no_roles(const char *error)
+/* It says so itself; any other answer is a refusal. */
+static bool says_role(const json_t *answer, const char *role)
 {
-	return error && strncmp(error, "unknown command", 15) == 0;
+	const char *name = json_string_value(json_object_get(answer, "role"));
+
+	return name && strcmp(name, role) == 0;
+}
+
+static bool says_primary(const json_t *answer, uint64_t epoch)
+{
+	return says_role(answer, "primary") &&
+	       json_integer_value(json_object_get(answer, "epoch")) == (json_int_t)epoch;
+}
+
+static const char *why_not(const json_t *answer, const char *error)
+{
+	return answer ? "its answer says otherwise" : error;
 }
 
 static void on_promoted(void *ctx, const json_t *answer, const char *error)
@@ -63,40 +80,55 @@ static void on_promoted(void *ctx, const json_t *answer, const char *error)
 
 	MAGIC_CHECK(s, SUPERVISOR_MAGIC);
 	s->role_call = NULL;
-	if (answer || knows_no_roles(error)) {
+	if (says_primary(answer, s->epoch)) {
 		s->node_role = NODE_ROLE_PRIMARY;
 		if (s->step == ROLE_NODE)
 			s->step = ROLE_DONE;
 	} else if (s->step == ROLE_NODE) {
-		fail(s, "the node was not promoted", error);
+		fail(s, "the node was not promoted", why_not(answer, error));
 	} else {
 		log_warning("node_not_promoted epoch=%" PRIu64 " reason=%s", s->epoch,
-			    log_value_str(error));
+			    log_value_str(why_not(answer, error)));
 	}
 	supervisor_decide(s);
 }
 
 static void give_up(struct supervisor *s);
 
+/* Nothing of the node goes on, whether it has a master or not, hangs or not. */
+static void fence_node(struct supervisor *s)
+{
+	s->node_fenced = true;
+	s->node_refusals = 0;
+	if (s->step == ROLE_QUIT)
+		set_step(s, ROLE_QUIT, FENCE_LIMIT_MS);
+	node_watch_fence(s->node);
+}
+
 static void on_demoted(void *ctx, const json_t *answer, const char *error)
 {
 	struct supervisor *s = ctx;
-	bool done = answer || knows_no_roles(error);
+	bool done = says_role(answer, "standby");
 
 	MAGIC_CHECK(s, SUPERVISOR_MAGIC);
 	s->role_call = NULL;
 	if (done)
 		s->node_role = NODE_ROLE_STANDBY;
 	else
-		log_warning("node_not_demoted reason=%s", log_value_str(error));
+		log_warning("node_not_demoted reason=%s", log_value_str(why_not(answer, error)));
 	if (s->step == ROLE_NODE && s->handing_over) {
 		give_up(s);
 		s->step = ROLE_DONE;
 	} else if (s->step == ROLE_QUIT) {
 		/* One that hangs would go on as what it was. */
-		if (!done)
-			node_watch_kill(s->node);
-		s->step = ROLE_DONE;
+		if (done)
+			s->step = ROLE_DONE;
+		else
+			fence_node(s);
+	} else if (done) {
+		s->node_refusals = 0;
+	} else if (++s->node_refusals >= REFUSALS_MAX) {
+		fence_node(s);
 	}
 	supervisor_decide(s);
 }
@@ -228,10 +260,11 @@ static void begin_quit(struct supervisor *s)
 {
 	give_up(s);
 	set_step(s, ROLE_QUIT, QUIT_LIMIT_MS);
+	s->node_fenced = false;
 	if (is_node_up(s))
 		tell_demote(s, "demote", QUIT_LIMIT_MS);
 	else
-		s->step = ROLE_DONE;
+		fence_node(s); /* its workers serve without a master */
 }
 
 static void begin_hand_over(struct supervisor *s)
@@ -288,10 +321,14 @@ static void progress_demotion(struct supervisor *s, uint64_t now)
 		end_calls(s);
 		begin_quit(s);
 	}
-	if (s->step == ROLE_QUIT && !is_node_up(s)) {
+	if (s->step != ROLE_QUIT)
+		return;
+	if (!s->node_fenced && !is_node_up(s)) {
 		end_calls(s);
-		s->step = ROLE_DONE;
+		fence_node(s);
 	}
+	if (s->node_fenced && (!node_watch_is_fencing(s->node) || now >= s->step_deadline_ms))
+		s->step = ROLE_DONE;
 }
 
 void role_progress(struct supervisor *s, uint64_t now)

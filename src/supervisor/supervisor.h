@@ -144,7 +144,9 @@ struct supervisor {
 	char role_error[SUPERVISOR_TEXT_MAX];
 	enum node_role node_role;
 	uint64_t node_role_retry_ms;
-	char *resume; /* the lease of our predecessor; NULL = none, or not any more */
+	unsigned node_refusals; /* in a row, outside of a change of role */
+	bool node_fenced;       /* while stepping down: it did not obey, and is ended */
+	char *resume;           /* the lease of our predecessor; NULL = none, or not any more */
 
 	struct story_entry story[STORY_KEPT];
 	uint64_t story_count;

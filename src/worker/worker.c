@@ -26,6 +26,7 @@
 #include "keepsock/deflate.h"
 #include "keepsock/ipc.h"
 #include "keepsock/log.h"
+#include "keepsock/node_processes.h"
 #include "keepsock/process_title.h"
 #include "keepsock/random.h"
 #include "keepsock/sealed_text.h"
@@ -411,6 +412,8 @@ static int receive_start(struct worker *w, int keeper_fd)
 	process_title_set_name("keepsockd");
 	process_title_set("keepsockd: worker %d of %s (%s)", slot, w->start.node,
 			  w->start.config_name);
+	if (node_processes_join(w->start.run_dir, NODE_PROCESS_WORKER) < 0)
+		log_warning("processes_not_joined error=%s", log_value_str(strerror(errno)));
 	take_settings(w, fds[IPC_START_FD_SETTINGS]);
 	w->page = node_page_map(fds[IPC_START_FD_NODE_PAGE]);
 	if (!w->page)

@@ -85,6 +85,15 @@ class Supervised(Keepsock):
     def signal_node(self, number):
         os.kill(self.node_pid(), number)
 
+    def node_processes(self):
+        """Pids of master, keepers and workers."""
+        return [p.pid for p in self.everybody() if p.title.startswith("keepsockd: ")]
+
+    def signal_all(self, number):
+        """The supervisor and all of its node, as far as it started it."""
+        for process in self.everybody():
+            os.kill(process.pid, number)
+
     def kill_supervisor(self, number=signal.SIGKILL):
         self.supervisor.send_signal(number)
         if number == signal.SIGKILL:
@@ -111,7 +120,7 @@ class Supervised(Keepsock):
             self.supervisor.wait()
         assert not REPORTS.search(log), log[-8000:]
         assert code == 0, f"{self.name}: {code}\n{self.logs()}"
-        assert "event=node_killed" not in log, f"the node did not end in time:\n{self.logs()}"
+        assert "event=node_hangs" not in log, f"the node did not end in time:\n{self.logs()}"
 
 
 class Pair:

@@ -3,15 +3,18 @@
 after each fault, that epochs rise, and what the supervisors tell."""
 
 import getpass
+import json
 import os
 import signal
 import subprocess
 
 import pytest
 
-from keepsock import DurableRedis, is_running, keepsockctl, wait_until
+from client import Client, Disconnected
+from keepsock import API_KEY, DurableRedis, is_running, keepsockctl, wait_until
 from pair import Pair, supervisor_binary
 from sentinels import Group
+from wire import Closed, Http
 
 
 @pytest.fixture
@@ -32,6 +35,16 @@ def make_pair(redis):
     yield make
     for pair in pairs:
         pair.end()
+
+
+def replies_until_the_end(client):
+    """Whatever comes but pings, until the connection ends, in good order or not."""
+    replies = []
+    try:
+        while True:
+            replies.append(client.next_message()[1])
+    except (Disconnected, Closed):
+        return replies
 
 
 def rising(epochs):
@@ -68,22 +81,75 @@ def test_a_node_that_dies_once_is_restarted(make_pair):
 def test_a_node_beyond_its_budget_fails_over(make_pair):
     pair = make_pair(cluster={"restart_limit": 0})
     primary, (standby,) = pair.start()
-    primary.signal_node(signal.SIGKILL)
-    standby.wait_for("primary")
+    processes = primary.node_processes()
+    with Client(primary.port) as client:
+        primary.signal_node(signal.SIGKILL)
+        standby.wait_for("primary")
+        # Its workers would have served on: they were ended, so the client is not left behind.
+        assert replies_until_the_end(client) == []
+    wait_until(lambda: not any(map(is_running, processes)), "nothing of the node is left")
+    assert len(processes) == 3
     assert standby.status()["epoch"] == 2
     assert "not healthy" in primary.logs()
     assert rising(pair.epochs()), pair.epochs()
 
 
-def test_a_hanging_node_fails_over(make_pair):
+@pytest.mark.parametrize("whom", ["master", "all"])
+def test_a_hanging_node_fails_over(make_pair, whom):
     pair = make_pair(cluster={"check_timeout": "500ms"})
     primary, (standby,) = pair.start()
-    master = primary.node_pid()
-    primary.signal_node(signal.SIGSTOP)
+    processes = primary.node_processes()
+    for pid in [primary.node_pid()] if whom == "master" else processes:
+        os.kill(pid, signal.SIGSTOP)
     standby.wait_for("primary")
-    # It did not obey, so it was ended; the next one is a standby.
-    wait_until(lambda: not is_running(master), "the master that hung is gone")
+    # It did not obey, so all of it was ended; the next one is a standby.
+    wait_until(lambda: not any(map(is_running, processes)), "the node that hung is gone")
     primary.wait_for("standby")
+
+
+def test_a_supervisor_told_to_end_leaves_nothing_of_a_node_without_master(make_pair):
+    """The budget is spent and the workers serve on, as no standby is there to take over."""
+    pair = make_pair(count=1, cluster={"restart_limit": 0, "restart_timeout": "60s"})
+    node = pair.nodes["a"].supervise()
+    node.wait_for("primary")
+    node.signal_node(signal.SIGKILL)
+    assert node.stop_supervisor() == 0
+    assert not node.everybody()
+
+
+def ask_to_publish(port, number):
+    """Sent, and maybe taken, but not answered yet."""
+    connection = Http(port)
+    connection.send_request("POST", "/api/publish", {"X-API-Key": API_KEY}, json.dumps(
+        {"channel": "news", "data": number}).encode())
+    return connection
+
+
+def test_who_was_stopped_acknowledges_nothing_when_it_goes_on(make_pair):
+    """All of a host stands still beyond the lease, with publishes under way, and goes on."""
+    pair = make_pair(cluster={"lease_ttl": "2s"})
+    primary, (standby,) = pair.start()
+    client = Client(primary.port)
+    assert "result" in ask_to_publish(primary.port, 0).read_response().json()
+    primary.signal_all(signal.SIGSTOP)
+    asked = [ask_to_publish(primary.port, number) for number in range(1, 9)]
+    client.send({"id": 99, "publish": {"channel": "news", "data": 9}})
+    standby.wait_for("primary")
+    primary.signal_all(signal.SIGCONT)
+    answers = [read_to_end(connection) for connection in asked]
+    assert not any(b'"result"' in answer for answer in answers), answers
+    replies = replies_until_the_end(client)
+    assert not [r for r in replies if r.get("id") == 99 and "publish" in r], replies
+    primary.wait_for("standby")
+    history = standby.api("history", channel="news", limit=100)["result"]["publications"]
+    assert [p["data"] for p in history] == [0]
+
+
+def read_to_end(connection):
+    try:
+        return connection.read_response().body
+    except Closed:
+        return b""          # without an answer
 
 
 def test_a_killed_supervisor_leaves_the_node_and_its_lease_runs_out(make_pair):

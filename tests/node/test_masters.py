@@ -10,6 +10,7 @@ import pytest
 
 from keepsock import config_text, keepsockd, wait_until
 from test_keeper import assert_all_hear, crowd_of, kill_keeper, kill_worker
+from wire import Closed
 
 
 def replace_master(node, before_start=lambda: None):
@@ -204,8 +205,8 @@ def test_it_stops_whatever_it_adopted(start_node, make_client):
     assert not list(pathlib.Path(node.directory, "run").glob("keeper-*.sock"))
 
 
-def stop_command(node):
-    return subprocess.run([keepsockd(), "-c", str(node.config), "--stop"], capture_output=True,
+def stop_command(node, option="--stop"):
+    return subprocess.run([keepsockd(), "-c", str(node.config), option], capture_output=True,
                           text=True, timeout=40)
 
 
@@ -237,6 +238,37 @@ def test_stop_of_nothing(make_node):
     run = stop_command(node)
     assert run.returncode == 0, run.stderr
     assert not node.everybody()
+
+
+@pytest.mark.parametrize("without_master", [False, True])
+def test_kill_ends_whoever_hangs(start_node, make_client, without_master, redis):
+    """All of them stand still; nothing is left, and the next start finds nothing in its way."""
+    node = start_node(redis={"server": redis.url})
+    client = make_client(node)
+    if without_master:
+        node.kill_master()
+    for process in node.everybody():
+        os.kill(process.pid, signal.SIGSTOP)
+    run = stop_command(node, "--kill")
+    assert run.returncode == 0, run.stderr
+    assert not node.everybody()
+    with pytest.raises(Closed):
+        client.read_to_close()
+    if not without_master:
+        node.process.wait()
+    assert stop_command(node, "--kill").returncode == 0
+    node.start()
+
+
+def test_kill_after_an_upgrade_and_a_reload(start_node, redis):
+    """A master that was executed anew, workers and keepers that came later: all are on the list."""
+    node = start_node(redis={"server": redis.url})
+    assert node.ctl("upgrade").returncode == 0
+    assert node.ctl("reload").returncode == 0
+    assert stop_command(node, "--kill").returncode == 0
+    assert not node.everybody()
+    node.process.wait()
+    node.process = None
 
 
 def test_after_a_power_failure(start_node, make_client):
