@@ -286,6 +286,8 @@ struct arena *arena_adopt(int fd, const char **error);
 struct arena *arena_prepare(int fd, const char **error);
 /* What has come to it since; worth doing shortly before it is taken. */
 void arena_prefault(struct arena *arena);
+/* Memory for the heap companion of a passport that may be there when it is taken. */
+void arena_prepare_companion(struct arena *arena, arena_ref ref, size_t size);
 
 /*
  * The ownership word. Each of these is one compare-and-swap, and false says that

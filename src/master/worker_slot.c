@@ -43,7 +43,8 @@
 #include "master/orphans.h"
 
 /* A keeper that has not noticed its worker's death by then hangs, and would never replace it. */
-#define KEEPER_SILENCE_MS 3000
+#define KEEPER_SILENCE_MS          3000
+#define KEEPER_TAKEOVER_SILENCE_MS 30000
 /* Messages read in a row before other events get their turn. */
 #define MESSAGES_PER_TURN 16
 
@@ -330,14 +331,17 @@ static void on_unwatched_death(struct worker_slot *slot)
 
 static void on_worker_exit(evutil_socket_t fd, short what, void *ctx)
 {
-	static const struct timeval patience = {.tv_sec = KEEPER_SILENCE_MS / 1000};
 	struct worker_slot *slot = ctx;
+	struct timeval patience = {.tv_sec = KEEPER_SILENCE_MS / 1000};
 
 	(void)fd;
 	(void)what;
 	MAGIC_CHECK(slot, WORKER_SLOT_MAGIC);
 	free_event(&slot->exit_event);
 	slot->exited = true;
+	/* It may wait for the next one, which may have the arena. */
+	if (slot->next.pid)
+		patience.tv_sec = KEEPER_TAKEOVER_SILENCE_MS / 1000;
 	if (slot_takeover_on_old_exit(slot))
 		return;
 	if (!child_running(&slot->keeper))

@@ -44,6 +44,18 @@ static bool become_owner(struct arena *arena)
 					      WORK_WORD(ARENA_OWNER_RUNNING, getpid()));
 }
 
+/* Those that were prepared are passports'; the page may hold something else by now. */
+static void forget_misplaced_companions(struct arena *arena)
+{
+	for (uint32_t page = 0; page < arena->header->page_count; page++) {
+		if (!arena->pages[page].companions ||
+		    atomic_load(&arena->header->page_class[page]) == ARENA_PASSPORT)
+			continue;
+		free(arena->pages[page].companions);
+		arena->pages[page].companions = NULL;
+	}
+}
+
 /* For its owner: nothing but its commit, classes and name were made sure of yet. */
 static void make_ours(struct arena *arena)
 {
@@ -51,7 +63,9 @@ static void make_ours(struct arena *arena)
 	check_classes(arena);
 	if (!memchr(arena->header->worker_name, '\0', ARENA_NAME_MAX))
 		arena->header->worker_name[0] = '\0';
-	arena->pages = xcalloc(arena->header->page_count, sizeof(*arena->pages));
+	if (!arena->pages)
+		arena->pages = xcalloc(arena->header->page_count, sizeof(*arena->pages));
+	forget_misplaced_companions(arena);
 	/* Full, until it is known what is free. */
 	arena->backed_end = arena->header->page_count;
 }
@@ -107,6 +121,17 @@ struct arena *arena_prepare(int fd, const char **error)
 	}
 	arena_prefault(arena);
 	return arena;
+}
+
+void arena_prepare_companion(struct arena *arena, arena_ref ref, size_t size)
+{
+	/* Where things are in another layout is not known. */
+	if (arena->outdated || !arena_ref_valid(arena, ref, ARENA_PASSPORT))
+		return;
+	if (!arena->pages)
+		arena->pages = xcalloc(arena->header->page_count, sizeof(*arena->pages));
+	/* Written once, so that it is there. */
+	memset(arena_companion(arena, ref, size), 0, size);
 }
 
 static bool swap_owner(struct arena *arena, uint64_t from, enum arena_owner_state to)

@@ -16,6 +16,7 @@ struct adoption {
 	uint64_t began_ns;
 	struct arena_adoption found;
 	uint64_t takeover;               /* number of the takeover; 0 = the predecessor is dead */
+	struct arena *prepared;          /* owned until it is the worker's; of a takeover */
 	struct kept_table held;          /* owned; what a takeover was handed over so far */
 	struct keeper_hand_over_end end; /* how the predecessor ended */
 	int redis_fds[ARENA_SHARDS_MAX]; /* owned; -1 = none */

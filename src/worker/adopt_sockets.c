@@ -85,27 +85,55 @@ static void attach_all(struct worker *w)
 	}
 }
 
-void adopt_held_sockets(struct adoption *adoption)
+/* In the order of the passports, which is that of memory; how many of the held ones are theirs. */
+static size_t attach_held(struct adoption *adoption)
+{
+	struct worker *w = adoption->worker;
+	size_t count = 0;
+	arena_ref ref = 0;
+
+	while ((ref = passport_next(w->arena, ref))) {
+		const struct passport *passport = arena_at(w->arena, ref);
+		const struct kept *kept;
+		bool has_socket;
+
+		if (passport->kind != PASSPORT_CLIENT)
+			continue;
+		kept = kept_table_find(&adoption->held, ref);
+		has_socket = kept && kept->item.generation == passport->generation &&
+			     KEEPER_KIND_OF(kept->item.kind) == KEEPER_KIND_CLIENT;
+		connection_attach(w, ref, has_socket ? kept->fd : -1)->watched =
+			has_socket ? EV_READ : 0;
+		count += has_socket;
+	}
+	return count;
+}
+
+/* Redis's, and what belongs to nobody. */
+static void take_rest(struct adoption *adoption, bool strays)
 {
 	struct worker *w = adoption->worker;
 	const struct kept *kept;
 	size_t cursor = 0;
 
-	attach_all(w);
 	while ((kept = kept_table_next(&adoption->held, &cursor))) {
 		bool client = KEEPER_KIND_OF(kept->item.kind) == KEEPER_KIND_CLIENT;
 
-		if (!passport_of(w, &kept->item)) {
+		if (!client) {
+			take_item(adoption, &kept->item, kept->fd);
+		} else if (strays && !passport_of(w, &kept->item)) {
 			/* Others have it too: it would stay in the set. */
-			if (client)
-				(void)poller_watch(w->poller, kept->fd, kept->item.ref, EV_READ, 0);
+			(void)poller_watch(w->poller, kept->fd, kept->item.ref, EV_READ, 0);
 			close_stray(adoption, &kept->item, kept->fd);
-			continue;
 		}
-		take_item(adoption, &kept->item, kept->fd);
-		if (client)
-			connection_at(w, kept->item.ref)->watched = EV_READ;
 	}
+}
+
+void adopt_held_sockets(struct adoption *adoption)
+{
+	size_t clients = attach_held(adoption);
+
+	take_rest(adoption, clients < adoption->held.count);
 	/* They are the connections' now. */
 	kept_table_forget(&adoption->held);
 }

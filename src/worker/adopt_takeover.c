@@ -50,8 +50,10 @@ static void hold(struct adoption *adoption, const struct keeper_item *item, int 
 	if (held && held->item.generation < item->generation &&
 	    KEEPER_KIND_OF(held->item.kind) == KEEPER_KIND_CLIENT)
 		drop(adoption, item->ref, held->fd);
-	if (kept_table_put(&adoption->held, item, fd) != KEPT_REFUSED && client &&
-	    !poller_watch(adoption->worker->poller, fd, item->ref, 0, EV_READ))
+	if (kept_table_put(&adoption->held, item, fd) == KEPT_REFUSED || !client)
+		return;
+	arena_prepare_companion(adoption->prepared, item->ref, sizeof(struct connection));
+	if (!poller_watch(adoption->worker->poller, fd, item->ref, 0, EV_READ))
 		refuse(adoption, strerror(errno));
 }
 
@@ -169,6 +171,7 @@ struct arena *adopt_prepared_arena(struct adoption *adoption, int arena_fd)
 	close(arena_fd);
 	if (!arena)
 		refuse(adoption, error);
+	adoption->prepared = arena;
 	take_what_is_kept(adoption, message);
 	arena_prefault(arena);
 	/* What came in the meantime; of the last little is then told when nobody serves. */

@@ -12,6 +12,7 @@
 #include <poll.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <unistd.h>
 
 #include "keepsock/alloc.h"
@@ -29,6 +30,8 @@ _Noreturn static void leave(const char *why)
 {
 	crash_point(CRASH_TAKEOVER_LEAVE);
 	log_info("worker_left reason=%s", log_value_str(why));
+	/* Closing thousands of descriptors takes its time, which others have better use for. */
+	(void)setpriority(PRIO_PROCESS, 0, 19);
 	_exit(EXIT_SUCCESS);
 }
 

@@ -296,7 +296,6 @@ void remains_look(struct worker *w)
 	remains->magic = REMAINS_MAGIC;
 	remains->worker = w;
 	w->remains = remains;
-	round_begin(remains);
 }
 
 void remains_tick(struct worker *w)
