@@ -618,6 +618,7 @@ static void release(struct master *master)
 		worker_slot_free(&master->workers[i]);
 	master_redis_free(master);
 	listeners_close(&master->listeners);
+	certificates_close(master);
 	free_events(master);
 	if (master->page) {
 		node_page_claim_slot(NULL, 0);
@@ -628,7 +629,6 @@ static void release(struct master *master)
 		close(master->program_fd);
 	if (master->settings_fd >= 0)
 		close(master->settings_fd);
-	certificates_close(master);
 	if (master->lock_fd >= 0) {
 		remove_pid_file(master);
 		close(master->lock_fd);

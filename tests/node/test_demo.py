@@ -4,8 +4,11 @@
 import os
 import pathlib
 import signal
+import ssl
 import stat
 import subprocess
+import urllib.error
+import urllib.request
 
 import pytest
 
@@ -37,6 +40,14 @@ class Demo:
             return http(self.port, "GET", "/ready").status == 200
         except OSError:
             return False
+
+
+def fetch(port, authority, path="/ready"):
+    """By TLS, with a certificate that is good for 127.0.0.1: the status."""
+    context = ssl.create_default_context(cafile=str(authority))
+    with urllib.request.urlopen(f"https://127.0.0.1:{port}{path}", timeout=20,
+                                context=context) as answer:
+        return answer.status
 
 
 @pytest.fixture
@@ -104,6 +115,28 @@ def test_stop_without_a_master(demo):
     assert stop.returncode == 0 and "its master was dead" in stop.stdout
     assert not demo.is_reachable()
     assert demo.run("--status").returncode == 1
+
+
+def test_tls(demo):
+    tls_port = free_port()
+    start = demo.run("--detach", "--tls", "--tls-port", str(tls_port))
+    assert start.returncode == 0, start
+    assert f"https://127.0.0.1:{tls_port}/" in start.stdout
+    authority = demo.state / "ca.pem"
+    assert fetch(tls_port, authority) == 200
+    assert fetch(tls_port, authority, "/") == 200
+    with pytest.raises(urllib.error.URLError):
+        fetch(tls_port, demo.state / "a/tls.pem")
+    assert http(demo.port, "GET", "/ready").status == 200
+    assert stat.S_IMODE((demo.state / "a/tls.key").stat().st_mode) == 0o600
+    assert not list(demo.state.glob("**/ca.key"))
+    assert f"https://127.0.0.1:{tls_port}/" in demo.run("--status").stdout
+    # The same authority the next time: whoever trusts it need not do so again.
+    before = authority.read_text()
+    assert demo.run("--stop").returncode == 0
+    assert demo.run("--detach", "--tls", "--tls-port", str(tls_port)).returncode == 0
+    assert authority.read_text() == before
+    assert fetch(tls_port, authority) == 200
 
 
 def test_port_in_use_is_told(demo, node):

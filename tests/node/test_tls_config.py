@@ -3,6 +3,7 @@
 operators see. And what plain listeners do for TLS: redirects, and challenges of ACME clients."""
 
 import os
+import ssl
 import subprocess
 
 import pytest
@@ -389,6 +390,143 @@ def test_keys_are_nowhere_to_be_read(make_tls_node, localhost):
     assert body not in everywhere.replace("\n", "")
     assert SECRET not in everywhere
     assert "tickets" in node.ctl("show", "config").stdout
+
+
+# ---- what clients see of it ----
+
+def client_context(authority, version=ssl.TLSVersion.TLSv1_3):
+    context = ssl.create_default_context(cafile=str(authority.path))
+    context.minimum_version = context.maximum_version = version
+    return context
+
+
+class TlsHttp(Http):
+    """HTTP by TLS; host is the name asked for and checked."""
+
+    def __init__(self, port, context, host="localhost", session=None):
+        super().__init__(port)
+        self.socket = context.wrap_socket(self.socket, server_hostname=host, session=session)
+
+    def serial(self):
+        return int(self.socket.getpeercert()["serialNumber"], 16)
+
+    def health(self):
+        return self.request("GET", "/health").status
+
+
+def served(node, authority, host="localhost"):
+    """The serial of the certificate that a new connection gets."""
+    with TlsHttp(node.tls_port, client_context(authority), host) as connection:
+        assert connection.health() == 200
+        return connection.serial()
+
+
+def test_rotation_drops_no_connection(make_tls_node, authority):
+    node = make_tls_node().start()
+    context = client_context(authority)
+    old = [TlsHttp(node.tls_port, context) for _ in range(8)]
+    before = old[0].serial()
+    assert all(connection.health() == 200 for connection in old)
+    put(node.directory, "a", *authority.issue("rotated", "localhost"))
+    node.ctl_json("reload-certificates")
+    after = served(node, authority)
+    assert after != before
+    put(node.directory, "a", *authority.issue("rotated again", "localhost"))
+    wait_until(lambda: served(node, authority) not in (before, after), "noticed by itself")
+    for connection in old:
+        assert connection.health() == 200
+        assert connection.serial() == before
+        connection.close()
+
+
+def test_clients_get_the_certificate_of_the_name(make_tls_node, authority):
+    node = make_tls_node({"certificates": [{"certificate": "a.pem", "key": "a.key"},
+                                           {"certificate": "b.pem", "key": "b.key"}]})
+    put(node.directory, "b", *authority.issue("named", "www.example", "*.sub.example"))
+    node.start()
+    named = served(node, authority, "www.example")
+    assert served(node, authority, "x.sub.example") == named
+    assert served(node, authority, "localhost") != named
+    with pytest.raises(ssl.SSLCertVerificationError):
+        served(node, authority, "nobody.example")
+
+
+@pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])
+def test_sessions_resume_on_the_other_node_and_after_a_rotation(make_tls_node, authority, version):
+    nodes = []
+    for name in ("a", "b"):
+        nodes.append(make_tls_node({"ticket_secret_file": "tickets"}, node={"name": name}))
+        write(nodes[-1], "tickets", SECRET + "\n")
+        nodes[-1].start()
+    put(nodes[1].directory, "a", *authority.issue("of b", "localhost"))
+    nodes[1].ctl_json("reload-certificates")
+    context = client_context(authority, version)
+    with TlsHttp(nodes[0].tls_port, context) as connection:
+        assert connection.health() == 200
+        assert not connection.socket.session_reused
+        session = connection.socket.session
+
+    def resumes(node):
+        with TlsHttp(node.tls_port, context, session=session) as connection:
+            assert connection.health() == 200
+            return connection.socket.session_reused
+
+    assert all(resumes(node) for node in nodes for _ in range(4))
+    # Another secret in front: new tickets are made with it, old ones stay good.
+    write(nodes[1], "tickets", SECRET[::-1] + "\n" + SECRET + "\n")
+    nodes[1].ctl_json("reload-certificates")
+    assert resumes(nodes[1])
+    write(nodes[1], "tickets", SECRET[::-1] + "\n")
+    nodes[1].ctl_json("reload-certificates")
+    assert not resumes(nodes[1])
+
+
+def with_client(authority, name):
+    context = client_context(authority)
+    context.load_cert_chain(authority.directory / f"{name}.pem", authority.directory / f"{name}.key")
+    return context
+
+
+def is_let_in(node, context):
+    try:
+        with TlsHttp(node.tls_port, context) as connection:
+            return connection.health() == 200
+    except (ssl.SSLError, ConnectionError):
+        return False
+
+
+def test_clients_certificates_and_their_revocation(make_tls_node, authority, stranger):
+    node = make_tls_node({"client_verify": "required", "client_ca": "ca.pem",
+                          "client_crl": "crl.pem"})
+    write(node, "ca.pem", authority.path.read_text())
+    write(node, "crl.pem", authority.revocations())
+    node.start()
+    authority.issue("alice")
+    authority.issue("bob")
+    stranger.issue("mallory")
+    context = with_client(authority, "alice")
+    assert is_let_in(node, context)
+    assert is_let_in(node, with_client(authority, "bob"))
+    assert not is_let_in(node, client_context(authority))
+    foreign = client_context(authority)
+    foreign.load_cert_chain(stranger.directory / "mallory.pem", stranger.directory / "mallory.key")
+    assert not is_let_in(node, foreign)
+    authority.revoke("alice")
+    write(node, "crl.pem", authority.revocations())
+    wait_until(lambda: not is_let_in(node, context), "the new list is in force")
+    assert is_let_in(node, with_client(authority, "bob"))
+
+
+def test_hsts(make_tls_node, authority):
+    node = make_tls_node({"hsts_max_age": "365d", "hsts_subdomains": True}).start()
+    with TlsHttp(node.tls_port, client_context(authority)) as connection:
+        for path, status in (("/health", 200), ("/nothing", 404)):
+            answer = connection.request("GET", path)
+            assert answer.status == status
+            assert (answer.header("Strict-Transport-Security")
+                    == "max-age=31536000; includeSubDomains")
+    # RFC 6797 §7.2: never without TLS.
+    assert http(node.port, "GET", "/health").header("Strict-Transport-Security") is None
 
 
 # ---- redirects ----
