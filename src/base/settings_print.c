@@ -149,7 +149,7 @@ bool settings_write_man(FILE *out)
 	      "first when there is none for it:\n"
 	      "`listeners = ( { port = 443; tls: { certificates = ( { certificate = "
 	      "\"chain.pem\";\n"
-	      "key = \"key.pem\"; } ); }; } );`.\n\n",
+	      "key = \"key.pem\"; } ); }; } );`. tls.md says more.\n\n",
 	      out);
 	for (size_t i = 0; i < setting_tls_row_count; i++)
 		put_man_row(out, &setting_tls_rows[i]);

@@ -63,7 +63,23 @@ static void remind(struct master *master)
 	certificates_log(master->certificates, &master->settings, CERTIFICATE_WARNING_DAYS);
 }
 
-int certificates_open(struct master *master, struct buffer *error)
+/* The files are no good; the clients of a dead master's workers need not suffer for it. */
+static bool keep_left(struct master *master, int left_fd, struct buffer *error)
+{
+	master->certificates =
+		certificates_unseal(&master->settings, left_fd, ++master->certificate_generation);
+	if (!master->certificates)
+		return false;
+	master->certificate_error = xstrdup(buffer_cstr(error));
+	log_error("certificates_refused cause=start reason=%s text=%s",
+		  log_value_str(buffer_cstr(error)),
+		  log_value_str("those that the workers have stay in force"));
+	metric_add(METRIC_tls_certificate_errors_total, 1);
+	buffer_reset(error);
+	return true;
+}
+
+int certificates_open(struct master *master, int left_fd, struct buffer *error)
 {
 	if (master->only_stops)
 		return 0;
@@ -71,7 +87,7 @@ int certificates_open(struct master *master, struct buffer *error)
 	/* No other master's number: workers that it left tell which ones they have. */
 	master->certificate_generation = (uint64_t)time(NULL) << 20;
 	master->certificates = certificates_prepare(master, &master->settings, error);
-	if (!master->certificates)
+	if (!master->certificates && (left_fd < 0 || !keep_left(master, left_fd, error)))
 		return -1;
 	master->certificate_stamp = master->certificates->stamp;
 	master->certificate_reminder = (int64_t)time(NULL) / DAY_S;

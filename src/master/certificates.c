@@ -55,12 +55,9 @@ static bool seal(struct certificates *made, const struct tls_files *files, struc
 	return made->fd >= 0;
 }
 
-struct certificates *certificates_load(const struct settings *settings, const char *own_secret,
-				       uint64_t generation, struct buffer *error, int *line)
+static struct certificates *create(const struct settings *settings, uint64_t generation)
 {
 	struct certificates *made = xcalloc(1, sizeof(*made));
-	struct tls_files files;
-	bool ok;
 
 	*made = (struct certificates){
 		.generation = generation,
@@ -68,15 +65,52 @@ struct certificates *certificates_load(const struct settings *settings, const ch
 		.loaded_at = time(NULL),
 		.fd = -1,
 	};
-	if (tls_files_read(settings, own_secret, &files, error, line) < 0) {
-		certificates_free(made);
-		return NULL;
-	}
-	files.generation = generation;
-	ok = make_contexts(made, settings, &files, error, line) && seal(made, &files, error);
-	tls_files_free(&files);
+	return made;
+}
+
+/* Takes files over. */
+static struct certificates *complete(struct certificates *made, const struct settings *settings,
+				     struct tls_files *files, struct buffer *error, int *line)
+{
+	bool ok;
+
+	files->generation = made->generation;
+	ok = make_contexts(made, settings, files, error, line) && seal(made, files, error);
+	tls_files_free(files);
 	if (ok)
 		return made;
+	certificates_free(made);
+	return NULL;
+}
+
+struct certificates *certificates_unseal(const struct settings *settings, int fd,
+					 uint64_t generation)
+{
+	struct certificates *made = NULL;
+	struct buffer text = {0}, why = {0};
+	struct tls_files files = {0};
+
+	if (sealed_text_read(fd, &text) == 0 &&
+	    tls_files_decode(buffer_slice(&text), &files) == 0 &&
+	    files.count == settings->listener_count)
+		made = complete(create(settings, generation), settings, &files, &why, NULL);
+	tls_files_free(&files);
+	if (text.data)
+		secret_wipe(text.data, text.cap);
+	buffer_free(&text);
+	buffer_free(&why);
+	return made;
+}
+
+struct certificates *certificates_load(const struct settings *settings, const char *own_secret,
+				       uint64_t generation, struct buffer *error, int *line)
+{
+	/* Before they are read: what changes meanwhile is noticed. */
+	struct certificates *made = create(settings, generation);
+	struct tls_files files;
+
+	if (tls_files_read(settings, own_secret, &files, error, line) == 0)
+		return complete(made, settings, &files, error, line);
 	certificates_free(made);
 	return NULL;
 }

@@ -40,6 +40,10 @@ struct certificates *certificates_load(const struct settings *settings, const ch
 				       uint64_t generation, struct buffer *error, int *line);
 void certificates_free(struct certificates *certificates);
 
+/* The same from what workers were given before, by fd. NULL: it is not for these settings. */
+struct certificates *certificates_unseal(const struct settings *settings, int fd,
+					 uint64_t generation);
+
 /* keepsockd -t: 0, or -1 with "FILE:LINE: what is wrong" appended to error. */
 int certificates_check(const struct settings *settings, const char *config_name,
 		       struct buffer *error);
@@ -60,8 +64,11 @@ bool certificates_acceptable(const struct certificates *from, const struct certi
 
 /* ---- the set in force (certificate_watch.c) ---- */
 
-/* At the start: makes the first set, and the secret of tickets; 0, or -1 with error. */
-int certificates_open(struct master *master, struct buffer *error);
+/*
+ * At the start: makes the first set, and the secret of tickets; 0, or -1 with error. When the files
+ * are no good, what the workers of a dead master have (left_fd, -1 = nothing) stays in force.
+ */
+int certificates_open(struct master *master, int left_fd, struct buffer *error);
 /* Begins to look at the files, once a second. */
 void certificates_watch(struct master *master);
 void certificates_close(struct master *master);

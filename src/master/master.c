@@ -504,6 +504,17 @@ static void log_warning_text(void *ctx, const char *text)
 	log_warning("configuration_warning text=%s", log_value_str(text));
 }
 
+/* The first that is found: all workers have the same. */
+static int open_certificates(struct master *master, const struct orphans *orphans,
+			     struct buffer *error)
+{
+	int left_fd = -1;
+
+	for (uint32_t i = 0; i < orphans->slots && left_fd < 0; i++)
+		left_fd = orphans->slot[i].tls_fd;
+	return certificates_open(master, left_fd, error);
+}
+
 /* Everything that runs clients: what is there, then what is missing. */
 static int start_node(struct master *master, struct slice config_text, struct buffer *error)
 {
@@ -512,7 +523,9 @@ static int start_node(struct master *master, struct slice config_text, struct bu
 	int result = orphans_find(orphans, master->settings.node.run_dir, error);
 
 	if (result == 0) {
-		result = make_shared_memory(master, config_text, orphans, error);
+		result = open_certificates(master, orphans, error);
+		if (result == 0)
+			result = make_shared_memory(master, config_text, orphans, error);
 		if (result == 0) {
 			make_slots(master);
 			result = adopt_orphans(master, config_text, orphans, error);
@@ -543,7 +556,7 @@ static int start(struct master *master, struct slice config_text, struct buffer 
 		 node_worker_count(&master->settings), (long)geteuid(), master->open_file_limit);
 	node_warnings(&master->settings, master->open_file_limit, log_warning_text, NULL);
 	master->api_key = node_read_api_key(&master->settings, error);
-	if (!master->api_key || certificates_open(master, error) < 0 ||
+	if (!master->api_key ||
 	    node_read_token_keys(&master->settings, &master->token_keys,
 				 &master->subscription_token_keys, error) < 0 ||
 	    prepare_children(master, error) < 0 || make_loop(master, error) < 0)

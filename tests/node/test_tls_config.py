@@ -362,6 +362,25 @@ def test_who_follows_a_dead_worker_or_master_has_the_new_ones(make_tls_node, aut
     assert serials(node) != wanted
 
 
+def test_a_new_master_keeps_what_the_workers_have(make_tls_node, authority, other):
+    node = make_tls_node().start()
+    before = serials(node)
+    node.kill_master()
+    write(node, "a.key", other[1])
+    node.launch()
+    wait_until(lambda: node.ctl("status").returncode == 0, "another master")
+    assert serials(node) == before
+    assert "is not the key of" in node.ctl_json("show", "certificates")["error"]
+    wait_until(node.are_protected, "its workers are adopted")
+    os.kill(node.workers()[0], 9)
+    wait_until(lambda: node.worker_rows()[0]["restarts"] == 1,
+               "another worker")
+    wait_until(node.are_all_ready, "it is ready")
+    assert served(node, authority) in [int(serial, 16) for serial in before]
+    put(node.directory, "a", *authority.issue("mended", "localhost"))
+    wait_until(lambda: serials(node) != before, "good ones are taken")
+
+
 def test_a_reload_of_the_configuration_takes_certificates_too(make_tls_node, authority, other):
     node = make_tls_node().start()
     put(node.directory, "b", *other)
