@@ -23,6 +23,8 @@
 #define REDIS_KEY_WORKERS "keepsock.workers"
 /* SET: workers whose purge has begun and not ended. */
 #define REDIS_KEY_PURGING "keepsock.purging"
+/* HASH with a TTL: worker whose lost sessions are kept -> Redis ms of its purge. */
+#define REDIS_KEY_LOST "keepsock.lost"
 
 /* STRING "<epoch> <node> <random>" with a TTL: the primary's lease, of the supervisors. */
 #define REDIS_KEY_LEASE "keepsock.lease"
@@ -56,12 +58,14 @@
  *   members  SET  "<client> <channel>" of all its presence entries
  *   purged   SET  those of them that its purge has yet to remove
  *   sessions HASH client -> JSON, see redis_registry.h
+ *   lost_sessions HASH with a TTL: what its sessions were when it was purged
  */
-#define REDIS_WORKER_KEYS(X)            \
-	X(done, "keepsock.done.")       \
-	X(members, "keepsock.members.") \
-	X(purged, "keepsock.purged.")   \
-	X(sessions, "keepsock.sessions.")
+#define REDIS_WORKER_KEYS(X)              \
+	X(done, "keepsock.done.")         \
+	X(members, "keepsock.members.")   \
+	X(purged, "keepsock.purged.")     \
+	X(sessions, "keepsock.sessions.") \
+	X(lost_sessions, "keepsock.lost_sessions.")
 
 #define REDIS_WORKER_NAME_MAX 63
 

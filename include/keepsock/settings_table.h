@@ -390,6 +390,10 @@ SETTING(cluster, vip, STRING_LIST, "[]", 0, 8, check_vip, FIXED,
 	"Addresses that follow the primary, each \"ADDRESS/PREFIX\", IPv4 or IPv6.")
 SETTING(cluster, vip_interface, STRING, "", 0, 15, NULL, FIXED,
 	"Network interface of those addresses.")
+SETTING(cluster, tickle_rate, INT, "2000", 0, 100000, NULL, FIXED,
+	"After a host was lost, idle clients of its addresses notice nothing until their next ping. The new "
+	"primary sends each of them one packet from the address, this many a second, so that they find out and "
+	"come back. 0: none.")
 SETTING(cluster, fence, PROGRAM, "", 0, 4000, NULL, FIXED,
 	"Program run before a promotion for which no peer handed over, with the arguments NODE EPOCH: it "
 	"makes sure that the node that was the primary has ended. The promotion waits for it, and goes on "

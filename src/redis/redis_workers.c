@@ -14,6 +14,7 @@
 #include "redis_reply.h"
 
 #define KEYS_TTL_MS UINT64_C(3600000) /* of a worker's keys, after its last heartbeat */
+#define LOST_TTL_MS UINT64_C(120000)  /* of sessions after their worker was purged */
 #define PURGE_LIMIT 200               /* members in one step: 2 to 4 ms of Redis's time */
 
 /* -- heartbeat ----------------------------------------------------------- */
@@ -123,7 +124,8 @@ static bool finish_purge(struct redis_request *request, enum redis_result code, 
 void redis_purge(struct redis_pool *pool, uint64_t affinity, const struct redis_purge *purge,
 		 redis_purge_callback callback, void *ctx)
 {
-	struct redis_request *request = redis_request_new(REDIS_SCRIPT_purge, 8, finish_purge, ctx);
+	struct redis_request *request =
+		redis_request_new(REDIS_SCRIPT_purge, 10, finish_purge, ctx);
 
 	request->callback.purge = callback;
 	redis_request_add(request, SLICE(REDIS_KEY_RUN));
@@ -134,6 +136,8 @@ void redis_purge(struct redis_pool *pool, uint64_t affinity, const struct redis_
 	redis_request_add_key(request, purge->worker, redis_key_purged);
 	redis_request_add_key(request, purge->worker, redis_key_sessions);
 	redis_request_add_key(request, purge->worker, redis_key_done);
+	redis_request_add_key(request, purge->worker, redis_key_lost_sessions);
+	redis_request_add(request, SLICE(REDIS_KEY_LOST));
 	redis_request_add_run(request);
 	redis_request_add(request, purge->worker);
 	redis_request_add_u64(request, purge->dead);
@@ -142,6 +146,7 @@ void redis_purge(struct redis_pool *pool, uint64_t affinity, const struct redis_
 	redis_request_add_key(request, SLICE(""), redis_key_presence);
 	redis_request_add_key(request, SLICE(""), redis_key_presence_expire);
 	redis_request_add_key(request, SLICE(""), redis_key_channel);
+	redis_request_add_u64(request, LOST_TTL_MS);
 	redis_pool_submit(pool, affinity, request);
 }
 

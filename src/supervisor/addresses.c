@@ -6,6 +6,7 @@
 #include "supervisor/addresses.h"
 
 #include <event2/event.h>
+#include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -22,16 +23,16 @@
 #define PROBLEM_MAX     160
 /* vip.h keeps this second by itself. */
 #define VIP_GUARD_MS 1000
-/* How often a new holder's addresses are announced, and how fast lost clients are woken. */
-#define ANNOUNCE_EVERY_MS  250
-#define TICKLES_PER_SECOND 2000
-#define TICKLES_MAX        1000000
+/* How often a new holder's addresses are announced. */
+#define ANNOUNCE_EVERY_MS 250
+#define TICKLES_MAX       1000000
 
 struct addresses {
 	uint32_t magic;
 	struct addresses_options options;
 	struct vip *vips[ADDRESSES_MAX];
 	size_t count;
+	uint64_t tickled;
 	char problem[PROBLEM_MAX];
 };
 
@@ -51,6 +52,15 @@ static void on_problem(void *ctx, const char *reason)
 	if (!addresses->problem[0])
 		snprintf(addresses->problem, sizeof(addresses->problem), "%s", reason);
 	addresses->options.on_change(addresses->options.ctx);
+}
+
+static void on_tickled(void *ctx, uint64_t sent, uint64_t failed)
+{
+	struct addresses *addresses = ctx;
+
+	MAGIC_CHECK(addresses, ADDRESSES_MAGIC);
+	addresses->tickled += sent;
+	log_info("clients_woken sent=%" PRIu64 " failed=%" PRIu64, sent, failed);
 }
 
 /* The lease's own guard may be longer than the second that vip.h takes off again. */
@@ -104,6 +114,22 @@ const char *addresses_problem(const struct addresses *addresses)
 	return addresses->problem;
 }
 
+void addresses_tickle(struct addresses *addresses, int family, const struct vip_peer *peers,
+		      size_t count)
+{
+	for (size_t i = 0; i < addresses->count; i++) {
+		struct vip *vip = addresses->vips[i];
+
+		if (vip_address(vip)->family == family && vip_state(vip) == VIP_STATE_HELD)
+			(void)vip_tickle(vip, peers, count);
+	}
+}
+
+uint64_t addresses_tickled(const struct addresses *addresses)
+{
+	return addresses->tickled;
+}
+
 json_t *addresses_rows(const struct addresses *addresses, uint64_t now)
 {
 	json_t *rows = json_array();
@@ -124,14 +150,18 @@ json_t *addresses_rows(const struct addresses *addresses, uint64_t now)
 
 static bool open_address(struct addresses *addresses, const char *text, struct buffer *error)
 {
-	static const struct vip_handlers handlers = {
-		.on_taken = on_taken, .on_refused = on_problem, .on_lost = on_problem};
+	static const struct vip_handlers handlers = {.on_taken = on_taken,
+						     .on_refused = on_problem,
+						     .on_lost = on_problem,
+						     .on_tickled = on_tickled};
 	const struct settings *settings = addresses->options.settings;
 	struct vip_spec spec = {
 		.interface = settings->cluster.vip_interface,
 		.announce_ms = (uint32_t)(2 * settings->cluster.lease_ttl),
 		.announce_every_ms = ANNOUNCE_EVERY_MS,
-		.tickles_per_second = TICKLES_PER_SECOND,
+		/* 0: nobody asks for any. */
+		.tickles_per_second =
+			settings->cluster.tickle_rate ? (uint32_t)settings->cluster.tickle_rate : 1,
 		.tickles_max = TICKLES_MAX,
 	};
 	const char *problem = settings_vip_parse(text, &spec.address);

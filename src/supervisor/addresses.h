@@ -11,6 +11,8 @@
 
 #include <jansson.h>
 
+#include "keepsock/vip.h"
+
 struct addresses;
 struct buffer;
 struct event_base;
@@ -41,6 +43,13 @@ bool addresses_ready(const struct addresses *addresses);
 
 /* Since addresses_take(): why one was refused or lost; "" = none was. */
 const char *addresses_problem(const struct addresses *addresses);
+
+/* Wakes clients of that family that were connected to one of them, cluster.tickle_rate a second. */
+void addresses_tickle(struct addresses *addresses, int family, const struct vip_peer *peers,
+		      size_t count);
+
+/* How many have been sent a packet. */
+uint64_t addresses_tickled(const struct addresses *addresses);
 
 /* [{address, state, left_ms}]; the caller's. */
 json_t *addresses_rows(const struct addresses *addresses, uint64_t now);

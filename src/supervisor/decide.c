@@ -21,6 +21,7 @@
 #include "keepsock/magic.h"
 #include "keepsock/random.h"
 #include "supervisor/epoch_file.h"
+#include "supervisor/inherit.h"
 #include "supervisor/supervisor.h"
 
 /* ---- what is known ---- */
@@ -214,6 +215,9 @@ static void enter(struct supervisor *s, const struct ha_transition *row, uint64_
 		break;
 	case HA_PRIMARY:
 		s->claim = false;
+		/* From here on it is who had it after us that counts. */
+		s->last_holder[0] = '\0';
+		inherit_serve(s);
 		supervisor_count(s, SUPERVISOR_METRIC_promotions_total);
 		break;
 	case HA_DEMOTING:

@@ -550,6 +550,11 @@ void lease_release(struct lease *lease)
 	lease->held_until_ms = lease->unconfirmed_until_ms = 0;
 }
 
+struct ipc_redis lease_copy_redis(const struct lease *lease)
+{
+	return ipc_redis_copy(&lease->redis);
+}
+
 void lease_add_event(struct lease *lease, const char *json)
 {
 	const char *const words[] = {

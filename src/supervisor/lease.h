@@ -15,6 +15,8 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "keepsock/ipc_messages.h"
+
 struct buffer;
 struct event_base;
 struct lease;
@@ -70,6 +72,9 @@ bool lease_resume(struct lease *lease, const char *text);
 
 /* It is not ours any more from now on; Redis is told if it can be. */
 void lease_release(struct lease *lease);
+
+/* Where Redis is and how to sign in, for a connection of one's own; for ipc_redis_free(). */
+struct ipc_redis lease_copy_redis(const struct lease *lease);
 
 /* Appends to the stream of events; one that can't be sent now is dropped. */
 void lease_add_event(struct lease *lease, const char *json);

@@ -21,6 +21,7 @@
 #include "keepsock/log.h"
 #include "keepsock/magic.h"
 #include "supervisor/epoch_file.h"
+#include "supervisor/inherit.h"
 #include "supervisor/supervisor.h"
 
 /* A node that has lost its role may take this long to say that it knows. */
@@ -210,9 +211,9 @@ static void on_fenced(void *ctx, bool good, const char *how)
 }
 
 /* A primary that handed over has ended by its own word; it is fenced in Redis in any case. */
-static bool needs_fence(const struct supervisor *s, uint64_t now)
+static bool was_lost(const struct supervisor *s, uint64_t now)
 {
-	return s->settings.cluster.fence[0] && s->last_holder[0] &&
+	return s->last_holder[0] &&
 	       (s->handed_over_ms == 0 ||
 		now - s->handed_over_ms > (uint64_t)s->settings.cluster.lease_ttl);
 }
@@ -237,6 +238,17 @@ static void begin_fence(struct supervisor *s)
 	buffer_free(&error);
 }
 
+static void begin_promotion(struct supervisor *s, bool lost)
+{
+	/* Where all nodes serve, one that lost the role may go on: its own silence tells. */
+	if (lost && !s->settings.cluster.active_active)
+		inherit_begin(s, s->last_holder);
+	if (lost && s->settings.cluster.fence[0])
+		begin_fence(s);
+	else
+		begin_address(s);
+}
+
 /* ---- giving up ---- */
 
 /* At once and without asking anybody: from here on nothing of the role is ours. */
@@ -245,6 +257,7 @@ static void give_up(struct supervisor *s)
 	struct buffer error = {0};
 
 	s->address_given_up = true;
+	inherit_end(s);
 	addresses_drop(s->addresses);
 	lease_release(s->lease);
 	memset(s->granted_until_ms, 0, sizeof(s->granted_until_ms));
@@ -288,10 +301,7 @@ void role_begin(struct supervisor *s, enum ha_action action)
 		s->address_given_up = false;
 		s->heir[0] = '\0';
 		s->heir_until_ms = 0;
-		if (needs_fence(s, clock_boottime_ms()))
-			begin_fence(s);
-		else
-			begin_address(s);
+		begin_promotion(s, was_lost(s, clock_boottime_ms()));
 		break;
 	case HA_DO_HAND_OVER: begin_hand_over(s); break;
 	case HA_DO_STEP_DOWN: begin_quit(s); break;
@@ -344,10 +354,12 @@ void role_progress(struct supervisor *s, uint64_t now)
 		progress_demotion(s, now);
 	else
 		s->step = ROLE_IDLE;
+	inherit_progress(s, now);
 	see_to_node(s, now);
 }
 
 void role_free(struct supervisor *s)
 {
 	end_calls(s);
+	inherit_end(s);
 }

@@ -18,6 +18,7 @@
 #include "keepsock/settings.h"
 #include "supervisor/addresses.h"
 #include "supervisor/checks.h"
+#include "supervisor/crowd.h"
 #include "supervisor/ha_state.h"
 #include "supervisor/lease.h"
 #include "supervisor/node_admin.h"
@@ -146,7 +147,15 @@ struct supervisor {
 	uint64_t node_role_retry_ms;
 	unsigned node_refusals; /* in a row, outside of a change of role */
 	bool node_fenced;       /* while stepping down: it did not obey, and is ended */
-	char *resume;           /* the lease of our predecessor; NULL = none, or not any more */
+	/* After a node that was lost (inherit.h). */
+	char inherited[PEER_NAME_MAX + 1]; /* "" = there is none */
+	uint64_t inherited_ms;
+	struct node_call *purge_call;
+	unsigned purge_attempts; /* left */
+	uint64_t purge_retry_ms;
+	struct crowd *crowd;
+
+	char *resume; /* the lease of our predecessor; NULL = none, or not any more */
 
 	struct story_entry story[STORY_KEPT];
 	uint64_t story_count;

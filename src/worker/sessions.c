@@ -190,6 +190,9 @@ static void append_session(struct buffer *out, struct worker *w, const struct pa
 	json_append_string(out, passport_name(w->arena, passport));
 	buffer_append_str(out, ",\"peer\":");
 	json_append_string(out, slice_str(connection_peer(passport, peer)));
+	/* Beside the peer: lost_peers.lua reads the two together. */
+	buffer_append_str(out, ",\"local_port\":");
+	buffer_append_u64(out, passport->local_port);
 	buffer_append_str(out, ",\"connected_at\":");
 	buffer_append_u64(out, clock_wall_ms() - (w->now_ms - passport->accepted_at));
 	buffer_append_str(out, ",\"subscriptions\":");

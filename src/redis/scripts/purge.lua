@@ -7,10 +7,11 @@
 --
 -- KEYS  1 run   2 shard sequence   3 workers   4 workers being purged
 --       5 the worker's members   6 those of them still to be removed
---       7, 8 its sessions and done hash
+--       7, 8 its sessions and done hash   9 its lost sessions   10 who has such
 -- ARGV  1 run id   2 worker   3 "1": dead says the caller; "0": look how long it is silent
 --       4 timeout ms   5 members to remove at most
 --       6, 7, 8 prefixes: presence, presence expiry, pub/sub name
+--       9 ms for which it is remembered who its clients were
 -- Reply {begun, removed, left}: begun 1 when this call pronounced it dead
 
 --include run.lua
@@ -32,11 +33,29 @@ local function is_dead()
 	return now - math.max(tonumber(string.match(entry, '^%d+') or 0), grace) > tonumber(ARGV[4])
 end
 
+-- For whoever takes over from its host (lost_peers.lua).
+local function remember_sessions()
+	if redis.call('EXISTS', KEYS[7]) == 0 then
+		return
+	end
+	redis.call('RENAME', KEYS[7], KEYS[9])
+	redis.call('PEXPIRE', KEYS[9], ARGV[9])
+	local lost = redis.call('HGETALL', KEYS[10])
+	for i = 1, #lost, 2 do
+		if now - lost[i + 1] > tonumber(ARGV[9]) then
+			redis.call('HDEL', KEYS[10], lost[i])
+		end
+	end
+	redis.call('HSET', KEYS[10], worker, string.format('%.0f', now))
+	redis.call('PEXPIRE', KEYS[10], ARGV[9])
+end
+
 local begun, removed = 0, 0
 if is_dead() then
 	begun = 1
 	redis.call('HDEL', KEYS[3], worker)
-	redis.call('UNLINK', KEYS[7], KEYS[8])
+	redis.call('UNLINK', KEYS[8])
+	remember_sessions()
 	if redis.call('EXISTS', KEYS[5]) == 1 then
 		if redis.call('EXISTS', KEYS[6]) == 0 then
 			redis.call('RENAME', KEYS[5], KEYS[6])
