@@ -210,6 +210,7 @@ static uint64_t metric_value(const struct supervisor *s, enum supervisor_metric 
 	case SUPERVISOR_METRIC_redis_connected: return lease.connected;
 	case SUPERVISOR_METRIC_node_up: return node.up;
 	case SUPERVISOR_METRIC_node_restarts_total: return node.restarts_total;
+	case SUPERVISOR_METRIC_clients_woken_total: return addresses_tickled(s->addresses);
 	default: return s->metrics[metric];
 	}
 }

@@ -212,6 +212,7 @@ static void enter(struct supervisor *s, const struct ha_transition *row, uint64_
 	case HA_PROMOTING:
 		forget_resume(s);
 		s->free_since_ms = 0;
+		s->promoting_since_ms = now;
 		break;
 	case HA_PRIMARY:
 		s->claim = false;
@@ -219,6 +220,7 @@ static void enter(struct supervisor *s, const struct ha_transition *row, uint64_
 		s->last_holder[0] = '\0';
 		inherit_serve(s);
 		supervisor_count(s, SUPERVISOR_METRIC_promotions_total);
+		s->metrics[SUPERVISOR_METRIC_promotion_milliseconds] = now - s->promoting_since_ms;
 		break;
 	case HA_DEMOTING:
 		s->demote_asked = false;

@@ -100,6 +100,7 @@ static void give_up(struct supervisor *s);
 static void fence_node(struct supervisor *s)
 {
 	s->node_fenced = true;
+	supervisor_count(s, SUPERVISOR_METRIC_nodes_killed_total);
 	s->node_refusals = 0;
 	if (s->step == ROLE_QUIT)
 		set_step(s, ROLE_QUIT, FENCE_LIMIT_MS);
@@ -240,6 +241,8 @@ static void begin_fence(struct supervisor *s)
 
 static void begin_promotion(struct supervisor *s, bool lost)
 {
+	if (lost)
+		supervisor_count(s, SUPERVISOR_METRIC_failovers_total);
 	/* Where all nodes serve, one that lost the role may go on: its own silence tells. */
 	if (lost && !s->settings.cluster.active_active)
 		inherit_begin(s, s->last_holder);

@@ -100,6 +100,7 @@ struct supervisor {
 
 	/* The state. */
 	enum ha_state state;
+	uint64_t promoting_since_ms;
 	uint64_t state_since_ms; /* boottime, as all times here unless said otherwise */
 	char state_reason[SUPERVISOR_TEXT_MAX];
 	uint64_t epoch;       /* of the role we have or had last, 0 = never */
