@@ -3,10 +3,14 @@
 of clients may notice: no connection ends, nothing is lost, doubled, or out of order, everybody keeps
 the id, what an SDK said was published is stored once, and nothing leaks."""
 
+import os
+import pwd
+
 import pytest
 
 from keepsock import merge
 from rig import SETTINGS
+from test_keeper import give_to
 
 SDKS = {"js": 40, "go": 40, "py": 15}
 PUBLISHED = 10000
@@ -30,4 +34,23 @@ def test_nobody_notices(make_rig, size, request):
         rig.reload()
     while rig.acknowledged() < PUBLISHED:
         rig.kill_one()
+    rig.finish()
+
+
+def test_nobody_notices_with_few_descriptors(make_rig):
+    """An ordinary user's node with 256 of them for each process: for those the kernel limits what is
+    on its way between processes, too."""
+    is_root = os.geteuid() == 0
+
+    def prepare(node):
+        node.descriptor_limit = 256
+        if is_root:
+            give_to(node, pwd.getpwnam("nobody").pw_uid)
+    ordinary = {"node": {"user": "nobody"}} if is_root else {}
+    rig = make_rig(prepare, merge(SETTINGS, ordinary), members=200, rate=30, channels=10,
+                   sdks={"js": 10, "go": 10, "py": 5}, asked=50)
+    for _ in range(3):
+        for _ in range(4):
+            rig.kill_one()
+        rig.reload()
     rig.finish()
