@@ -2,12 +2,17 @@
 """The node tests' fixtures, and rigs."""
 
 import importlib.util
+import os
 import pathlib
 import resource
 
 import pytest
 
+from keepsock import ROOT
 from rig import SETTINGS, Rig
+
+# SDKs have their patience: they get the build that people run.
+os.environ.setdefault("KEEPSOCKD", str(ROOT / "var/build/release/keepsockd"))
 
 # Of the same name as this file, so not to be had by an import.
 _SPEC = importlib.util.spec_from_file_location(

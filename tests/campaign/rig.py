@@ -130,14 +130,25 @@ class Rig:
         settings = self.node.settings["node"]
         settings["loop_lag_warning"] = f"{100 + len(self.freezes)}ms"
         self.node.config.write_text(config_text(self.node.settings))
-        end = self.meanwhile("a reload", self.node.ctl, "reload")
+        self.change("reload")
+
+    def upgrade(self, program):
+        """Every process goes over to another program."""
+        self.wait_protected()
+        self.change("upgrade", str(program))
+        # It is what the next master has to be, too.
+        self.node.program = str(program)
+
+    def change(self, *command):
+        end = self.meanwhile(command[0], self.node.ctl, *command)
         assert end.returncode == 0, end.stderr
-        rows = self.watch.admin("show", "takeovers")[0]["rows"][-len(self.wait_protected()):]
+        rows = self.wait_protected()
+        rows = self.watch.admin("show", "takeovers")[0]["rows"][-len(rows):]
         self.freezes += [row["freeze_us"] for row in rows]
         for row in rows:
             if row["lost"] or row["late"] or row["outcome"] != "done":
-                self.watch.complain("reload", [("closed", str(row))])
-        self.count("reload")
+                self.watch.complain(command[0], [("closed", str(row))])
+        self.count(command[0])
 
     def acknowledged(self):
         """How many publications the SDK clients made."""
@@ -206,6 +217,9 @@ class Rig:
                ("stored", f"mass: {by} published nothing") for by in stored.keys() - published.keys()]
 
     def close(self):
+        # Who reads this wants to know what master and keepers did last.
+        lines = [line for line in self.node.log().splitlines() if " process=worker" not in line]
+        print("\n".join(lines[-80:]))
         if self.watch:
             self.watch.close()
         for clients in (*self.sdks, *([self.crowd] if self.crowd else [])):

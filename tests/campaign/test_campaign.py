@@ -8,7 +8,7 @@ import pwd
 
 import pytest
 
-from keepsock import merge
+from keepsock import ROOT, merge
 from rig import SETTINGS
 from test_keeper import give_to
 
@@ -24,14 +24,25 @@ def size(request):
     return {"members": 2000, "rate": 30, "channels": 40, "asked": 150}
 
 
+def layouts():
+    """Programs that lay the arena out in another way each, as later versions may."""
+    programs = [ROOT / f"var/build/layout-{number}/keepsockd" for number in (1, 2)]
+    for program in programs:
+        assert program.exists(), f"{program} is missing: tools/check makes it"
+    return programs
+
+
 def test_nobody_notices(make_rig, size, request):
-    """Kills first, then takeovers, and kills on until the SDKs have published enough."""
-    kills, takeovers = (500, 50) if request.config.getoption("--long") else (50, 10)
+    """Kills first, then changes, and kills on until the SDKs have published enough."""
+    kills, reloads = (500, 16) if request.config.getoption("--long") else (50, 3)
     rig = make_rig(settings=merge(SETTINGS, {"node": {"workers": 4}}), sdks=SDKS, **size)
     for _ in range(kills):
         rig.kill_one()
-    for _ in range(takeovers):
-        rig.reload()
+    for program in (*layouts(), None):
+        for _ in range(reloads):
+            rig.reload()
+        if program:
+            rig.upgrade(program)
     while rig.acknowledged() < PUBLISHED:
         rig.kill_one()
     rig.finish()

@@ -155,6 +155,7 @@ class Keepsock:
         self.config = self.directory / "keepsock.conf"
         self.config.write_text(config_text(self.settings))
         self.process = None
+        self.program = None             # None: the one under test
         self.sessions = []              # of all masters it had
         self.descriptor_limit = None    # of each process; None: as ours
 
@@ -164,8 +165,8 @@ class Keepsock:
         """Starts the process without waiting for anything."""
         log = open(self.log_path, "ab")
         with log:
-            self.process = subprocess.Popen([keepsockd(), "-c", str(self.config)], stdout=log,
-                                            stderr=log, stdin=subprocess.DEVNULL,
+            self.process = subprocess.Popen([self.program or keepsockd(), "-c", str(self.config)],
+                                            stdout=log, stderr=log, stdin=subprocess.DEVNULL,
                                             start_new_session=True,
                                             preexec_fn=self._limit_descriptors)
         self.sessions.append(self.process.pid)

@@ -4,13 +4,14 @@ of it. One test for each cell; what load and random moments do to it is for test
 
 import json
 import os
+import shutil
 import signal
 import threading
 
 import pytest
 
 from client import Client
-from keepsock import API_KEY, config_text, merge, wait_until
+from keepsock import API_KEY, config_text, keepsockd, merge, wait_until
 from wire import BINARY, Http, WebSocket, frame
 
 SETTINGS = {
@@ -30,6 +31,17 @@ def reload(node):
     run = node.ctl("reload")
     assert run.returncode == 0, run.stderr
     wait_until(lambda: has_changed(node.workers(), before), "another worker")
+
+
+def upgrade(node):
+    """To another file with the same program in it: every process goes over to that."""
+    path = node.directory / "keepsockd"
+    shutil.copy(keepsockd(), path)
+    before = node.workers(), node.keepers()
+    run = node.ctl("upgrade", str(path))
+    assert run.returncode == 0, run.stderr
+    wait_until(lambda: has_changed(node.workers(), before[0]) and
+               has_changed(node.keepers(), before[1]), "other workers and keepers")
 
 
 def kill_worker(node):
@@ -57,7 +69,7 @@ def kill_master(node):
     wait_until(lambda: node.ctl("status").returncode == 0, "another master")
 
 
-EVENTS = [reload, kill_worker, crash_worker, kill_keeper, kill_master]
+EVENTS = [reload, upgrade, kill_worker, crash_worker, kill_keeper, kill_master]
 
 
 @pytest.fixture(params=EVENTS, ids=lambda event: event.__name__)
