@@ -10,7 +10,8 @@ const FIRST_CHANNEL = 'lobby';
 
 const byId = (id) => document.getElementById(id);
 const scheme = location.protocol === 'https:' ? 'wss:' : 'ws:';
-const client = new Centrifuge(`${scheme}//${location.host}/connection/websocket`);
+const client = new Centrifuge(`${scheme}//${location.host}/connection/websocket`,
+  { maxReconnectDelay: 5000 });
 
 const counts = { received: 0, recovered: 0, published: 0, reconnects: 0 };
 const ownIds = new Set();

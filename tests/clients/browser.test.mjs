@@ -2,7 +2,7 @@
 // The demo page in a real browser: subscribe, publish, see it, lose the connection, recover. Leaves
 // a screenshot in var/.
 import assert from 'node:assert/strict';
-import { cp, mkdir, mkdtemp, rm } from 'node:fs/promises';
+import { cp, mkdir, mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { after, before, test } from 'node:test';
@@ -24,6 +24,7 @@ before(async () => {
   www = await mkdtemp(path.join(tmpdir(), 'keepsock-www-'));
   await cp(path.join(ROOT, 'etc/demo'), www, { recursive: true });
   await cp(fileURLToPath(SDK), path.join(www, 'centrifuge.js'));
+  await writeFile(path.join(www, 'pair.json'), '{}'); // one node
   server = await Server.start({ http: { static_root: www } });
   proxy = await CutProxy.start(server.port);
   browser = await chromium.launch({

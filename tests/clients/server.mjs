@@ -61,7 +61,7 @@ export function nextEvent(emitter, name, condition = () => true) {
 }
 
 // A port outside the range of outgoing connections: nodes set SO_REUSEPORT and would share one.
-async function freePort() {
+export async function freePort() {
   for (;;) {
     const port = 10000 + Math.floor(Math.random() * 22000);
     const probe = net.createServer();
