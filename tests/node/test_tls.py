@@ -17,6 +17,7 @@ from client import Client
 from keepsock import free_port, merge, wait_until
 from takeovers import need_test_build, take_over
 from tls_client import TlsClient, TlsStream, TlsWebSocket, context, raw_socket
+from tls_peers import SClient
 from wire import BINARY, CLOSE, TEXT, close_payload, frame
 
 VERSIONS = {"1.2": ssl.TLSVersion.TLSv1_2, "1.3": ssl.TLSVersion.TLSv1_3}
@@ -310,45 +311,12 @@ def test_what_openssl_may_not_ask_for(node):
     assert metric(node, "tls_handshakes_open") == 0
 
 
-class SClient:
-    """openssl s_client kept open: its single letters K, k and R are commands to it."""
-
-    def __init__(self, node, authority, *words):
-        self.process = subprocess.Popen(
-            ["openssl", "s_client", "-connect", f"127.0.0.1:{node.tls_port}", "-servername",
-             "localhost", "-CAfile", str(authority.path), *words],
-            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
-        self.said = b""
-        self.changed = threading.Condition()
-        threading.Thread(target=self._read, daemon=True).start()
-
-    def _read(self):
-        while data := self.process.stdout.read1(65536):
-            with self.changed:
-                self.said += data
-                self.changed.notify_all()
-
-    def write(self, data):
-        self.process.stdin.write(data)
-        self.process.stdin.flush()
-
-    def wait(self, text, count=1):
-        with self.changed:
-            assert self.changed.wait_for(lambda: self.said.count(text) >= count, 20), self.said
-
-    def end(self):
-        self.process.kill()
-        self.process.wait()
-
-
 @pytest.fixture
 def start_s_client(node, authority):
     clients = []
 
     def start(*words):
-        clients.append(SClient(node, authority, *words))
-        # With tickets said before it reads what we write.
-        clients[-1].wait(b"Verify return code")
+        clients.append(SClient(node.tls_port, authority, *words))
         return clients[-1]
     yield start
     for client in clients:
@@ -373,8 +341,9 @@ def test_key_updates_around_another_worker(node, start_s_client, letter, followe
     for _ in range(2):
         for what in (letter.encode() + b"\n", b"", letter.encode() + b"\n"):
             if what:
+                before = client.said.count(b"KEYUPDATE")
                 client.write(what)
-                client.wait(b"KEYUPDATE", client.said.count(b"KEYUPDATE") + 1)
+                client.wait(b"KEYUPDATE", before + 1)
             else:
                 FOLLOWED[followed](node)
             answers += 1
