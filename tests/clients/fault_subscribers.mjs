@@ -5,9 +5,10 @@
 //   node fault_subscribers.mjs '{"nodes": {"a": 8000, …}, "clients": 2, "channels": ["news", …],
 //                                "ask": "asked", "pause": 400}'
 //
-// On each node `clients` clients subscribe to all channels. One more on each node publishes to
-// `ask`, reads its history and subscribes to a channel of its own, all at once and again and again.
-// Upon a line on stdin they ask no more, and tell when everything came to something.
+// A node is a port of 127.0.0.1, or "address:port". On each node `clients` clients subscribe to all
+// channels. With `ask` one more on each node publishes to it, reads its history and subscribes to a
+// channel of its own, all at once and again and again. Upon a line on stdin they ask no more, and
+// tell when everything came to something.
 // The timing of the SDK is its default, but for how often the asking one tries to subscribe.
 import { scheduler } from 'node:timers/promises';
 import { Centrifuge } from 'centrifuge';
@@ -20,7 +21,8 @@ function tell(what, facts) {
 }
 
 function makeClient(node, name) {
-  const client = new Centrifuge(`ws://127.0.0.1:${nodes[node]}/connection/websocket`,
+  const place = typeof nodes[node] === 'number' ? `127.0.0.1:${nodes[node]}` : nodes[node];
+  const client = new Centrifuge(`ws://${place}/connection/websocket`,
     { websocket: WebSocket });
   for (const event of ['connecting', 'connected', 'disconnected'])
     client.on(event, ({ code, reason }) => tell(event, { client: name, node, code, reason }));
@@ -97,9 +99,11 @@ for (const node of Object.keys(nodes)) {
     for (const channel of channels)
       subscribed.push(subscribe(client, node, name, channel));
   }
-  const client = makeClient(node, `${node}-asks`);
-  asking.push([client, node]);
-  subscribed.push(client.ready(20000));
+  if (ask) {
+    const client = makeClient(node, `${node}-asks`);
+    asking.push([client, node]);
+    subscribed.push(client.ready(20000));
+  }
 }
 await Promise.all(subscribed);
 tell('ready', {});

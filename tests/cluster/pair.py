@@ -23,7 +23,7 @@ def supervisor_binary():
 class Supervised(Keepsock):
     """A node and its supervisor. peers: {name: port} of the others; port: its own."""
 
-    def __init__(self, name, port, peers, redis, **overrides):
+    def __init__(self, name, port, peers, redis, /, **overrides):
         cluster = {"peers": [f"{peer}=127.0.0.1:{at}" for peer, at in peers.items()],
                    "peer_listen": f"127.0.0.1:{port}", "secret_file": "secret",
                    "state_dir": "supervisor", "socket": "supervisor.sock"}
@@ -37,12 +37,14 @@ class Supervised(Keepsock):
         self.supervisor_log_path = self.directory / "supervisor.log"
         self.supervisor = None
         self.sessions = []
+        self.before = []   # words before its command line
+        self.environment = None
 
     def supervise(self):
         with open(self.supervisor_log_path, "ab") as log:
-            self.supervisor = subprocess.Popen([supervisor_binary(), "-c", str(self.config)],
-                                               stdout=log, stderr=log, stdin=subprocess.DEVNULL,
-                                               start_new_session=True)
+            self.supervisor = subprocess.Popen(
+                [*self.before, supervisor_binary(), "-c", str(self.config)], stdout=log, stderr=log,
+                stdin=subprocess.DEVNULL, env=self.environment, start_new_session=True)
         self.sessions.append(self.supervisor.pid)
         return self
 

@@ -14,9 +14,10 @@ CLIENTS = ROOT / "tests/clients"
 
 
 class Subscribers:
-    """nodes: {name: port}. channels: {name: whether it has positions}."""
+    """nodes: {name: port or address:port}. channels: {name: whether it has positions}. ask: a
+    channel, or None. before: words before the command line."""
 
-    def __init__(self, history, nodes, channels, clients, ask):
+    def __init__(self, history, nodes, channels, clients, ask, before=()):
         self.history, self.channels = history, channels
         self.ready = False
         self.commands = {}
@@ -28,7 +29,7 @@ class Subscribers:
                 "pause": 400}
         self.errors = tempfile.TemporaryFile("w+")
         self.process = subprocess.Popen(
-            ["node", "fault_subscribers.mjs", json.dumps(what)], cwd=CLIENTS, text=True,
+            [*before, "node", "fault_subscribers.mjs", json.dumps(what)], cwd=CLIENTS, text=True,
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self.errors)
         self.reader = threading.Thread(target=self._read, daemon=True)
         self.reader.start()

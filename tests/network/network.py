@@ -11,6 +11,7 @@ import itertools
 import json
 import os
 import select
+import signal
 import socket
 import struct
 import subprocess
@@ -96,15 +97,42 @@ class Host:
         self.network, self.name, self.number = network, f"{network.name}-{name}", number
         self.port = f"port{number}"
         self.ipv4, self.ipv6 = f"10.9.0.{number}", f"fd09::{number}"
+        self.mac = f"02:09:00:00:00:{number:02x}"
+        self.build()
+
+    def build(self):
+        """Makes it; again after remove(), with nothing left of what it was."""
+        network = self.network
         run("ip", "netns", "add", self.name)
         self.ip("link", "set", "lo", "up")
         run("ip", "-n", network.switch, "link", "add", self.port, "type", "veth",
-            "peer", "name", "eth0", "netns", self.name)
+            "peer", "name", "eth0", "address", self.mac, "netns", self.name)
         run("ip", "-n", network.switch, "link", "set", self.port, "master", "br0", "up")
         self.ip("link", "set", "eth0", "up")
         self.ip("addr", "add", f"{self.ipv4}/24", "dev", "eth0")
         self.ip("addr", "add", f"{self.ipv6}/64", "dev", "eth0", "nodad")
-        self.mac = json.loads(self.ip("-j", "link", "show", "eth0"))[0]["address"]
+
+    def command(self, *words):
+        """A command line that runs there."""
+        return ["ip", "netns", "exec", self.name, *words]
+
+    def pids(self):
+        return [int(pid) for pid in run("ip", "netns", "pids", self.name, check=False).split()]
+
+    def signal_all(self, number):
+        for pid in self.pids():
+            try:
+                os.kill(pid, number)
+            except ProcessLookupError:
+                pass
+
+    def lose_power(self):
+        """Nobody has a last word, and no packet gets out; until build()."""
+        self.signal_all(signal.SIGSTOP)
+        run("ip", "-n", self.network.switch, "link", "del", self.port)
+        while self.pids():
+            self.signal_all(signal.SIGKILL)
+        self.remove()
 
     def ip(self, *words):
         return run("ip", "-n", self.name, *words)
@@ -174,6 +202,18 @@ class Network:
     def cut(self, host):
         """Takes the host off the switch, as if its power were gone."""
         run("ip", "-n", self.switch, "link", "set", host.port, "down")
+
+    def plug_in(self, host):
+        run("ip", "-n", self.switch, "link", "set", host.port, "up")
+
+    def lose(self, *ways):
+        """From now on the switch loses what goes from the first to the second of each pair of
+        hosts, and nothing else."""
+        rules = "".join(f'iifname "{source.port}" oifname "{target.port}" drop\n'
+                        for source, target in ways)
+        run("ip", "netns", "exec", self.switch, "nft",
+            "table bridge lose {}\ndelete table bridge lose\ntable bridge lose {\nchain ways {\n"
+            f"type filter hook forward priority 0\n{rules}}}\n}}")
 
     def close(self):
         for capture in self.captures:

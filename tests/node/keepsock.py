@@ -353,6 +353,8 @@ class Keepsock:
 class Redis:
     """A redis-server of the test's own, for nodes that use an external one."""
 
+    address = "127.0.0.1"
+
     def __init__(self, password=None, options=()):
         """options: more of redis-server's, as words of its command line."""
         self.options = options
@@ -364,10 +366,10 @@ class Redis:
     @property
     def url(self):
         login = f":{self.password}@" if self.password else ""
-        return f"redis://{login}127.0.0.1:{self.port}"
+        return f"redis://{login}{self.address}:{self.port}"
 
     def command_line(self):
-        command = ["redis-server", "--port", str(self.port), "--bind", "127.0.0.1", "--save", "",
+        command = ["redis-server", "--port", str(self.port), "--bind", self.address, "--save", "",
                    "--dir", self.directory, "--daemonize", "no"]
         if self.password:
             command += ["--requirepass", self.password]
@@ -401,7 +403,7 @@ class Redis:
 
     def command(self, *words):
         """Sends one command; returns its reply, an array as a list."""
-        with socket.create_connection(("127.0.0.1", self.port), timeout=DEADLINE) as connection:
+        with socket.create_connection((self.address, self.port), timeout=DEADLINE) as connection:
             reader = connection.makefile("rb")
             if self.password:
                 connection.sendall(self._encode("AUTH", self.password))

@@ -13,8 +13,8 @@ class Sentinel(Redis):
 
     def __init__(self, master, quorum, password=None, master_login=None):
         super().__init__(password)
-        lines = [f"port {self.port}", "bind 127.0.0.1", f"dir {self.directory}",
-                 f"sentinel monitor {NAME} 127.0.0.1 {master.port} {quorum}",
+        lines = [f"port {self.port}", f"bind {self.address}", f"dir {self.directory}",
+                 f"sentinel monitor {NAME} {master.address} {master.port} {quorum}",
                  f"sentinel down-after-milliseconds {NAME} 1000",
                  f"sentinel failover-timeout {NAME} 3000"]
         if password:
@@ -33,15 +33,17 @@ class Sentinel(Redis):
 class Group:
     """A master, replicas of it and three Sentinels; password: of the servers."""
 
+    server, sentinel = Redis, Sentinel
+
     def __init__(self, password=None, sentinel_password=None, replicas=1):
         login = ["--masterauth", password] if password else []
         options = ["--repl-diskless-sync-delay", "0", *login]
-        self.master = Redis(password, options).start()
-        follow = ["--replicaof", "127.0.0.1", str(self.master.port)]
-        self.replicas = [Redis(password, [*options, *follow]).start() for _ in range(replicas)]
+        self.master = self.server(password, options).start()
+        follow = ["--replicaof", self.master.address, str(self.master.port)]
+        self.replicas = [self.server(password, [*options, *follow]).start() for _ in range(replicas)]
         self.replica = self.replicas[0]
-        self.sentinels = [Sentinel(self.master, 2, sentinel_password,
-                                   (None, password) if password else None) for _ in range(3)]
+        self.sentinels = [self.sentinel(self.master, 2, sentinel_password,
+                                        (None, password) if password else None) for _ in range(3)]
 
     def start(self):
         for sentinel in self.sentinels:
@@ -61,5 +63,5 @@ class Group:
 
     def url(self, *others, login=""):
         """others: more Sentinels, as host:port, named before the real ones."""
-        places = [*others, *(f"127.0.0.1:{sentinel.port}" for sentinel in self.sentinels)]
+        places = [*others, *(f"{sentinel.address}:{sentinel.port}" for sentinel in self.sentinels)]
         return f"sentinel://{login}{','.join(places)}/{NAME}"

@@ -1,0 +1,307 @@
+# SPDX-License-Identifier: ISC
+"""Two hosts with a supervised node each, a host for Redis and one for clients, on one switch: network
+namespaces. Faults happen to them, and all of it becomes an HaHistory."""
+
+import json
+import os
+import shutil
+import signal
+import time
+
+from ha_judge import HaJudge
+from ha_publisher import HaPublisher
+from ha_record import HaHistory, Standing
+from jumping_clock import JumpingClock
+from keepsock import DurableRedis, Redis, merge, wait_until
+from network import PATH, Network, in_namespace
+from pair import Supervised
+from sentinels import NAME, Group, Sentinel
+from subscribers import Subscribers
+from watch import LogWatch, Watch
+
+VIP = "10.9.0.100"
+PORT, PEER_PORT = 8000, 8001
+NODES = ("a", "b")
+CHANNELS = {"news": True, "sport": True, "live:a": False}
+CLIENTS = 4
+PAGE = 10000
+SETTLE = 45
+# Quick enough for a test, slow enough for a machine with much else to do.
+TIMING = {"lease_ttl": "4s", "lease_renew": "300ms", "check_interval": "300ms",
+          "check_timeout": "2s", "start_grace": "500ms", "min_change_interval": "1s",
+          "restart_timeout": "10s", "restart_window": "15s", "demote_timeout": "10s"}
+SETTINGS = {
+    "node": {"workers": 1},
+    "listeners": [{"address": "0.0.0.0", "port": PORT}],
+    "channel": {"history_size": 100000, "history_ttl": "1h",
+                "history_max_publication_limit": PAGE, "recovery_max_publication_limit": PAGE},
+    "namespaces": [{"name": "live", "allow_subscribe_for_client": True}],
+    "drain": {"window": "1s"},
+}
+
+
+class HostGroup(Group):
+    """Sentinels' group whose servers change roles."""
+
+    def master_place(self):
+        """What most Sentinels say."""
+        places = [place for place in map(self._ask, self.sentinels) if place]
+        return max(set(places), key=places.count) if places else None
+
+    @staticmethod
+    def _ask(sentinel):
+        try:
+            return int(sentinel.command("SENTINEL", "GET-MASTER-ADDR-BY-NAME", NAME)[1])
+        except (OSError, AssertionError):
+            return None
+
+    def server_at(self, port):
+        return next(s for s in (self.master, *self.replicas) if s.port == port)
+
+
+class OnHost:
+    """A server of Redis's on another host."""
+
+    host = None
+
+    def __init__(self, *arguments, **options):
+        super().__init__(*arguments, **options)
+        self.clock = JumpingClock(self.directory)
+
+    def command_line(self):
+        environment = (f"{name}={value}" for name, value in self.clock.environment().items())
+        return [*self.host.command("env", *environment, *super().command_line()),
+                "--protected-mode", "no"]
+
+    def command(self, *words):
+        return in_namespace(self.host.name, lambda: super(OnHost, self).command(*words))
+
+
+def on_host(host, kind):
+    return type(kind.__name__, (OnHost, kind), {"host": host, "address": host.ipv4})
+
+
+class HaNode(Supervised):
+    def __init__(self, name, host, peers, redis, /, **overrides):
+        super().__init__(name, PEER_PORT, {}, redis, **merge(merge(SETTINGS, {"cluster": {
+            **TIMING, "peers": [f"{peer}={at.ipv4}:{PEER_PORT}" for peer, at in peers.items()],
+            "peer_listen": f"{host.ipv4}:{PEER_PORT}", "vip": [f"{VIP}/32"],
+            "vip_interface": "eth0"}}), overrides))
+        self.host = host
+        self.before = host.command()
+        self.clock = JumpingClock(self.directory)
+        self.environment = {**os.environ, "PATH": PATH, **self.clock.environment()}
+        self.powered = True
+
+    def has_address(self):
+        return self.powered and self.host.address(VIP) is not None
+
+    def lose_power(self):
+        self.powered = False
+        self.host.lose_power()
+        self.supervisor.wait()
+
+    def start_again(self):
+        """What was in memory is gone: the run directory is one of a tmpfs."""
+        shutil.rmtree(self.directory / "run", ignore_errors=True)
+        self.powered = True
+        self.supervise()
+
+
+class Site:
+    """sentinels: Redis is a master and a replica, watched by three Sentinels."""
+
+    def __init__(self, rng, sentinels=False, longest=2, clients=CLIENTS, **overrides):
+        self.rng, self.longest, self.clients = rng, longest, clients
+        self.history = HaHistory()
+        self.network = Network()
+        self.nodes, self.subscribers, self.publisher = {}, None, None
+        self.watches, self.redis, self.group = [], None, None
+        try:
+            hosts = {name: self.network.host(name) for name in NODES}
+            self.store, self.client = self.network.host("redis"), self.network.host("client")
+            url = self._start_redis(sentinels)
+            for name, host in hosts.items():
+                peers = {other: at for other, at in hosts.items() if other != name}
+                self.nodes[name] = HaNode(name, host, peers, url, **overrides)
+        except BaseException:
+            self.close()
+            raise
+
+    def _start_redis(self, sentinels):
+        if not sentinels:
+            self.redis = on_host(self.store, DurableRedis)().start()
+            return self.redis.url
+        kinds = {"server": on_host(self.store, Redis), "sentinel": on_host(self.store, Sentinel)}
+        self.group = type("Servers", (HostGroup,), kinds)().start()
+        return self.group.url()
+
+    def start(self):
+        hosts = {name: node.host for name, node in self.nodes.items()}
+        self.watches = [Watch(self.history, self.network, hosts, VIP),
+                        LogWatch(self.history, {name: node.supervisor_log_path
+                                                for name, node in self.nodes.items()})]
+        for node in self.nodes.values():
+            node.supervise()
+        self.wait_settled()
+        if self.clients:
+            self.subscribers = Subscribers(self.history, {"vip": f"{VIP}:{PORT}"}, CHANNELS,
+                                           self.clients, None, self.client.command()).wait_ready()
+            places = {"vip": VIP, **{name: node.host.ipv4 for name, node in self.nodes.items()}}
+            self.publisher = HaPublisher(self.history, self.client, places, CHANNELS,
+                                         self.rng).start()
+        return self
+
+    # How it stands
+
+    def states(self):
+        return {name: node.state() if node.powered else None for name, node in self.nodes.items()}
+
+    def primary(self):
+        states = self.states()
+        found = [self.nodes[name] for name, state in states.items() if state == "primary"]
+        return found[0] if len(found) == 1 else None
+
+    def other(self, node):
+        return next(n for n in self.nodes.values() if n is not node)
+
+    def is_settled(self):
+        states = self.states()
+        if sorted(states.values(), key=str) != ["primary"] + ["standby"] * (len(states) - 1):
+            return False
+        primary = next(self.nodes[name] for name, state in states.items() if state == "primary")
+        run = primary.say("show", "cluster", "--json")
+        return run.returncode == 0 and all(
+            row["promotable"] and row["sees_redis"] and row["connected"]
+            for row in json.loads(run.stdout)["rows"][1:])
+
+    def wait_settled(self):
+        try:
+            wait_until(self.is_settled, "one primary, all others standbys", SETTLE, 0.1)
+        except AssertionError as failure:
+            raise AssertionError(f"{failure}: {self.states()}\n{self.logs()}") from None
+
+    # Faults
+
+    def pause(self, least, most):
+        time.sleep(self.rng.uniform(least, most))
+
+    def suffer(self, fault, impose, heal=None, until=None):
+        """One fault: impose(primary) at a random moment; heal(primary) a while after until() is
+        true, which is at once where it is not given. Then everything is back."""
+        primary = self.primary()
+        self.pause(0.2, 1.2)
+        fault.begin = time.time()
+        self.history.faults.append(fault)
+        impose(primary)
+        if until:
+            self.go_on_until(lambda: until(primary))
+        if heal:
+            self.pause(0.2, self.longest)
+            heal(primary)
+        fault.healed = time.time()
+        self.go_on_until(self.is_settled)
+        self.settle(fault.kind)
+        states = self.states()
+        self.history.standings.append(Standing(
+            time.time(), states, tuple(name for name, node in self.nodes.items()
+                                       if node.has_address()), primary.name))
+        fault.end = time.time()
+        return fault
+
+    def checks_made(self, node):
+        """Counts on while the supervisor lives; a lease is renewed as often."""
+        run = node.say("show", "checks", "--json")
+        return json.loads(run.stdout)["rows"][0]["runs"] if run.returncode == 0 else 0
+
+    def other_is_primary(self, primary):
+        return self.other(primary).state() == "primary"
+
+    def peer_is_heard(self, node):
+        run = node.say("show", "cluster", "--json")
+        return run.returncode != 0 or json.loads(run.stdout)["rows"][1]["connected"]
+
+    def lose_power(self, node):
+        self.watches[0].close_host(node.name)
+        node.lose_power()
+
+    def gain_power(self, node):
+        node.host.build()
+        self.watches[0].open_host(node.name)
+        node.start_again()
+
+    def settle(self, label):
+        """All that is published after a fault has arrived everywhere."""
+        if not self.subscribers:
+            return
+        for attempt in range(3):
+            self.go_on_until(self.subscribers.all_subscribed)
+            before = self.subscribers.taken_away
+            marks = self.publisher.publish_more(f"{len(self.history.faults)}-{label}-{attempt}",
+                                                SETTLE)
+            self.go_on_until(lambda m=marks, b=before: self.subscribers.have(m) or
+                             self.subscribers.taken_away > b)
+            if self.subscribers.taken_away == before:
+                break
+        self.history.finals.update(marks)
+
+    @staticmethod
+    def go_on_until(condition, patience=SETTLE):
+        """Ends after a while whatever happens: the judge sees more than a wait that failed."""
+        try:
+            wait_until(condition, "", patience, 0.1)
+            return True
+        except AssertionError:
+            return False
+
+    # The end
+
+    def judge(self):
+        """Ends what goes on, and what is wrong as [(rule, text)]."""
+        self.publisher.stop()
+        self.settle("end")
+        self.subscribers.stop()
+        primary = self.primary()
+        for channel in (name for name, positioned in CHANNELS.items() if positioned):
+            result = in_namespace(primary.host.name, lambda c=channel: primary.api(
+                "history", channel=c, limit=PAGE))["result"]
+            self.history.streams[channel] = (
+                result["epoch"], [(p["offset"], p["data"]) for p in result["publications"]])
+        for watch in self.watches:
+            watch.stop()
+        self.watches = []
+        return HaJudge(self.history).judge()
+
+    def end(self):
+        """Ends the nodes and judges their ends, then everything."""
+        failures = []
+        try:
+            for node in self.nodes.values():
+                if node.powered and node.supervisor:
+                    node.host.signal_all(signal.SIGCONT)
+                try:
+                    node.end()
+                except AssertionError as failure:
+                    failures.append(str(failure))
+        finally:
+            self.close()
+        assert not failures, "\n".join(failures)
+        for node in self.nodes.values():
+            node.remove()
+
+    def close(self):
+        for watch in self.watches:
+            watch.running = False
+        if self.publisher:
+            self.publisher.running = False
+        if self.subscribers and self.subscribers.process.poll() is None:
+            self.subscribers.process.kill()
+        for server in (self.redis, self.group):
+            if server:
+                server.stop()
+        for host in self.network.hosts:
+            host.signal_all(signal.SIGKILL)
+        self.network.close()
+
+    def logs(self):
+        return "".join(f"--- {name}\n{node.logs()}" for name, node in self.nodes.items())
