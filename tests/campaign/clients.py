@@ -17,16 +17,32 @@ READY_WITHIN = 90
 QUIET_WITHIN = 60
 
 
+class Entrance:
+    """Where clients connect: a port, by TLS if it has the path of an authority's certificate, which
+    signed for localhost."""
+
+    def __init__(self, port, authority=None):
+        self.port, self.authority = port, authority and str(authority)
+        scheme, host = ("wss", "localhost") if authority else ("ws", "127.0.0.1")
+        self.url = f"{scheme}://{host}:{port}/connection/websocket"
+
+    def environment(self):
+        """What has Node and everybody else trust it."""
+        if not self.authority:
+            return {}
+        return {"NODE_EXTRA_CA_CERTS": self.authority, "SSL_CERT_FILE": self.authority}
+
+
 class Clients:
     """One process, whose reports a thread reads; told[what] are the latest."""
 
-    def __init__(self, title, command, cwd, **wish):
+    def __init__(self, title, command, cwd, environment, **wish):
         self.title = title
         self.told = {}
         self.reports = collections.deque()
         self.errors = tempfile.TemporaryFile("w+")
         environment = os.environ | {"PYTHONPATH": str(ROOT / "tests/node"),
-                                    "PYTHONDONTWRITEBYTECODE": "1"}
+                                    "PYTHONDONTWRITEBYTECODE": "1"} | environment
         self.process = subprocess.Popen([*command, json.dumps(wish)], cwd=cwd, env=environment,
                                         text=True, stdin=subprocess.PIPE, stdout=subprocess.PIPE,
                                         stderr=self.errors)
@@ -75,9 +91,10 @@ class Crowd(Clients):
     """members raw clients that subscribe to two of the channels each, and who publishes to those at
     a steady rate (crowd.py)."""
 
-    def __init__(self, port, seed, members, rate, channels):
-        super().__init__("the crowd", ["/usr/bin/python3", "crowd.py"], HERE, port=port,
-                         key=API_KEY, seed=seed, members=members, rate=rate, channels=channels)
+    def __init__(self, entrance, seed, members, rate, channels):
+        super().__init__("the crowd", ["/usr/bin/python3", "crowd.py"], HERE, {},
+                         port=entrance.port, authority=entrance.authority, key=API_KEY, seed=seed,
+                         members=members, rate=rate, channels=channels)
         self.complaints = []
 
     def judge(self):
@@ -102,8 +119,9 @@ class Crowd(Clients):
 class SdkClients(Clients):
     """Clients of one SDK at default settings (tests/clients/campaign_clients.mjs and its like)."""
 
-    def __init__(self, name, command, cwd, **wish):
-        super().__init__(f"the {name} clients", command, cwd, name=name, **wish)
+    def __init__(self, name, command, cwd, entrance, **wish):
+        super().__init__(f"the {name} clients", command, cwd, entrance.environment(), name=name,
+                         url=entrance.url, **wish)
         self.judged = SdkJudge(wish["channels"])
 
     def judge(self):
@@ -132,7 +150,7 @@ def go_program(directory):
     return path
 
 
-def sdk_clients(directory, counts, port, rate, channels):
+def sdk_clients(directory, counts, entrance, rate, channels):
     """Starts counts = {"js": …, "go": …, "py": …} clients, which all together publish at that rate,
     and waits until they have subscribed."""
     commands = {
@@ -141,7 +159,7 @@ def sdk_clients(directory, counts, port, rate, channels):
         "py": ([python(), "campaign_clients.py"], CLIENTS / "python"),
     }
     total = sum(counts.values())
-    started = [SdkClients(name, *commands[name], port=port, clients=count,
+    started = [SdkClients(name, *commands[name], entrance, clients=count,
                           rate=rate * count / total, channels=channels)
                for name, count in counts.items()]
     return [clients.wait_ready() for clients in started]

@@ -2,13 +2,14 @@
 """Thousands of raw clients in a process of their own, and who publishes to them.
 
     python3 crowd.py '{"port": 8000, "key": "…", "seed": 1, "members": 2000, "rate": 40,
-                       "channels": {"h0": true, "plain:0": false, …}}'
+                       "channels": {"h0": true, "plain:0": false, …}, "authority": null}'
 
 Each member subscribes to two channels, one with positions (true) and one without. Some connections
 to the HTTP API publish `rate` publications a second, each channel by one of them, one after the
 other. At random, members send pings, and publications of their own to the channel `mass`; many such
 frames are cut at a random place, and the rest follows up to CUT_FOR seconds later. What comes back
-is judged byte by byte.
+is judged byte by byte. With the path of an authority's certificate all of this goes by TLS, half of
+it by TLS 1.2, and it is records that are cut.
 
 Tells on stdout, one JSON object a line: `ready`; `wrong` for every complaint; `gap` for the slowest
 delivery since the last such line, when stdin says `gap`; and, when it says `enough`, `quiet` with
@@ -24,6 +25,7 @@ import os
 import random
 import select
 import socket
+import ssl
 import sys
 import time
 
@@ -44,6 +46,48 @@ def tell(what, **facts):
     sys.stdout.flush()
 
 
+class Tls:
+    """One end's records in memory. What is to be sent before the handshake's end waits for it."""
+
+    def __init__(self, context):
+        self.incoming, self.outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+        self.object = context.wrap_bio(self.incoming, self.outgoing, server_hostname="localhost")
+        self.waiting, self.shaken = b"", False
+        self.shake_hands()
+
+    def shake_hands(self):
+        try:
+            self.object.do_handshake()
+        except ssl.SSLWantReadError:
+            return
+        self.shaken = True
+        if self.waiting:
+            self.object.write(self.waiting)
+
+    def seal(self, data):
+        if self.shaken:
+            self.object.write(data)
+        else:
+            self.waiting += data
+        return self.outgoing.read()
+
+    def rest(self):
+        """What it has to say by itself."""
+        return self.outgoing.read()
+
+    def open(self, data):
+        self.incoming.write(data)
+        if not self.shaken:
+            self.shake_hands()
+        plaintext = b""
+        try:
+            while self.shaken and (more := self.object.read(65536)):
+                plaintext += more
+        except (ssl.SSLWantReadError, ssl.SSLZeroReturnError):
+            pass
+        return plaintext
+
+
 class Line:
     """A non-blocking connection; what it sends may be held up in the middle."""
 
@@ -54,20 +98,26 @@ class Line:
         self.socket.setblocking(False)
         self.socket.connect_ex(("127.0.0.1", crowd.port))
         self.out = bytearray()
+        self.tls = crowd.new_tls() if crowd.contexts else None
         self.held = False
         self.writing = True
         crowd.lines[self.socket.fileno()] = self
         crowd.epoll.register(self.socket, select.EPOLLIN | select.EPOLLOUT)
 
     def send(self, data):
+        self.send_sealed(self.tls.seal(data) if self.tls else data)
+
+    def send_sealed(self, data):
         self.out += data
         if not self.held:
             self.flush()
 
     def send_cut(self, data):
         """Some of it now, the rest later. Not while something is held already."""
+        if self.tls:
+            data = self.tls.seal(data)
         cut = self.crowd.rng.randrange(len(data) + 1)
-        self.send(data[:cut])
+        self.send_sealed(data[:cut])
         self.held = True
         self.crowd.later(self.crowd.rng.uniform(0, CUT_FOR), self.go_on, data[cut:])
 
@@ -100,11 +150,24 @@ class Line:
             except OSError as error:
                 data = b""
                 self.crowd.complain([("closed", f"{self}: {error}")])
-            if data:
+            if data and self.tls:
+                self.on_records(data)
+            elif data:
                 self.on_data(data)
             else:
                 self.close()
                 self.on_end()
+
+    def on_records(self, data):
+        try:
+            plaintext = self.tls.open(data)
+        except ssl.SSLError as error:
+            self.crowd.complain([("bytes", f"{self}: {error}")])
+            return
+        if sealed := self.tls.rest():
+            self.send_sealed(sealed)
+        if plaintext:
+            self.on_data(plaintext)
 
     def close(self):
         self.crowd.epoll.unregister(self.socket)
@@ -220,9 +283,17 @@ class Publisher(Line):
         self.crowd.publishers.remove(self)
 
 
+def tls_contexts(authority):
+    for version in (ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3):
+        context = ssl.create_default_context(cafile=authority)
+        context.minimum_version = context.maximum_version = version
+        yield context
+
+
 class Crowd:
-    def __init__(self, port, key, seed, members, rate, channels):
+    def __init__(self, port, key, seed, members, rate, channels, authority=None):
         self.port, self.key, self.rate, self.channels = port, key, rate, channels
+        self.contexts = collections.deque(tls_contexts(authority) if authority else [])
         self.rng = random.Random(seed)
         self.epoll = select.epoll()
         self.lines = {}            # fd: line
@@ -238,6 +309,10 @@ class Crowd:
         self.commands = b""
 
     # What members and publishers use
+
+    def new_tls(self):
+        self.contexts.rotate()
+        return Tls(self.contexts[0])
 
     def later(self, seconds, action, *arguments):
         self.timer += 1

@@ -23,17 +23,17 @@ SETTINGS = merge(WATCHED, {
 
 
 class Rig:
-    """members: of the crowd, which gets `rate` publications a second in `channels` channels with
+    """entrance: where the clients connect. members: of the crowd, which gets `rate` publications a second in `channels` channels with
     positions and as many without. sdks: {"js": …, "go": …, "py": …}, how many clients of each SDK;
     all together they publish `asked` a second."""
 
-    def __init__(self, node, rng, members, rate, channels, sdks, asked):
+    def __init__(self, node, rng, entrance, members, rate, channels, sdks, asked):
         self.node, self.rng = node, rng
         names = [f"h{n}" for n in range(channels)], [f"plain:{n}" for n in range(channels)]
         self.channels = {name: where == 0 for where, some in enumerate(names) for name in some}
         self.sdks, self.crowd, self.watch = [], None, None
-        self.sdks = sdk_clients(str(node.directory), sdks, node.port, asked, self.channels)
-        self.crowd = Crowd(node.port, rng.getrandbits(32), members, rate,
+        self.sdks = sdk_clients(str(node.directory), sdks, entrance, asked, self.channels)
+        self.crowd = Crowd(entrance, rng.getrandbits(32), members, rate,
                            self.channels).wait_ready()
         self.watch = Watch(node, rng)
         self.next_look = 0.0

@@ -48,6 +48,24 @@ def test_nobody_notices(make_rig, size, request):
     rig.finish()
 
 
+def test_nobody_notices_by_tls(make_rig, size, request):
+    """Clients of TLS 1.2 and 1.3, records cut anywhere."""
+    kills, reloads = (500, 16) if request.config.getoption("--long") else (8, 2)
+    if not request.config.getoption("--long"):
+        size = {"members": 400, "rate": 30, "channels": 20, "asked": 60}
+    rig = make_rig(settings=merge(SETTINGS, {"node": {"workers": 2}}), by_tls=True,
+                   sdks={"js": 15, "go": 15, "py": 8}, **size)
+    for program in (layouts()[0], None):
+        for _ in range(kills // 2):
+            rig.kill_one()
+        for _ in range(reloads):
+            rig.reload()
+        if program:
+            rig.upgrade(program)
+    assert rig.node.metrics()["keepsock_tls_connections"] >= size["members"]
+    rig.finish()
+
+
 def test_nobody_notices_with_few_descriptors(make_rig):
     """An ordinary user's node with 256 of them for each process: for those the kernel limits what is
     on its way between processes, too."""

@@ -2,7 +2,8 @@
 // JavaScript SDK clients at default settings for tests/campaign, which tell everything that happens
 // to them, one JSON object a line on stdout. They end with their stdin.
 //
-//   node campaign_clients.mjs '{"port": 8000, "name": "js", "clients": 30, "rate": 50,
+//   node campaign_clients.mjs '{"url": "ws://127.0.0.1:8000/connection/websocket", "name": "js",
+//                               "clients": 30, "rate": 50,
 //                               "channels": {"h0": true, "plain:0": false, …}}'
 //
 // Each subscribes to two channels, one with positions (true) and one without, and publishes to a
@@ -13,15 +14,14 @@ import { scheduler } from 'node:timers/promises';
 import { Centrifuge } from 'centrifuge';
 import WebSocket from 'ws';
 
-const { port, name: sdk, clients, rate, channels } = JSON.parse(process.argv[2]);
+const { url, name: sdk, clients, rate, channels } = JSON.parse(process.argv[2]);
 
 function tell(what, facts) {
   process.stdout.write(`${JSON.stringify({ what, ...facts })}\n`);
 }
 
 function makeClient(name) {
-  const client = new Centrifuge(`ws://127.0.0.1:${port}/connection/websocket`,
-    { websocket: WebSocket });
+  const client = new Centrifuge(url, { websocket: WebSocket });
   client.on('connecting', ({ code, reason }) => tell('connecting', { client: name, code, reason }));
   client.on('connected', (context) => tell('connected', { client: name, id: context.client }));
   client.on('disconnected', ({ code, reason }) =>

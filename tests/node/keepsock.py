@@ -159,6 +159,11 @@ class Keepsock:
         self.sessions = []              # of all masters it had
         self.descriptor_limit = None    # of each process; None: as ours
 
+    def change_settings(self, overrides):
+        """For the next start, or a reload."""
+        self.settings = merge(self.settings, overrides)
+        self.config.write_text(config_text(self.settings))
+
     # Life and end
 
     def launch(self):

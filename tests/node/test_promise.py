@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: ISC
-"""The promise as a table: what happens to the node's processes, and what a plain connection notices
-of it. One test for each cell; what load and random moments do to it is for tests/campaign."""
+"""The promise as a table: what happens to the node's processes, and what a connection, plain or by
+TLS, notices of it. One test for each cell; what load and random moments do to it is for
+tests/campaign."""
 
 import json
 import os
@@ -10,8 +11,10 @@ import threading
 
 import pytest
 
+from certificates import Authority
 from client import Client
-from keepsock import API_KEY, config_text, keepsockd, merge, wait_until
+from keepsock import API_KEY, keepsockd, merge, wait_until
+from tls_client import VERSIONS, TlsStream, context, serve_tls
 from wire import BINARY, Http, WebSocket, frame
 
 SETTINGS = {
@@ -25,8 +28,7 @@ def has_changed(pids, before):
 
 
 def reload(node):
-    node.settings = merge(node.settings, {"client": {"channel_limit": 100}})
-    node.config.write_text(config_text(node.settings))
+    node.change_settings({"client": {"channel_limit": 100}})
     before = node.workers()
     run = node.ctl("reload")
     assert run.returncode == 0, run.stderr
@@ -83,43 +85,97 @@ def happen(request):
     return happen
 
 
+@pytest.fixture(scope="module")
+def authority(tmp_path_factory):
+    return Authority(tmp_path_factory.mktemp("ca") / "ca")
+
+
 @pytest.fixture
-def node(start_node):
-    return start_node(**SETTINGS)
+def start(make_node, authority):
+    return lambda **overrides: serve_tls(make_node(**merge(SETTINGS, overrides)), authority).start()
 
 
-def test_an_idle_connection(node, make_client, happen):
-    """It stays, with its id and its subscriptions."""
-    client = make_client(node)
-    for channel in ("history", "plain:a"):
-        client.result("subscribe", channel=channel)
+@pytest.fixture
+def node(start):
+    return start()
+
+
+@pytest.fixture
+def connect(authority):
+    """A function that connects to a node in each way: plain, and by TLS of both versions."""
+    streams = []
+
+    def connect(node, **options):
+        made = [Http(node.port, **options)] + [
+            TlsStream(node.tls_port, context(authority, version), **options)
+            for version in VERSIONS.values()]
+        streams.extend(made)
+        return made
+    yield connect
+    for stream in streams:
+        stream.close()
+
+
+@pytest.fixture
+def make_clients(connect):
+    return lambda node: [Client(node.port, stream=stream) for stream in connect(node)]
+
+
+@pytest.fixture
+def make_sockets(connect):
+    def make_sockets(node, **options):
+        return [WebSocket(node.port, "/echo", stream=stream)
+                for stream in connect(node, **options)]
+    return make_sockets
+
+
+def test_idle_connections(node, make_clients, happen):
+    """They stay, with their ids and their subscriptions."""
+    clients = make_clients(node)
+    for client in clients:
+        for channel in ("history", "plain:a"):
+            client.result("subscribe", channel=channel)
     happen(node)
-    row, = node.ctl_json("show", "connections")["rows"]
-    assert (row["id"], row["subscriptions"]) == (client.id, 2)
-    client.expect_quiet()
+    rows = node.ctl_json("show", "connections")["rows"]
+    assert {(row["id"], row["subscriptions"]) for row in rows} == \
+        {(client.id, 2) for client in clients}
+    for client in clients:
+        client.expect_quiet()
     for channel in ("history", "plain:a"):
         node.publish(channel, channel)
-        assert client.publication(channel)["data"] == channel
+        for client in clients:
+            assert client.publication(channel)["data"] == channel
 
 
 @pytest.mark.parametrize("cut", [1, 5, 100])
-def test_a_connection_in_the_middle_of_a_frame(node, happen, cut):
+def test_connections_in_the_middle_of_a_frame(node, make_sockets, happen, cut):
+    """By TLS also in the middle of the record that has it."""
     payload = os.urandom(300)
     whole = frame(BINARY, payload)
-    with WebSocket(node.port, "/echo") as connection:
+    framewise, recordwise = make_sockets(node), make_sockets(node)[1:]
+    records = [connection.stream.seal(whole) for connection in recordwise]
+    for connection in framewise:
         connection.send_raw(whole[:cut])
-        happen(node)
+    for connection, record in zip(recordwise, records):
+        connection.stream.send_raw(record[:cut])
+    happen(node)
+    for connection in framewise:
         connection.send_raw(whole[cut:])
+    for connection, record in zip(recordwise, records):
+        connection.stream.send_raw(record[cut:])
+    for connection in framewise + recordwise:
         assert connection.receive_frame() == (BINARY, payload, True)
 
 
-def test_a_connection_that_is_being_sent_to(node, happen):
+def test_connections_that_are_being_sent_to(node, make_sockets, happen):
     """More than the kernel takes: the rest waits in the server."""
     payloads = [os.urandom(60000) for _ in range(20)]
-    with WebSocket(node.port, "/echo", receive_buffer=4096) as connection:
+    connections = make_sockets(node, receive_buffer=4096)
+    for connection in connections:
         for payload in payloads:
             connection.send(BINARY, payload)
-        happen(node)
+    happen(node)
+    for connection in connections:
         for payload in payloads:
             assert connection.receive_frame() == (BINARY, payload, True)
 
@@ -130,67 +186,71 @@ def request_bytes(data):
             f"Content-Length: {len(body)}\r\n\r\n").encode() + body
 
 
-def test_an_http_request_that_has_half_arrived(node, happen):
-    with Http(node.port) as connection:
-        request = request_bytes("once")
+def test_http_requests_that_have_half_arrived(node, connect, happen):
+    connections = connect(node)
+    request = request_bytes("once")
+    for connection in connections:
         connection.send(request[:-7])
-        happen(node)
+    happen(node)
+    for offset, connection in enumerate(connections, 1):
         connection.send(request[-7:])
-        assert connection.read_response().json()["result"]["offset"] == 1
+        assert connection.read_response().json()["result"]["offset"] == offset
         assert connection.request("GET", "/health").status == 200
-    assert node.api("history", channel="history", limit=0)["result"]["offset"] == 1
+    assert node.api("history", channel="history", limit=0)["result"]["offset"] == 3
 
 
 def waiting(node):
     return node.ctl_json("show", "redis")["rows"][0]["waiting"]
 
 
-def test_an_http_request_that_is_being_answered(start_node, redis, happen):
-    """It waits for Redis, which may have run it: it has happened once, and is answered once."""
-    node = start_node(**merge(SETTINGS, {"redis": {"server": redis.url,
-                                                   "command_timeout": "20s"}}))
+def test_http_requests_that_are_being_answered(start, connect, redis, happen):
+    """They wait for Redis, which may have run them: each has happened once, and is answered once."""
+    node = start(redis={"server": redis.url, "command_timeout": "20s"})
+    connections = connect(node)
     wait_until(node.are_protected, "protected")
-    with Http(node.port) as connection:
-        redis.pause()
-        connection.send(request_bytes("once"))
-        # Beside the heartbeat.
-        wait_until(lambda: waiting(node) >= 2, "it waits")
-        # Nothing settles without Redis.
-        resumes = threading.Timer(0.5, redis.resume)
-        resumes.start()
-        happen(node)
-        resumes.join()
-        assert connection.read_response().json()["result"]["offset"] == 1
+    redis.pause()
+    for number, connection in enumerate(connections):
+        connection.send(request_bytes(number))
+    # Beside the heartbeat.
+    wait_until(lambda: waiting(node) >= 4, "they wait")
+    # Nothing settles without Redis.
+    resumes = threading.Timer(0.5, redis.resume)
+    resumes.start()
+    happen(node)
+    resumes.join()
+    offsets = [connection.read_response().json()["result"]["offset"] for connection in connections]
     history = node.api("history", channel="history", limit=10)["result"]["publications"]
-    assert [publication["data"] for publication in history] == ["once"]
+    assert [(publication["offset"], publication["data"]) for publication in history] == \
+        sorted(zip(offsets, range(3)))
+    assert sorted(offsets) == [1, 2, 3]
 
 
-def test_messages(node, happen):
+def test_messages(node, make_clients, happen):
     """Published before, during and after: each arrives once, in order, with and without history."""
-    clients = [Client(node.port) for _ in range(3)]
-    try:
-        for client in clients:
+    clients = make_clients(node)
+    for client in clients:
+        for channel in ("history", "plain:a"):
+            client.result("subscribe", channel=channel)
+    commands = []
+    # They lie in the worker's way when it happens.
+    for number in range(20):
+        for by, publisher in enumerate(clients):
             for channel in ("history", "plain:a"):
-                client.result("subscribe", channel=channel)
-        publisher, commands = clients[0], []
-        # They lie in the worker's way when it happens.
-        for number in range(50):
-            for channel in ("history", "plain:a"):
-                publisher.send(publisher.command("publish", channel=channel, data=number))
-                commands.append(publisher.last_id)
-        happen(node)
-        for command in commands:
-            assert "error" not in publisher.reply(command)
-        for number in range(50, 60):
-            node.publish("history", number)
-            node.publish("plain:a", number)
-        for client in clients:
-            seen = {"history": [], "plain:a": []}
-            while sum(map(len, seen.values())) < 120:
-                push = client.push()
-                seen[push["channel"]].append(push["pub"]["data"])
-            assert seen == {"history": list(range(60)), "plain:a": list(range(60))}
-            client.expect_quiet()
-    finally:
-        for client in clients:
-            client.cut()
+                publisher.send(publisher.command("publish", channel=channel, data=[by, number]))
+                commands.append((publisher, publisher.last_id))
+    happen(node)
+    for publisher, command in commands:
+        assert "error" not in publisher.reply(command)
+    for number in range(20):
+        node.publish("history", [3, number])
+        node.publish("plain:a", [3, number])
+    everything = {(channel, by): list(range(20)) for channel in ("history", "plain:a")
+                  for by in range(4)}
+    for client in clients:
+        seen = {key: [] for key in everything}
+        while sum(map(len, seen.values())) < 160:
+            push = client.push()
+            by, number = push["pub"]["data"]
+            seen[push["channel"], by].append(number)
+        assert seen == everything
+        client.expect_quiet()

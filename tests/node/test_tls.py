@@ -16,11 +16,10 @@ from certificates import Authority, put
 from client import Client
 from keepsock import free_port, merge, wait_until
 from takeovers import need_test_build, take_over
-from tls_client import TlsClient, TlsStream, TlsWebSocket, context, raw_socket
+from tls_client import VERSIONS, TlsClient, TlsStream, TlsWebSocket, context, raw_socket
 from tls_peers import SClient
 from wire import BINARY, CLOSE, TEXT, close_payload, frame
 
-VERSIONS = {"1.2": ssl.TLSVersion.TLSv1_2, "1.3": ssl.TLSVersion.TLSv1_3}
 SUITES = ["ECDHE-ECDSA-AES128-GCM-SHA256", "ECDHE-ECDSA-AES256-GCM-SHA384",
           "ECDHE-ECDSA-CHACHA20-POLY1305"]
 REQUEST = b"GET /health HTTP/1.1\r\nHost: localhost\r\n\r\n"
@@ -138,7 +137,7 @@ def test_records_in_any_pieces(node, tls):
         # Many records in one segment, one frame in many records.
         text = frame(BINARY, payload)
         records = b"".join(websocket.stream.seal(text[i:i + 7]) for i in range(0, len(text), 7))
-        websocket.stream.send_raw(records * 1)
+        websocket.stream.send_raw(records)
         assert websocket.receive_message() == (BINARY, payload)
 
 

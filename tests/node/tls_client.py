@@ -8,8 +8,23 @@ gives them, and send_raw() on the socket below sends any piece of them.
 import socket
 import ssl
 
+from certificates import put
 from client import Client
+from keepsock import free_port
 from wire import TIMEOUT, Closed, Http, WebSocket
+
+
+VERSIONS = {"1.2": ssl.TLSVersion.TLSv1_2, "1.3": ssl.TLSVersion.TLSv1_3}
+
+
+def serve_tls(node, authority):
+    """Adds a listener to a node that has not been started, which gets tls_port; returns it."""
+    node.tls_port = free_port()
+    put(node.directory, "tls", *authority.issue("tls", "localhost"))
+    node.change_settings({"listeners": [*node.settings["listeners"], {
+        "address": "127.0.0.1", "port": node.tls_port,
+        "tls": {"certificates": [{"certificate": "tls.pem", "key": "tls.key"}]}}]})
+    return node
 
 
 def context(authority, version=None, suites=None, **options):

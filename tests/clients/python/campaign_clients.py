@@ -76,7 +76,7 @@ async def publish(client, name, pause, enough):
             tell("refused", **what, code=code, reason=repr(error))
 
 
-async def main(port, name, clients, rate, channels):
+async def main(url, name, clients, rate, channels):
     enough = asyncio.Event()
     loop = asyncio.get_running_loop()
 
@@ -92,7 +92,7 @@ async def main(port, name, clients, rate, channels):
     everyone = []
     for i in range(clients):
         mine = f"{name}{i}"
-        client = Client(f"ws://127.0.0.1:{port}/connection/websocket", events=OfClient(mine))
+        client = Client(url, events=OfClient(mine))
         await client.connect()
         everyone.append((client, mine))
         for channel in (positioned[i % len(positioned)], others[i % len(others)]):

@@ -48,9 +48,8 @@ func errorCode(err error) int {
 	return -1
 }
 
-func newClient(port int, name string) *centrifuge.Client {
-	address := fmt.Sprintf("ws://127.0.0.1:%d/connection/websocket", port)
-	client := centrifuge.NewJsonClient(address, centrifuge.Config{})
+func newClient(url, name string) *centrifuge.Client {
+	client := centrifuge.NewJsonClient(url, centrifuge.Config{})
 	client.OnConnecting(func(e centrifuge.ConnectingEvent) {
 		told.tell("connecting", facts{"client": name, "code": e.Code, "reason": e.Reason})
 	})
@@ -138,7 +137,7 @@ func publish(client *centrifuge.Client, name string, pause time.Duration, enough
 
 func main() {
 	var wish struct {
-		Port     int             `json:"port"`
+		URL      string          `json:"url"`
 		Name     string          `json:"name"`
 		Clients  int             `json:"clients"`
 		Rate     float64         `json:"rate"`
@@ -158,7 +157,7 @@ func main() {
 	clients := make([]*centrifuge.Client, wish.Clients)
 	for i := range clients {
 		name := fmt.Sprintf("%s%d", wish.Name, i)
-		clients[i] = newClient(wish.Port, name)
+		clients[i] = newClient(wish.URL, name)
 		subscribe(clients[i], name, positioned[i%len(positioned)])
 		subscribe(clients[i], name, others[i%len(others)])
 	}
