@@ -5,6 +5,7 @@
  * but the URLs it was given and the /proc entries of the processes it was told.
  */
 #include <errno.h>
+#include <signal.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -52,10 +53,9 @@ static int run(const struct bench_options *options)
 	struct buffer error = {0};
 	int status = EXIT_FAILED;
 
-	if (target_parse(&bench.target, options->url, options->allow_remote, &error) != 0 ||
-	    bench.target.http) {
+	if (target_parse(&bench.target, options->url, options, &error) != 0 || bench.target.http) {
 		fprintf(stderr, "keepsock-bench: --url %s\n",
-			error.len > 0 ? buffer_cstr(&error) : "wants ws://, not http://");
+			error.len > 0 ? buffer_cstr(&error) : "wants ws:// or wss://, not http://");
 		buffer_free(&error);
 		target_free(&bench.target);
 		return EXIT_USAGE;
@@ -92,5 +92,7 @@ int main(int argc, char **argv)
 		return EXIT_USAGE;
 	case OPTIONS_RUN: break;
 	}
+	/* OpenSSL writes without MSG_NOSIGNAL. */
+	signal(SIGPIPE, SIG_IGN);
 	return run(&options);
 }

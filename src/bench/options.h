@@ -27,6 +27,7 @@ struct bench_options {
 	const char *publish_url;
 	const char *api_key_file;
 	const char *channel;
+	const char *ciphersuites;
 	bool raw;
 	bool socket_io;
 	bool recover;

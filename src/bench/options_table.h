@@ -39,11 +39,16 @@
  */
 #define BENCH_OPTION_TABLE(X)                                                                     \
 	X("url", url, TEXT, "URL", 0, 0, 0, ON_ALL,                                               \
-	  "The WebSocket to connect to, ws://HOST:PORT/PATH. Required.")                          \
+	  "The WebSocket to connect to, ws://HOST:PORT/PATH, or wss:// for TLS, where the "       \
+	  "server's certificate is not checked. Required.")                                       \
 	X("publish-url", publish_url, TEXT, "URL", 0, 0, 0, BENCH_FANOUT,                         \
-	  "Where to publish: http://HOST:PORT/api/publish for the server API, or a ws:// URL "    \
+	  "Where to publish: http://HOST:PORT/api/publish for the server API, or a ws:// or "     \
+	  "wss:// URL "                                                                           \
 	  "whose WebSocket takes publish commands (with --raw: messages to broadcast). Without "  \
 	  "it, --url. To http://HOST:PORT/api/batch, what is due goes in one call.")              \
+	X("ciphersuites", ciphersuites, TEXT, "NAMES", 0, 0, 0, ON_ALL,                           \
+	  "For wss://: offer TLS 1.3 only, with these suites, as OpenSSL names them and "         \
+	  "separated by colons.")                                                                 \
 	X("publishers", publishers, COUNT, "N", 1, 1, 4096, BENCH_FANOUT,                         \
 	  "Connections that publish in turn. Of several, each one's publications keep their "     \
 	  "order.")                                                                               \

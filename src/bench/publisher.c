@@ -271,7 +271,7 @@ int publisher_open(struct publisher *publisher, struct loop *loop,
 		.http = {.fd = -1},
 		.session = {.client = {.watch = {.fd = -1}}},
 	};
-	if (target_parse(&publisher->target, url, options->allow_remote, &error) != 0) {
+	if (target_parse(&publisher->target, url, options, &error) != 0) {
 		loop_fail(loop, "--publish-url: %s", buffer_cstr(&error));
 		buffer_free(&error);
 		return -1;

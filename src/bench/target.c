@@ -18,6 +18,8 @@
 #include <unistd.h>
 
 #include "keepsock/alloc.h"
+#include "options.h"
+#include "wire.h"
 
 #define CONNECTIONS_PER_SOURCE 4000
 #define SOURCES_MAX            250
@@ -40,12 +42,12 @@ static bool is_loopback(const struct sockaddr *address)
 }
 
 /* Cuts "host:port", "[v6]:port" or "host" in place. False: not of that form. */
-static bool split_authority(char *text, char **host, const char **port)
+static bool split_authority(char *text, char **host, const char **port, const char *usual)
 {
 	char *colon;
 
 	*host = text;
-	*port = "80";
+	*port = usual;
 	if (*text == '[') {
 		char *bracket = strchr(text, ']');
 
@@ -95,16 +97,18 @@ static int resolve(struct target *target, const char *host, const char *port, bo
 	return use ? 0 : -1;
 }
 
-int target_parse(struct target *target, const char *url, bool allow_remote, struct buffer *error)
+int target_parse(struct target *target, const char *url, const struct bench_options *options,
+		 struct buffer *error)
 {
 	const char *rest = url + strcspn(url, ":");
 	char *copy, *host;
 	const char *port;
+	bool tls = strncmp(url, "wss://", 6) == 0;
 	size_t length;
 	int result = -1;
 
 	*target = (struct target){.http = strncmp(url, "http://", 7) == 0};
-	if ((!target->http && strncmp(url, "ws://", 5) != 0) || strpbrk(url, " \t\r\n#")) {
+	if ((!target->http && !tls && strncmp(url, "ws://", 5) != 0) || strpbrk(url, " \t\r\n#")) {
 		buffer_printf(error, "%s: give a URL like ws://127.0.0.1:8000/path", url);
 		return -1;
 	}
@@ -113,11 +117,17 @@ int target_parse(struct target *target, const char *url, bool allow_remote, stru
 	target->authority = xstrndup(rest, length);
 	target->path = xasprintf("%s%s", rest[length] == '/' ? "" : "/", rest + length);
 	copy = xstrdup(target->authority);
-	if (split_authority(copy, &host, &port))
-		result = resolve(target, host, port, allow_remote, error);
-	else
+	if (split_authority(copy, &host, &port, tls ? "443" : "80")) {
+		target->host = xstrdup(host);
+		result = resolve(target, host, port, options->allow_remote, error);
+	} else {
 		buffer_printf(error, "%s: no host and port in it", url);
+	}
 	free(copy);
+	if (result == 0 && tls) {
+		target->tls = wire_context(options->ciphersuites, error);
+		result = target->tls ? 0 : -1;
+	}
 	if (result != 0)
 		target_free(target);
 	return result;
@@ -125,8 +135,12 @@ int target_parse(struct target *target, const char *url, bool allow_remote, stru
 
 void target_free(struct target *target)
 {
+	wire_context_free(target->tls);
 	free(target->authority);
+	free(target->host);
 	free(target->path);
+	target->tls = NULL;
+	target->host = NULL;
 	target->authority = NULL;
 	target->path = NULL;
 }

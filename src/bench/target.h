@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: ISC */
 /*
- * Where to connect: a ws:// or http:// URL, resolved once, and the sockets made
+ * Where to connect: a ws://, wss:// or http:// URL, resolved once, and the sockets made
  * to it. Refuses everything that is not loopback unless that was allowed.
  */
 #ifndef KEEPSOCK_BENCH_TARGET_H
@@ -14,16 +14,21 @@
 #include "keepsock/buffer.h"
 
 struct target {
-	bool http;       /* http://, else ws:// */
-	char *authority; /* owned; host[:port] as given, for the Host field */
-	char *path;      /* owned; with the query, at least "/" */
+	bool http;              /* http://, else ws:// or wss:// */
+	struct ssl_ctx_st *tls; /* owned; wss://, else NULL */
+	char *authority;        /* owned; host[:port] as given, for the Host field */
+	char *host;             /* owned */
+	char *path;             /* owned; with the query, at least "/" */
 	struct sockaddr_storage address;
 	socklen_t address_len;
 	bool spread; /* 127.0.0.0/8: connections use several source addresses */
 };
 
+struct bench_options;
+
 /* 0, or -1 with the reason in *error. */
-int target_parse(struct target *target, const char *url, bool allow_remote, struct buffer *error);
+int target_parse(struct target *target, const char *url, const struct bench_options *options,
+		 struct buffer *error);
 void target_free(struct target *target);
 
 /*

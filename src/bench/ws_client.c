@@ -29,6 +29,7 @@ static void client_end(struct ws_client *client, const char *reason)
 void ws_client_close(struct ws_client *client)
 {
 	client->state = WS_CLIENT_CLOSED;
+	wire_end(&client->wire);
 	loop_unwatch(client->loop, &client->watch);
 	buffer_free(&client->input);
 	buffer_free(&client->output);
@@ -71,8 +72,8 @@ void ws_client_frame(struct buffer *out, struct slice payload)
 static void flush_output(struct ws_client *client)
 {
 	while (client->output.len > 0) {
-		ssize_t sent = send(client->watch.fd, client->output.data, client->output.len,
-				    MSG_NOSIGNAL);
+		ssize_t sent = wire_send(&client->wire, client->watch.fd, client->output.data,
+					 client->output.len);
 
 		if (sent < 0 && errno == EINTR)
 			continue;
@@ -94,7 +95,7 @@ void ws_client_send(struct ws_client *client, struct slice frames)
 
 	assert(client->magic == WS_CLIENT_MAGIC && client->state == WS_CLIENT_OPEN);
 	if (!waiting)
-		sent = send(client->watch.fd, frames.data, frames.len, MSG_NOSIGNAL);
+		sent = wire_send(&client->wire, client->watch.fd, frames.data, frames.len);
 	if (sent < 0 && errno != EAGAIN && errno != EINTR) {
 		client_end(client, strerror(errno));
 		return;
@@ -127,19 +128,11 @@ static void base64_encode(const uint8_t *in, size_t len, char *out)
 	*out = '\0';
 }
 
-static void on_connected(struct ws_client *client)
+static void ask_for_upgrade(struct ws_client *client)
 {
 	uint8_t nonce[16];
 	char key[25];
-	int error = 0;
-	socklen_t len = sizeof(error);
 
-	if (getsockopt(client->watch.fd, SOL_SOCKET, SO_ERROR, &error, &len) != 0)
-		error = errno;
-	if (error != 0) {
-		client_end(client, strerror(error));
-		return;
-	}
 	random_bytes(nonce, sizeof(nonce));
 	base64_encode(nonce, sizeof(nonce), key);
 	if (!websocket_accept_key(slice_str(key), client->accept)) {
@@ -153,6 +146,36 @@ static void on_connected(struct ws_client *client)
 		      "Sec-WebSocket-Version: 13\r\n\r\n",
 		      client->target->path, client->target->authority, key);
 	flush_output(client);
+}
+
+static void secure(struct ws_client *client)
+{
+	switch (wire_shake_hands(&client->wire)) {
+	case WIRE_DONE: ask_for_upgrade(client); break;
+	case WIRE_WANTS_READ: (void)loop_rewatch(client->loop, &client->watch, EPOLLIN); break;
+	case WIRE_WANTS_WRITE: (void)loop_rewatch(client->loop, &client->watch, EPOLLOUT); break;
+	case WIRE_FAILED: client_end(client, wire_error()); break;
+	}
+}
+
+static void on_connected(struct ws_client *client)
+{
+	const struct target *target = client->target;
+	int error = 0;
+	socklen_t len = sizeof(error);
+
+	if (getsockopt(client->watch.fd, SOL_SOCKET, SO_ERROR, &error, &len) != 0)
+		error = errno;
+	if (error != 0) {
+		client_end(client, strerror(error));
+	} else if (!target->tls) {
+		ask_for_upgrade(client);
+	} else if (wire_secure(&client->wire, target->tls, client->watch.fd, target->host)) {
+		client->state = WS_CLIENT_SECURING;
+		secure(client);
+	} else {
+		client_end(client, wire_error());
+	}
 }
 
 /* How much of input the upgrade's answer used up; 0 when it is not there yet or was wrong. */
@@ -288,16 +311,20 @@ static void take_input(struct ws_client *client, struct slice fresh)
 static void on_readable(struct ws_client *client)
 {
 	char *scratch = client->loop->scratch;
-	ssize_t got = recv(client->watch.fd, scratch, LOOP_SCRATCH_SIZE, 0);
 
-	if (got < 0 && (errno == EAGAIN || errno == EINTR))
-		return;
-	if (got <= 0) {
-		client_end(client, got == 0 ? "the server hung up" : strerror(errno));
-		return;
-	}
-	client->loop->progress++;
-	take_input(client, slice_from(scratch, (size_t)got));
+	do {
+		ssize_t got =
+			wire_read(&client->wire, client->watch.fd, scratch, LOOP_SCRATCH_SIZE);
+
+		if (got < 0 && (errno == EAGAIN || errno == EINTR))
+			return;
+		if (got <= 0) {
+			client_end(client, got == 0 ? "the server hung up" : strerror(errno));
+			return;
+		}
+		client->loop->progress++;
+		take_input(client, slice_from(scratch, (size_t)got));
+	} while (client->state != WS_CLIENT_CLOSED && wire_has_more(&client->wire));
 }
 
 static void on_ready(struct loop_watch *watch, uint32_t events)
@@ -307,6 +334,10 @@ static void on_ready(struct loop_watch *watch, uint32_t events)
 	assert(client->magic == WS_CLIENT_MAGIC);
 	if (client->state == WS_CLIENT_CONNECTING) {
 		on_connected(client);
+		return;
+	}
+	if (client->state == WS_CLIENT_SECURING) {
+		secure(client);
 		return;
 	}
 	if (events & EPOLLOUT)

@@ -15,13 +15,15 @@
 #include "keepsock/websocket.h"
 #include "loop.h"
 #include "target.h"
+#include "wire.h"
 
 #define WS_CLIENT_MAGIC 0x77736c69u
 
-/* closed -> connecting -> upgrading -> open -> closed, and closed from each. */
+/* closed -> connecting -> (securing ->) upgrading -> open -> closed, and closed from each. */
 enum ws_client_state {
 	WS_CLIENT_CLOSED,
 	WS_CLIENT_CONNECTING,
+	WS_CLIENT_SECURING, /* the TLS handshake */
 	WS_CLIENT_UPGRADING,
 	WS_CLIENT_OPEN,
 };
@@ -42,11 +44,12 @@ struct ws_client {
 	struct loop *loop;                       /* borrowed */
 	const struct target *target;             /* borrowed */
 	const struct ws_client_handler *handler; /* borrowed */
-	struct buffer input;                     /* the start of a head or frame still coming */
-	struct buffer output;                    /* what the socket has not taken yet */
-	struct buffer message;                   /* fragments so far */
-	bool fragmented;                         /* message is in use */
-	char accept[29];                         /* what the upgrade has to answer */
+	struct wire wire;
+	struct buffer input;   /* the start of a head or frame still coming */
+	struct buffer output;  /* what the socket has not taken yet */
+	struct buffer message; /* fragments so far */
+	bool fragmented;       /* message is in use */
+	char accept[29];       /* what the upgrade has to answer */
 };
 
 /* Starts to connect; index picks the source address. 0, or -1 with the loop failed. */

@@ -8,6 +8,9 @@
 #include <arpa/inet.h>
 #include <errno.h>
 #include <netinet/tcp.h>
+#include <openssl/err.h>
+#include <openssl/ssl.h>
+#include <signal.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -23,6 +26,7 @@
 
 static uint8_t buffer[FLOOR_BUFFER_SIZE];
 static int epoll_fd;
+static SSL_CTX *context; /* NULL: in the clear */
 static size_t (*serve_bytes)(struct floor_connection *connection, uint8_t *data, size_t length);
 static void (*on_joined)(struct floor_connection *connection);
 static void (*on_left)(struct floor_connection *connection);
@@ -33,9 +37,25 @@ void floor_die(const char *what)
 	exit(1);
 }
 
-void floor_send(int fd, const void *data, size_t length)
+/* As recv(). */
+static ssize_t receive(struct floor_connection *connection, uint8_t *data, size_t size)
 {
-	ssize_t sent = send(fd, data, length, MSG_NOSIGNAL);
+	int got;
+
+	if (!connection->tls)
+		return recv(connection->fd, data, size, 0);
+	ERR_clear_error();
+	got = SSL_read(connection->tls, data, (int)size);
+	if (got > 0)
+		return got;
+	errno = EAGAIN;
+	return SSL_get_error(connection->tls, got) == SSL_ERROR_WANT_READ ? -1 : 0;
+}
+
+void floor_send(struct floor_connection *connection, const void *data, size_t length)
+{
+	ssize_t sent = connection->tls ? SSL_write(connection->tls, data, (int)length)
+				       : send(connection->fd, data, length, MSG_NOSIGNAL);
 
 	if (sent >= 0 && (size_t)sent != length)
 		errno = EMSGSIZE;
@@ -86,6 +106,7 @@ static void finish(struct floor_connection *connection)
 {
 	if (connection->upgraded)
 		on_left(connection);
+	SSL_free(connection->tls);
 	close(connection->fd);
 	free(connection->rest);
 	free(connection);
@@ -110,7 +131,7 @@ static size_t upgrade(struct floor_connection *connection, uint8_t *data, size_t
 		 accept);
 	connection->upgraded = 1;
 	connection->publisher = length > 12 && memcmp(data, "GET /publish", 12) == 0;
-	floor_send(connection->fd, text, strlen(text));
+	floor_send(connection, text, strlen(text));
 	on_joined(connection);
 	return (size_t)(end - (const char *)data) + 4;
 }
@@ -132,15 +153,18 @@ static void keep(struct floor_connection *connection, const uint8_t *data, size_
 	memcpy(connection->rest, data, length);
 }
 
-static void on_readable(struct floor_connection *connection)
+/* False: it is gone, or there is nothing to read any more. */
+static bool read_once(struct floor_connection *connection)
 {
 	size_t have = restore(connection);
 	size_t used = 0;
-	ssize_t got = recv(connection->fd, buffer + have, sizeof(buffer) - have, 0);
+	ssize_t got = receive(connection, buffer + have, sizeof(buffer) - have);
 
+	if (got < 0 && errno == EAGAIN)
+		return false;
 	if (got <= 0) {
 		finish(connection);
-		return;
+		return false;
 	}
 	have += (size_t)got;
 	if (!connection->upgraded)
@@ -148,6 +172,13 @@ static void on_readable(struct floor_connection *connection)
 	if (connection->upgraded && used < have)
 		used += serve_bytes(connection, buffer + used, have - used);
 	keep(connection, buffer + used, have - used);
+	return connection->tls && SSL_has_pending(connection->tls) == 1;
+}
+
+static void on_readable(struct floor_connection *connection)
+{
+	while (read_once(connection))
+		;
 }
 
 static void on_connection(int listener)
@@ -163,6 +194,12 @@ static void on_connection(int listener)
 		floor_die("accept");
 	connection = xcalloc(1, sizeof(*connection));
 	connection->fd = fd;
+	if (context) {
+		connection->tls = SSL_new(context);
+		if (!connection->tls || SSL_set_fd(connection->tls, fd) != 1)
+			floor_die("SSL_new");
+		SSL_set_accept_state(connection->tls);
+	}
 	event.data.ptr = connection;
 	if (epoll_ctl(epoll_fd, EPOLL_CTL_ADD, fd, &event) != 0)
 		floor_die("epoll_ctl");
@@ -195,7 +232,22 @@ static void raise_descriptors(void)
 		floor_die("setrlimit");
 }
 
-void floor_run(size_t (*serve)(struct floor_connection *connection, uint8_t *data, size_t length),
+/* As lean as OpenSSL can be asked to be. */
+static void speak_tls(const char *certificate, const char *key)
+{
+	context = SSL_CTX_new(TLS_server_method());
+	errno = EINVAL;
+	if (!context || SSL_CTX_use_certificate_chain_file(context, certificate) != 1 ||
+	    SSL_CTX_use_PrivateKey_file(context, key, SSL_FILETYPE_PEM) != 1)
+		floor_die("certificate");
+	SSL_CTX_set_mode(context, SSL_MODE_RELEASE_BUFFERS);
+	SSL_CTX_set_session_cache_mode(context, SSL_SESS_CACHE_OFF);
+	SSL_CTX_set_read_ahead(context, 1);
+	signal(SIGPIPE, SIG_IGN);
+}
+
+void floor_run(char **argv,
+	       size_t (*serve)(struct floor_connection *connection, uint8_t *data, size_t length),
 	       void (*joined)(struct floor_connection *connection),
 	       void (*left)(struct floor_connection *connection))
 {
@@ -206,6 +258,8 @@ void floor_run(size_t (*serve)(struct floor_connection *connection, uint8_t *dat
 	serve_bytes = serve;
 	on_joined = joined;
 	on_left = left;
+	if (argv[1] && argv[2])
+		speak_tls(argv[1], argv[2]);
 	raise_descriptors();
 	epoll_fd = epoll_create1(EPOLL_CLOEXEC);
 	if (epoll_fd < 0)

@@ -26,7 +26,7 @@ static size_t echo(struct floor_connection *connection, uint8_t *data, size_t le
 		filled += frame.length;
 	}
 	if (filled > 0)
-		floor_send(connection->fd, out, filled);
+		floor_send(connection, out, filled);
 	return used;
 }
 
@@ -35,7 +35,8 @@ static void nothing(struct floor_connection *connection)
 	(void)connection;
 }
 
-int main(void)
+int main(int argc, char **argv)
 {
-	floor_run(echo, nothing, nothing);
+	(void)argc;
+	floor_run(argv, echo, nothing, nothing);
 }

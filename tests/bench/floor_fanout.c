@@ -9,7 +9,7 @@
 #include "floor.h"
 #include "keepsock/alloc.h"
 
-static int *members; /* descriptors */
+static struct floor_connection **members;
 static size_t member_count, member_room;
 
 static void join(struct floor_connection *connection)
@@ -20,13 +20,13 @@ static void join(struct floor_connection *connection)
 		member_room = member_room * 2 + 64;
 		members = xrealloc(members, member_room * sizeof(*members));
 	}
-	members[member_count++] = connection->fd;
+	members[member_count++] = connection;
 }
 
 static void leave(struct floor_connection *connection)
 {
 	for (size_t i = 0; i < member_count; i++)
-		if (members[i] == connection->fd) {
+		if (members[i] == connection) {
 			members[i] = members[--member_count];
 			return;
 		}
@@ -58,7 +58,8 @@ static size_t serve(struct floor_connection *connection, uint8_t *data, size_t l
 	return used;
 }
 
-int main(void)
+int main(int argc, char **argv)
 {
-	floor_run(serve, join, leave);
+	(void)argc;
+	floor_run(argv, serve, join, leave);
 }

@@ -3,6 +3,7 @@
  * The command line of keepsock-bench: defaults, bounds, what is refused and how
  * it is told, the loopback rule, and the man page that comes from the table.
  */
+#include <netinet/in.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -154,26 +155,35 @@ static void test_man_page_is_current(void **state)
 	buffer_free(&wanted);
 }
 
+static const struct bench_options local = {0}, remote = {.allow_remote = true};
+
 static void test_targets(void **state)
 {
 	struct target target;
 	struct buffer error = {0};
 
 	(void)state;
-	assert_int_equal(target_parse(&target, "ws://127.0.0.1:8000/a?b=c", false, &error), 0);
+	assert_int_equal(target_parse(&target, "ws://127.0.0.1:8000/a?b=c", &local, &error), 0);
 	assert_string_equal(target.authority, "127.0.0.1:8000");
 	assert_string_equal(target.path, "/a?b=c");
 	assert_false(target.http);
 	assert_true(target.spread);
 	target_free(&target);
-	assert_int_equal(target_parse(&target, "http://[::1]:80", false, &error), 0);
+	assert_int_equal(target_parse(&target, "http://[::1]:80", &local, &error), 0);
 	assert_string_equal(target.authority, "[::1]:80");
 	assert_string_equal(target.path, "/");
 	assert_true(target.http);
 	assert_false(target.spread);
 	target_free(&target);
-	assert_int_equal(target_parse(&target, "ws://127.9.9.9?q", false, &error), 0);
+	assert_int_equal(target_parse(&target, "ws://127.9.9.9?q", &local, &error), 0);
 	assert_string_equal(target.path, "/?q");
+	assert_null(target.tls);
+	target_free(&target);
+	assert_int_equal(target_parse(&target, "wss://127.0.0.1/a", &local, &error), 0);
+	assert_string_equal(target.host, "127.0.0.1");
+	assert_string_equal(target.authority, "127.0.0.1");
+	assert_int_equal(ntohs(((struct sockaddr_in *)&target.address)->sin_port), 443);
+	assert_non_null(target.tls);
 	target_free(&target);
 	assert_int_equal(error.len, 0);
 	buffer_free(&error);
@@ -188,7 +198,9 @@ static void test_refused_targets(void **state)
 	} cases[] = {
 		{"ws://192.0.2.1:80/", "--allow-remote"},
 		{"ws://[2001:db8::1]:80/", "--allow-remote"},
-		{"wss://127.0.0.1/", "give a URL"},
+		{"https://127.0.0.1/", "give a URL"},
+		{"wss://127.0.0.1:/", "no host"},
+		{"wss://192.0.2.1/", "--allow-remote"},
 		{"127.0.0.1:80", "give a URL"},
 		{"ws://127.0.0.1/ x", "give a URL"},
 		{"ws:///path", "no host"},
@@ -203,14 +215,19 @@ static void test_refused_targets(void **state)
 	(void)state;
 	for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
 		buffer_reset(&error);
-		assert_int_equal(target_parse(&target, cases[i].url, false, &error), -1);
+		assert_int_equal(target_parse(&target, cases[i].url, &local, &error), -1);
 		if (!strstr(buffer_cstr(&error), cases[i].error))
 			fail_msg("%s: \"%s\" lacks \"%s\"", cases[i].url, buffer_cstr(&error),
 				 cases[i].error);
 	}
-	assert_int_equal(target_parse(&target, "ws://192.0.2.1:80/", true, &error), 0);
+	assert_int_equal(target_parse(&target, "ws://192.0.2.1:80/", &remote, &error), 0);
 	assert_false(target.spread);
 	target_free(&target);
+	buffer_reset(&error);
+	assert_int_equal(target_parse(&target, "wss://127.0.0.1/",
+				      &(struct bench_options){.ciphersuites = "none"}, &error),
+			 -1);
+	assert_non_null(strstr(buffer_cstr(&error), "--ciphersuites none"));
 	buffer_free(&error);
 }
 

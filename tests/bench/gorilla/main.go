@@ -126,6 +126,8 @@ func releaseMemory() {
 
 func main() {
 	address := flag.String("listen", "127.0.0.1:0", "address to listen on")
+	certificate := flag.String("cert", "", "serve TLS with this certificate")
+	key := flag.String("key", "", "the certificate's key")
 	flag.Parse()
 	listener, err := net.Listen("tcp", *address)
 	if err != nil {
@@ -139,5 +141,8 @@ func main() {
 	go releaseMemory()
 	// The runner reads the port from this line.
 	fmt.Fprintf(os.Stdout, "listening %d\n", listener.Addr().(*net.TCPAddr).Port)
+	if *certificate != "" {
+		log.Fatal(http.ServeTLS(listener, nil, *certificate, *key))
+	}
 	log.Fatal(http.Serve(listener, nil))
 }
