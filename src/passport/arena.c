@@ -20,6 +20,16 @@
 #include "keepsock/crash_points.h"
 #include "passport/arena_pages.h"
 
+/* A sanitizer sees what becomes of the heap, and of nothing else. */
+#ifdef __has_feature
+#if __has_feature(address_sanitizer)
+#define COMPANIONS_IN_HEAP 1
+#endif
+#endif
+#if !defined(COMPANIONS_IN_HEAP) && defined(__SANITIZE_ADDRESS__)
+#define COMPANIONS_IN_HEAP 1
+#endif
+
 static const uint32_t class_sizes[ARENA_CLASSES] = {
 	[ARENA_PASSPORT] = 256,    [ARENA_CHANNEL] = 128,     [ARENA_CHUNK_64] = 64,
 	[ARENA_CHUNK_128] = 128,   [ARENA_CHUNK_256] = 256,   [ARENA_CHUNK_512] = 512,
@@ -211,7 +221,7 @@ void arena_destroy(struct arena *arena)
 		return;
 	if (arena->pages) {
 		for (uint32_t page = 0; page < arena->header->page_count; page++)
-			free(arena->pages[page].companions);
+			arena_companions_free(&arena->pages[page]);
 		free(arena->pages);
 	}
 	munmap(arena->header, arena->size);
@@ -325,8 +335,7 @@ static void page_release(struct arena *arena, uint32_t page, enum arena_class cl
 
 	list_remove(arena, &arena->partial[class], page);
 	arena_set_class(arena, page, ARENA_FREE);
-	free(p->companions);
-	p->companions = NULL;
+	arena_companions_free(p);
 	p->free_head = 0;
 	p->free_count = 0;
 	arena->pages_used--;
@@ -395,6 +404,34 @@ void arena_chunk_free(struct arena *arena, arena_ref ref)
 	arena_record_free(arena, ref);
 }
 
+/*
+ * They live as long as connections do, so pages of their own: in the heap they
+ * would hold what was freed between them, handshakes above all.
+ */
+static void companions_make(struct arena_page *page, size_t size)
+{
+#ifdef COMPANIONS_IN_HEAP
+	page->companions = xcalloc(1, size);
+#else
+	page->companions =
+		mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	if (page->companions == MAP_FAILED)
+		page->companions = xcalloc(1, size);
+	else
+		page->companions_size = size;
+#endif
+}
+
+void arena_companions_free(struct arena_page *page)
+{
+	if (page->companions_size > 0)
+		munmap(page->companions, page->companions_size);
+	else
+		free(page->companions);
+	page->companions = NULL;
+	page->companions_size = 0;
+}
+
 void *arena_companion(struct arena *arena, arena_ref ref, size_t size)
 {
 	uint32_t page = page_of(ref);
@@ -403,7 +440,7 @@ void *arena_companion(struct arena *arena, arena_ref ref, size_t size)
 	uint32_t index = (ref - page_ref(page)) * ARENA_REF_SIZE / record_size;
 
 	if (!p->companions)
-		p->companions = xcalloc(ARENA_PAGE_SIZE / record_size, size);
+		companions_make(p, ARENA_PAGE_SIZE / record_size * size);
 	return (uint8_t *)p->companions + index * size;
 }
 

@@ -266,7 +266,7 @@ static void rebuild_free_pages(struct arena *arena)
 		if (atomic_load(&arena->header->page_class[page]) != ARENA_FREE)
 			continue;
 		/* Whether it is backed is not known: it will be asked for when it is taken. */
-		free(arena->pages[page].companions);
+		arena_companions_free(&arena->pages[page]);
 		arena->pages[page] = (struct arena_page){0};
 		arena_page_push(arena, &arena->free_pages, page);
 		arena->free_page_count++;

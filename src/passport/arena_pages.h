@@ -29,7 +29,10 @@ struct arena_page {
 	uint32_t next, previous; /* in the class's partial list, or in the list of free pages */
 	bool backed;
 	void *companions; /* owned */
+	size_t companions_size;
 };
+
+void arena_companions_free(struct arena_page *page);
 
 static inline uint32_t page_of(arena_ref ref)
 {

@@ -14,6 +14,7 @@
 #include "worker/tls_accept.h"
 
 #include <errno.h>
+#include <malloc.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
@@ -28,7 +29,7 @@
 #include "keepsock/tls_handshake.h"
 #include "keepsock/tls_record.h"
 #include "worker/internal.h"
-#include "worker/tls_accept.h"
+#include "worker/poller.h"
 
 #define HANDSHAKE_MAGIC 0x53484b54u /* "TKHS" */
 
@@ -37,6 +38,9 @@
 #define LEAVING_MS 2000u /* for the peer to read why, and to close */
 /* A takeover waits so long for handshakes that are about to end. */
 #define TAKEOVER_WAIT_MS 1500u
+/* When a crowd of so many is over, what it needed goes back to the system. */
+#define CROWD_MIN     16u
+#define CROWD_PAST_MS 1000u /* between two times */
 
 struct handshake {
 	uint32_t magic;
@@ -45,7 +49,8 @@ struct handshake {
 	struct listener *listener;
 	struct handshake *next, **link; /* of all */
 	struct handshake *next_ready;
-	struct event *event;       /* owned; pending unless it is ready */
+	uint32_t slot;             /* in the table of all */
+	short watched;             /* what the poller watches it for */
 	struct tls_handshake *tls; /* owned; NULL: leaving */
 	struct buffer out;         /* from `written` on it is not written yet */
 	size_t written;
@@ -58,9 +63,49 @@ struct handshake {
 struct tls_accepting {
 	struct worker *worker;
 	struct handshake *first;
+	/* Not the event loop's own: it would keep something of each descriptor it ever saw. */
+	struct poller *poller;    /* owned; knows them by their slots */
+	struct handshake **slots; /* owned; NULL: free */
+	uint32_t *free_slots;     /* owned; as many as there is room in `slots` */
+	uint32_t slot_room, free_count;
 	struct handshake *ready_first, **ready_end;
 	struct event *turn; /* owned */
+	unsigned most;      /* at once since memory was given back */
+	uint64_t given_back_at;
 };
+
+/* --- their table --- */
+
+static void take_slot(struct tls_accepting *all, struct handshake *h)
+{
+	if (all->free_count == 0) {
+		uint32_t room = all->slot_room * 2 + 16;
+
+		all->slots = xrealloc(all->slots, room * sizeof(*all->slots));
+		all->free_slots = xrealloc(all->free_slots, room * sizeof(*all->free_slots));
+		while (room > all->slot_room)
+			all->free_slots[all->free_count++] = --room;
+		all->slot_room += all->free_count;
+	}
+	h->slot = all->free_slots[--all->free_count];
+	all->slots[h->slot] = h;
+}
+
+static void leave_slot(struct handshake *h)
+{
+	struct tls_accepting *all = h->all;
+
+	all->slots[h->slot] = NULL;
+	all->free_slots[all->free_count++] = h->slot;
+}
+
+static bool watch_for(struct handshake *h, short what)
+{
+	if (!poller_watch(h->all->poller, h->fd, h->slot, h->watched, what))
+		return false;
+	h->watched = what;
+	return true;
+}
 
 /* --- the end of one --- */
 
@@ -103,7 +148,8 @@ static int release(struct handshake *h)
 	h->listener->handshakes--;
 	w->handshake_count--;
 	metric_subtract(METRIC_tls_handshakes_open, 1);
-	event_free(h->event);
+	watch_for(h, 0);
+	leave_slot(h);
 	tls_handshake_free(h->tls);
 	buffer_free(&h->out);
 	h->magic = 0;
@@ -170,7 +216,7 @@ static void establish(struct handshake *h, const struct tls_state *state,
 	if (peer->resumed)
 		metric_add(METRIC_tls_handshakes_resumed_total, 1);
 	/* Two sets would hear of it. */
-	event_del(h->event);
+	watch_for(h, 0);
 	buffer_reset(&w->scratch);
 	append_certificate(&w->scratch, peer);
 	c = connection_accept_tls(w, h->fd, &h->peer, listener->port, &tls,
@@ -228,17 +274,6 @@ static void fail(struct handshake *h)
 }
 
 /* --- one step --- */
-
-static void on_socket(evutil_socket_t fd, short what, void *arg);
-
-static void watch(struct handshake *h)
-{
-	bool unsent = h->written < h->out.len;
-
-	event_assign(h->event, h->all->worker->base, h->fd,
-		     (short)(EV_READ | (unsent ? EV_WRITE : 0)), on_socket, h);
-	event_add(h->event, NULL);
-}
 
 /* False: the peer is gone. */
 static bool flush(struct handshake *h)
@@ -303,8 +338,8 @@ static void step(struct handshake *h)
 	}
 	if (state == TLS_HANDSHAKE_DONE)
 		detach(h);
-	else
-		watch(h);
+	else if (!watch_for(h, (short)(EV_READ | (h->written < h->out.len ? EV_WRITE : 0))))
+		drop(h);
 }
 
 /* --- their turns --- */
@@ -336,15 +371,16 @@ static void on_turn(evutil_socket_t fd, short what, void *arg)
 	}
 }
 
-static void on_socket(evutil_socket_t fd, short what, void *arg)
+static void on_socket(void *ctx, arena_ref slot, short what)
 {
-	struct handshake *h = arg;
-	struct tls_accepting *all;
+	struct tls_accepting *all = ctx;
+	struct handshake *h = all->slots[slot];
 
-	(void)fd;
 	(void)what;
+	/* It is reported until it has had its turn. */
+	if (!h || h->ready)
+		return;
 	MAGIC_CHECK(h, HANDSHAKE_MAGIC);
-	all = h->all;
 	h->ready = true;
 	h->next_ready = NULL;
 	*all->ready_end = h;
@@ -397,10 +433,10 @@ void tls_accept_begin(struct listener *listener, int fd, const struct sockaddr_s
 	h->fd = fd;
 	h->all = all;
 	h->listener = listener;
+	take_slot(all, h);
 	h->peer = *peer;
 	h->deadline = w->now_ms + (uint64_t)listener->tls_settings->handshake_timeout;
 	h->tls = tls_handshake_create(tls_context_ssl(listener->tls));
-	h->event = event_new(w->base, fd, EV_READ, on_socket, h);
 	h->next = all->first;
 	h->link = &all->first;
 	if (h->next)
@@ -408,11 +444,26 @@ void tls_accept_begin(struct listener *listener, int fd, const struct sockaddr_s
 	all->first = h;
 	listener->handshakes++;
 	w->handshake_count++;
+	if (w->handshake_count > all->most)
+		all->most = (unsigned)w->handshake_count;
 	metric_add(METRIC_tls_handshakes_open, 1);
-	if (!h->tls || !h->event || event_add(h->event, NULL) < 0) {
+	if (!h->tls || !watch_for(h, EV_READ)) {
 		log_error("tls_handshake_not_begun error=%s", log_value_str(strerror(ENOMEM)));
 		drop(h);
 	}
+}
+
+/* A handshake takes some 50 KiB, in pieces that malloc() would keep. */
+static void give_memory_back(struct tls_accepting *all)
+{
+	struct worker *w = all->worker;
+
+	if (all->most < CROWD_MIN || w->handshake_count > all->most / 4 ||
+	    w->now_ms < all->given_back_at + CROWD_PAST_MS)
+		return;
+	malloc_trim(0);
+	all->most = (unsigned)w->handshake_count;
+	all->given_back_at = w->now_ms;
 }
 
 void tls_accept_tick(struct worker *w)
@@ -433,6 +484,7 @@ void tls_accept_tick(struct worker *w)
 		if (w->listeners[i].held)
 			resume_listener(&w->listeners[i]);
 	}
+	give_memory_back(w->accepting);
 }
 
 void tls_accept_end(struct listener *listener)
@@ -463,7 +515,8 @@ void tls_accept_open(struct worker *w)
 	all->worker = w;
 	all->ready_end = &all->ready_first;
 	all->turn = evtimer_new(w->base, on_turn, all);
-	if (!all->turn)
+	all->poller = poller_create(w->base, on_socket, all);
+	if (!all->turn || !all->poller)
 		log_fatal("tls_accept_failed error=%s", log_value_str(strerror(ENOMEM)));
 	w->accepting = all;
 }
@@ -477,6 +530,9 @@ void tls_accept_close(struct worker *w)
 	while (all->first)
 		drop(all->first);
 	event_free(all->turn);
+	poller_free(all->poller);
+	free(all->slots);
+	free(all->free_slots);
 	free(all);
 	w->accepting = NULL;
 }
