@@ -54,7 +54,9 @@ def serial_in_force(node):
 
 def test_certbot_gets_and_renews_a_certificate(make_node, start_pebble, tmp_path):
     challenges = free_port()
-    node = make_node(http={"acme_webroot": "webroot"}, listeners=[
+    # Connections are held for as long as certbot takes.
+    patient = {"header_timeout": "10m", "idle_timeout": "10m"}
+    node = make_node(http={"acme_webroot": "webroot"} | patient, listeners=[
         {"address": "127.0.0.1", "port": free_port()},
         {"address": "127.0.0.1", "port": challenges, "https_redirect_port": 443},
         {"address": "127.0.0.1", "port": free_port(),

@@ -63,8 +63,12 @@ static struct fixture *create(unsigned connections)
 {
 	struct fixture *f = xcalloc(1, sizeof(*f));
 	struct redis_endpoint endpoint = {.host = "127.0.0.1"};
-	struct redis_pool_options options = {
-		.size = connections, .waiting_limit = MANY, .reconnect_max_delay_ms = 20};
+	/* As long as a crowded machine may take for all of MANY. */
+	struct redis_pool_options options = {.size = connections,
+					     .waiting_limit = MANY,
+					     .command_timeout_ms = 60000,
+					     .connect_timeout_ms = 10000,
+					     .reconnect_max_delay_ms = 20};
 
 	f->base = event_base_new();
 	f->server = redis_server_start(NULL);
