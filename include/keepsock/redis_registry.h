@@ -12,6 +12,7 @@
 #include <stdint.h>
 
 #include "keepsock/redis_outcome.h"
+#include "keepsock/redis_scripts.h"
 #include "keepsock/slice.h"
 
 /* -- sessions ------------------------------------------------------------ */
@@ -76,13 +77,15 @@ struct redis_user_subscription {
  * Adds or replaces one. All of the user's live for ttl_ms from now. REFUSED:
  * the user has `limit` of them already; else count = how many there are now.
  */
-void redis_user_subscription_set(struct redis_pool *pool, uint64_t affinity, struct slice user,
+void redis_user_subscription_set(struct redis_pool *pool, uint64_t affinity,
+				 struct redis_fence fence, struct slice user,
 				 const struct redis_user_subscription *subscription,
 				 uint64_t ttl_ms, uint64_t limit, redis_count_callback callback,
 				 void *ctx);
 
 /* An empty channel: all of them. count = how many there were. */
-void redis_user_subscription_remove(struct redis_pool *pool, uint64_t affinity, struct slice user,
+void redis_user_subscription_remove(struct redis_pool *pool, uint64_t affinity,
+				    struct redis_fence fence, struct slice user,
 				    struct slice channel, redis_count_callback callback, void *ctx);
 
 struct redis_user_subscriptions_result {

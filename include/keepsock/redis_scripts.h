@@ -26,7 +26,7 @@
 /* -- the fence ----------------------------------------------------------- */
 
 /*
- * Who publishes and subscribes, as of the call. A script that carries an epoch
+ * Who publishes, subscribes, or removes what was, as of the call. A script that carries an epoch
  * above the one the server keeps raises it; one below gives FENCED.
  */
 struct redis_fence {
@@ -174,8 +174,8 @@ void redis_history(struct redis_pool *pool, uint64_t affinity, const struct redi
 		   redis_history_callback callback, void *ctx);
 
 /* Drops a channel's publications; epoch and offset go on. count = 1 when there were any. */
-void redis_history_remove(struct redis_pool *pool, uint64_t affinity, struct slice channel,
-			  redis_count_callback callback, void *ctx);
+void redis_history_remove(struct redis_pool *pool, uint64_t affinity, struct redis_fence fence,
+			  struct slice channel, redis_count_callback callback, void *ctx);
 
 /* -- bookkeeping --------------------------------------------------------- */
 

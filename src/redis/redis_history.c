@@ -225,14 +225,19 @@ void redis_history(struct redis_pool *pool, uint64_t affinity, const struct redi
 	redis_pool_submit(pool, affinity, request);
 }
 
-void redis_history_remove(struct redis_pool *pool, uint64_t affinity, struct slice channel,
-			  redis_count_callback callback, void *ctx)
+void redis_history_remove(struct redis_pool *pool, uint64_t affinity, struct redis_fence fence,
+			  struct slice channel, redis_count_callback callback, void *ctx)
 {
 	struct redis_request *request =
 		redis_request_new_count(REDIS_SCRIPT_history_remove, 2, callback, ctx);
 
+	if (fence.closed) {
+		redis_pool_fail(pool, request, REDIS_RESULT_FENCED, fence.closed);
+		return;
+	}
 	redis_request_add(request, SLICE(REDIS_KEY_RUN));
 	redis_request_add_key(request, channel, redis_key_stream);
 	redis_request_add_run(request);
+	redis_request_add_u64(request, fence.epoch);
 	redis_pool_submit(pool, affinity, request);
 }

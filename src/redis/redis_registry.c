@@ -178,16 +178,30 @@ static bool finish_set(struct redis_request *request, enum redis_result code, co
 	return usable;
 }
 
-void redis_user_subscription_set(struct redis_pool *pool, uint64_t affinity, struct slice user,
+static void add_user_keys(struct redis_request *request, struct redis_fence fence,
+			  struct slice user)
+{
+	redis_request_add(request, SLICE(REDIS_KEY_RUN));
+	redis_request_add_key(request, user, redis_key_user_subscriptions);
+	redis_request_add_run(request);
+	redis_request_add_u64(request, fence.epoch);
+}
+
+void redis_user_subscription_set(struct redis_pool *pool, uint64_t affinity,
+				 struct redis_fence fence, struct slice user,
 				 const struct redis_user_subscription *subscription,
 				 uint64_t ttl_ms, uint64_t limit, redis_count_callback callback,
 				 void *ctx)
 {
 	struct redis_request *request =
-		redis_request_new(REDIS_SCRIPT_user_subscription_set, 1, finish_set, ctx);
+		redis_request_new(REDIS_SCRIPT_user_subscription_set, 2, finish_set, ctx);
 
 	request->callback.count = callback;
-	redis_request_add_key(request, user, redis_key_user_subscriptions);
+	if (fence.closed) {
+		redis_pool_fail(pool, request, REDIS_RESULT_FENCED, fence.closed);
+		return;
+	}
+	add_user_keys(request, fence, user);
 	redis_request_add(request, subscription->channel);
 	redis_request_add(request, subscription->json);
 	redis_request_add_u64(request, ttl_ms);
@@ -195,13 +209,18 @@ void redis_user_subscription_set(struct redis_pool *pool, uint64_t affinity, str
 	redis_pool_submit(pool, affinity, request);
 }
 
-void redis_user_subscription_remove(struct redis_pool *pool, uint64_t affinity, struct slice user,
+void redis_user_subscription_remove(struct redis_pool *pool, uint64_t affinity,
+				    struct redis_fence fence, struct slice user,
 				    struct slice channel, redis_count_callback callback, void *ctx)
 {
 	struct redis_request *request =
-		redis_request_new_count(REDIS_SCRIPT_user_subscription_remove, 1, callback, ctx);
+		redis_request_new_count(REDIS_SCRIPT_user_subscription_remove, 2, callback, ctx);
 
-	redis_request_add_key(request, user, redis_key_user_subscriptions);
+	if (fence.closed) {
+		redis_pool_fail(pool, request, REDIS_RESULT_FENCED, fence.closed);
+		return;
+	}
+	add_user_keys(request, fence, user);
 	redis_request_add(request, channel);
 	redis_pool_submit(pool, affinity, request);
 }

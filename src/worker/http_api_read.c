@@ -8,6 +8,7 @@
 
 #include "keepsock/clock.h"
 #include "worker/http_api.h"
+#include "worker/role.h"
 #include "worker/shards.h"
 
 /* --- history --- */
@@ -112,6 +113,8 @@ static void on_removed(void *ctx, const struct redis_count_result *result)
 {
 	struct http_api_call *call = ctx;
 
+	/* Before the call ends: nobody may be left to be answered. */
+	role_note(call->worker, &result->outcome);
 	if (http_api_call_goes_on(call, &result->outcome))
 		http_api_result_empty(call);
 }
@@ -126,7 +129,7 @@ uint32_t http_api_history_remove(struct http_api_exchange *exchange,
 	if (code)
 		return code;
 	redis_history_remove(worker_pool(w, request->channel), http_api_affinity(exchange),
-			     request->channel, on_removed,
+			     role_fence(w), request->channel, on_removed,
 			     http_api_call_new(sizeof(struct http_api_call), exchange));
 	return 0;
 }

@@ -15,6 +15,7 @@
 #include "keepsock/redis_registry.h"
 #include "worker/client_server_side.h"
 #include "worker/http_api.h"
+#include "worker/role.h"
 #include "worker/shards.h"
 #include "worker/survey.h"
 
@@ -98,6 +99,7 @@ static void on_written(void *ctx, const struct redis_count_result *result)
 {
 	struct user_call *call = ctx;
 
+	role_note(call->call.worker, &result->outcome);
 	if (result->outcome.code == REDIS_RESULT_OK) {
 		act(call);
 		return;
@@ -181,7 +183,7 @@ uint32_t http_api_subscribe(struct http_api_exchange *exchange,
 	server_subscription_encode(&w->scratch, &subscription);
 	kept.json = buffer_slice(&w->scratch);
 	redis_user_subscription_set(worker_control_pool(w), http_api_affinity(exchange),
-				    request->user, &kept,
+				    role_fence(w), request->user, &kept,
 				    (uint64_t)w->settings.client.server_subscription_ttl,
 				    (uint64_t)w->settings.client.channel_limit, on_written, call);
 	return 0;
@@ -204,7 +206,8 @@ uint32_t http_api_unsubscribe(struct http_api_exchange *exchange,
 	call = call_new(exchange, "user_unsubscribe", args);
 	if (whole_user(request))
 		redis_user_subscription_remove(worker_control_pool(w), http_api_affinity(exchange),
-					       request->user, request->channel, on_written, call);
+					       role_fence(w), request->user, request->channel,
+					       on_written, call);
 	else
 		act(call);
 	return 0;

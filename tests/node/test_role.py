@@ -178,6 +178,12 @@ def test_a_replaced_primary_is_fenced(make_standby, make_client, shards):
             assert old.error("publish", channel=channel, data="never") == 100
             assert old.error("subscribe", channel=channel + "-more") == 100
             assert first.api("publish", channel=channel, data="never")["error"]["code"] == 100
+            # What is kept stays as well, and nobody is given a subscription.
+            assert first.api("history_remove", channel=channel)["error"]["code"] == 100
+            for method in "subscribe", "unsubscribe":
+                answer = first.api(method, channel=channel, user="u")
+                assert answer["error"]["code"] == 100, answer
+        assert servers[0].command("EXISTS", "keepsock.user_subscriptions.u") == 0
         wait_until(lambda: first.ctl_json("role")["fenced"], "it has found out")
         assert ready_reason(first).startswith("fenced")
         # Gauges are written once in a tick.

@@ -97,7 +97,8 @@ static void test_reading(void **state)
 	settle(f);
 	EXPECT_OK(redis_subscribe_read(f->pool, 1, &subscribe, told_subscribe, &told));
 	EXPECT_OK(redis_history(f->pool, 1, &history, told_history, &told));
-	EXPECT_OK(redis_history_remove(f->pool, 1, SLICE("news"), told_count, &told));
+	EXPECT_OK(redis_history_remove(f->pool, 1, (struct redis_fence){0}, SLICE("news"),
+				       told_count, &told));
 }
 
 static void test_members(void **state)
@@ -159,14 +160,15 @@ static void test_registry(void **state)
 						 {SLICE("d"), SLICE("")}};
 	const struct redis_user_subscription subscription = {SLICE("news"), SLICE("{}")};
 
+	settle(f);
 	EXPECT_OK(redis_sessions_write(f->pool, 1, SLICE(WORKER), sessions, 2, told_count, &told));
 	EXPECT_OK(redis_sessions_read(f->pool, 1, SLICE(WORKER), 0, told_sessions, &told));
-	EXPECT_OK(redis_user_subscription_set(f->pool, 1, SLICE("ann"), &subscription, HOUR_MS, 1,
-					      told_count, &told));
+	EXPECT_OK(redis_user_subscription_set(f->pool, 1, (struct redis_fence){0}, SLICE("ann"),
+					      &subscription, HOUR_MS, 1, told_count, &told));
 	EXPECT_OK(redis_user_subscription_get(f->pool, 1, SLICE("ann"), HOUR_MS,
 					      told_user_subscriptions, &told));
-	EXPECT_OK(redis_user_subscription_remove(f->pool, 1, SLICE("ann"), SLICE(""), told_count,
-						 &told));
+	EXPECT_OK(redis_user_subscription_remove(f->pool, 1, (struct redis_fence){0}, SLICE("ann"),
+						 SLICE(""), told_count, &told));
 }
 
 int main(void)

@@ -38,6 +38,36 @@ static enum redis_result subscribe_with(struct fixture *f, struct redis_fence fe
 	return f->answer.code;
 }
 
+static enum redis_result remove_with(struct fixture *f, struct redis_fence fence)
+{
+	unsigned before = f->answer.count;
+
+	redis_history_remove(f->pool, 1, fence, news.channel, on_count, &f->answer);
+	finish(f, before);
+	return f->answer.code;
+}
+
+static enum redis_result keep_with(struct fixture *f, struct redis_fence fence)
+{
+	const struct redis_user_subscription kept = {SLICE("news"), SLICE("{}")};
+	unsigned before = f->answer.count;
+
+	redis_user_subscription_set(f->pool, 1, fence, SLICE("u"), &kept, HOUR_MS, 9, on_count,
+				    &f->answer);
+	finish(f, before);
+	return f->answer.code;
+}
+
+static enum redis_result forget_with(struct fixture *f, struct redis_fence fence)
+{
+	unsigned before = f->answer.count;
+
+	redis_user_subscription_remove(f->pool, 1, fence, SLICE("u"), SLICE(""), on_count,
+				       &f->answer);
+	finish(f, before);
+	return f->answer.code;
+}
+
 static enum redis_result raise_to(struct fixture *f, uint64_t epoch)
 {
 	unsigned before = f->answer.count;
@@ -89,6 +119,34 @@ static void test_an_older_one_is_refused_and_does_nothing(void **state)
 	assert_int_equal(integer_of(f, "XLEN keepsock.stream.news"), 2);
 	assert_string_equal(text_of(f, "GET keepsock.sequence"), "2");
 	assert_int_equal(integer_of(f, "EXISTS keepsock.presence.news"), 0);
+}
+
+/* What is kept is not taken away, and nothing is added to it. */
+static void test_an_older_one_removes_nothing(void **state)
+{
+	const struct redis_fence newer = {.epoch = 9}, older = {.epoch = 8};
+	const struct redis_fence closed = {.closed = "a standby"};
+	struct fixture *f = *state;
+
+	assert_int_equal(publish_with(f, 9), REDIS_RESULT_OK);
+	assert_int_equal(keep_with(f, newer), REDIS_RESULT_OK);
+	assert_int_equal(remove_with(f, older), REDIS_RESULT_FENCED);
+	assert_int_equal(forget_with(f, older), REDIS_RESULT_FENCED);
+	assert_int_equal(remove_with(f, closed), REDIS_RESULT_FENCED);
+	assert_int_equal(forget_with(f, closed), REDIS_RESULT_FENCED);
+	assert_int_equal(integer_of(f, "XLEN keepsock.stream.news"), 1);
+	assert_int_equal(integer_of(f, "HLEN keepsock.user_subscriptions.u"), 1);
+	redis_server_do(f->server, "DEL keepsock.user_subscriptions.u");
+	assert_int_equal(keep_with(f, older), REDIS_RESULT_FENCED);
+	assert_int_equal(keep_with(f, closed), REDIS_RESULT_FENCED);
+	assert_int_equal(integer_of(f, "EXISTS keepsock.user_subscriptions.u"), 0);
+	/* A newer one raises, like any script. */
+	assert_int_equal(forget_with(f, (struct redis_fence){.epoch = 10}), REDIS_RESULT_OK);
+	assert_string_equal(kept(f), "10");
+	assert_int_equal(remove_with(f, newer), REDIS_RESULT_FENCED);
+	assert_int_equal(remove_with(f, (struct redis_fence){.epoch = 11}), REDIS_RESULT_OK);
+	assert_string_equal(kept(f), "11");
+	assert_int_equal(integer_of(f, "EXISTS keepsock.stream.news"), 0);
 }
 
 static void test_a_client_that_repeats_is_refused_too(void **state)
@@ -181,6 +239,7 @@ int main(void)
 		TEST(test_who_has_no_role_is_not_fenced),
 		TEST(test_the_first_script_raises),
 		TEST(test_an_older_one_is_refused_and_does_nothing),
+		TEST(test_an_older_one_removes_nothing),
 		TEST(test_a_client_that_repeats_is_refused_too),
 		TEST(test_who_is_no_primary_does_not_even_ask),
 		TEST(test_raising),

@@ -303,7 +303,8 @@ static void remove_history(struct fixture *f)
 {
 	unsigned before = f->answer.count;
 
-	redis_history_remove(f->pool, 1, news.channel, on_count, &f->answer);
+	redis_history_remove(f->pool, 1, (struct redis_fence){0}, news.channel, on_count,
+			     &f->answer);
 	finish(f, before);
 	assert_int_equal(f->answer.code, REDIS_RESULT_OK);
 }

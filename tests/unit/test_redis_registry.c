@@ -210,8 +210,8 @@ static void set(struct fixture *f, const char *user, const char *channel, const 
 	const struct redis_user_subscription subscription = {slice_str(channel), slice_str(json)};
 	unsigned before = f->answer.count;
 
-	redis_user_subscription_set(f->pool, 1, slice_str(user), &subscription, HOUR_MS, 3,
-				    on_count, &f->answer);
+	redis_user_subscription_set(f->pool, 1, (struct redis_fence){0}, slice_str(user),
+				    &subscription, HOUR_MS, 3, on_count, &f->answer);
 	finish(f, before);
 }
 
@@ -219,8 +219,8 @@ static void forget(struct fixture *f, const char *user, const char *channel)
 {
 	unsigned before = f->answer.count;
 
-	redis_user_subscription_remove(f->pool, 1, slice_str(user), slice_str(channel), on_count,
-				       &f->answer);
+	redis_user_subscription_remove(f->pool, 1, (struct redis_fence){0}, slice_str(user),
+				       slice_str(channel), on_count, &f->answer);
 	finish(f, before);
 	assert_int_equal(f->answer.code, REDIS_RESULT_OK);
 }

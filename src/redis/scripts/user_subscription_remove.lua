@@ -2,13 +2,15 @@
 --
 -- Forgets one of a user's subscriptions, or all of them.
 --
--- KEYS  1 the user's subscriptions
--- ARGV  1 channel, empty: all
+-- KEYS  1 run   2 the user's subscriptions
+-- ARGV  1 run id   2 role epoch (fence.lua)   3 channel, empty: all
 -- Reply how many were forgotten
 
-if ARGV[1] ~= '' then
-	return redis.call('HDEL', KEYS[1], ARGV[1])
+--include fence.lua
+
+if ARGV[3] ~= '' then
+	return redis.call('HDEL', KEYS[2], ARGV[3])
 end
-local n = redis.call('HLEN', KEYS[1])
-redis.call('DEL', KEYS[1])
+local n = redis.call('HLEN', KEYS[2])
+redis.call('DEL', KEYS[2])
 return n
