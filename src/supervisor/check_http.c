@@ -10,8 +10,10 @@
 #include <errno.h>
 #include <event2/buffer.h>
 #include <event2/bufferevent.h>
+#include <event2/bufferevent_ssl.h>
 #include <event2/event.h>
 #include <jansson.h>
+#include <openssl/err.h>
 #include <openssl/evp.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -22,6 +24,7 @@
 #include "keepsock/magic.h"
 #include "keepsock/random.h"
 #include "keepsock/websocket.h"
+#include "supervisor/check_place.h"
 
 #define CHECK_HTTP_MAGIC UINT32_C(0x50544843) /* "CHTP" */
 #define ANSWER_MAX       ((size_t)16 * 1024)
@@ -185,12 +188,22 @@ static void on_check_read(struct bufferevent *stream, void *ctx)
 		read_echo(check);
 }
 
+static const char *why_broken(struct bufferevent *stream)
+{
+	bool tls = bufferevent_openssl_get_ssl(stream) != NULL;
+	unsigned long code = tls ? bufferevent_get_openssl_error(stream) : 0;
+	const char *reason = code ? ERR_reason_error_string(code) : NULL;
+
+	if (code)
+		return reason ? reason : "TLS failed";
+	return evutil_socket_error_to_string(EVUTIL_SOCKET_ERROR());
+}
+
 static void on_check_event(struct bufferevent *stream, short what, void *ctx)
 {
 	struct check_http *check = ctx;
 	char error[ERROR_MAX];
 
-	(void)stream;
 	MAGIC_CHECK(check, CHECK_HTTP_MAGIC);
 	if (what & BEV_EVENT_CONNECTED)
 		return;
@@ -199,8 +212,7 @@ static void on_check_event(struct bufferevent *stream, short what, void *ctx)
 		return;
 	}
 	snprintf(error, sizeof(error), "%s: %s", check->echo ? "/echo" : "/ready",
-		 what & BEV_EVENT_EOF ? "closed by the node"
-				      : evutil_socket_error_to_string(EVUTIL_SOCKET_ERROR()));
+		 what & BEV_EVENT_EOF ? "closed by the node" : why_broken(stream));
 	finish(check, error);
 }
 
@@ -256,7 +268,26 @@ static void append_upgrade(struct check_http *check, struct buffer *out)
 		      (const char *)key);
 }
 
-static struct check_http *start(struct event_base *base, const char *address, uint16_t port,
+/* Plain, or a TLS client's. */
+static struct bufferevent *make_stream(struct event_base *base, SSL_CTX *tls)
+{
+	const int options = BEV_OPT_CLOSE_ON_FREE | BEV_OPT_DEFER_CALLBACKS;
+	struct bufferevent *stream;
+	SSL *ssl;
+
+	if (!tls)
+		return bufferevent_socket_new(base, -1, options);
+	ssl = SSL_new(tls);
+	stream = ssl ? bufferevent_openssl_socket_new(base, -1, ssl, BUFFEREVENT_SSL_CONNECTING,
+						      options)
+		     : NULL;
+	/* The answer tells where it ends; how the connection does is not judged. */
+	if (stream)
+		bufferevent_openssl_set_allow_dirty_shutdown(stream, 1);
+	return stream;
+}
+
+static struct check_http *start(struct event_base *base, const struct check_place *target,
 				int64_t timeout_ms, bool echo, check_done_fn *done, void *ctx)
 {
 	struct check_http *check = xcalloc(1, sizeof(*check));
@@ -264,7 +295,8 @@ static struct check_http *start(struct event_base *base, const char *address, ui
 				(suseconds_t)(timeout_ms % 1000 * 1000)};
 	struct sockaddr_storage place;
 	struct buffer request = {0};
-	int len = make_address(address, port, &place);
+	const char *address = target->address;
+	int len = make_address(address, target->port, &place);
 
 	*check = (struct check_http){
 		.magic = CHECK_HTTP_MAGIC, .base = base, .echo = echo, .done = done, .ctx = ctx};
@@ -276,8 +308,7 @@ static struct check_http *start(struct event_base *base, const char *address, ui
 	else
 		buffer_append_str(&request, "Connection: close\r\n\r\n");
 	/* What fails at once is told by the timer: done is never called from in here. */
-	check->stream =
-		bufferevent_socket_new(base, -1, BEV_OPT_CLOSE_ON_FREE | BEV_OPT_DEFER_CALLBACKS);
+	check->stream = make_stream(base, target->tls);
 	check->timer = evtimer_new(base, on_check_timer, check);
 	if (!check->stream || !check->timer)
 		abort(); /* only out of memory */
@@ -295,14 +326,14 @@ static struct check_http *start(struct event_base *base, const char *address, ui
 	return check;
 }
 
-struct check_http *check_ready_start(struct event_base *base, const char *address, uint16_t port,
+struct check_http *check_ready_start(struct event_base *base, const struct check_place *place,
 				     int64_t timeout_ms, check_done_fn *done, void *ctx)
 {
-	return start(base, address, port, timeout_ms, false, done, ctx);
+	return start(base, place, timeout_ms, false, done, ctx);
 }
 
-struct check_http *check_echo_start(struct event_base *base, const char *address, uint16_t port,
+struct check_http *check_echo_start(struct event_base *base, const struct check_place *place,
 				    int64_t timeout_ms, check_done_fn *done, void *ctx)
 {
-	return start(base, address, port, timeout_ms, true, done, ctx);
+	return start(base, place, timeout_ms, true, done, ctx);
 }

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: ISC */
 /*
- * One request to the node as a client makes it: GET /ready, or a WebSocket echo.
+ * One request to the node as a client makes it, plain or over TLS: GET /ready, or
+ * a WebSocket echo.
  * Runs in the supervisor; each on a connection of its own, so that over time
  * every worker is asked.
  */
@@ -11,6 +12,7 @@
 #include <stdint.h>
 
 struct check_http;
+struct check_place;
 struct event_base;
 
 /*
@@ -19,9 +21,9 @@ struct event_base;
  */
 typedef void check_done_fn(void *ctx, const char *error, bool standby);
 
-struct check_http *check_ready_start(struct event_base *base, const char *address, uint16_t port,
+struct check_http *check_ready_start(struct event_base *base, const struct check_place *place,
 				     int64_t timeout_ms, check_done_fn *done, void *ctx);
-struct check_http *check_echo_start(struct event_base *base, const char *address, uint16_t port,
+struct check_http *check_echo_start(struct event_base *base, const struct check_place *place,
 				    int64_t timeout_ms, check_done_fn *done, void *ctx);
 
 /* done will not be called. NULL is fine. */

@@ -18,6 +18,7 @@
 #include "keepsock/magic.h"
 #include "keepsock/settings.h"
 #include "supervisor/check_http.h"
+#include "supervisor/check_place.h"
 #include "supervisor/node_admin.h"
 #include "supervisor/program.h"
 #include "supervisor/rise_fall.h"
@@ -25,8 +26,8 @@
 #define CHECKS_MAGIC UINT32_C(0x534b4843) /* "CHKS" */
 #define CHECK_MAGIC  UINT32_C(0x4b454843) /* "CHEK" */
 #define SCRIPTS_MAX  8
-#define FIXED        ((unsigned)CHECK_SCRIPT) /* as many checks of which there is one each */
-#define CHECKS_MAX   (FIXED + SCRIPTS_MAX)
+#define FIXED        ((unsigned)CHECK_ECHO_TLS) /* as many checks of which there is one each */
+#define CHECKS_MAX   (FIXED + 1 + SCRIPTS_MAX)
 
 struct check {
 	uint32_t magic;
@@ -47,6 +48,7 @@ struct checks {
 	uint32_t magic;
 	struct checks_options options;
 	struct program_user user;
+	struct check_places places;
 	struct event *timer;
 	struct node_call *metrics; /* under way */
 	struct check checks[CHECKS_MAX];
@@ -78,9 +80,12 @@ static bool is_judged(const struct check *check)
 	const struct checks *checks = check->checks;
 
 	switch (check->kind) {
-	case CHECK_DELIVERY:
-	case CHECK_READY: return checks->options.redis_is_there(checks->options.ctx);
-	case CHECK_ECHO: return checks->options.settings->http.echo;
+	case CHECK_DELIVERY: return checks->options.redis_is_there(checks->options.ctx);
+	case CHECK_READY:
+		return checks->places.ready.address &&
+		       checks->options.redis_is_there(checks->options.ctx);
+	case CHECK_ECHO: return checks->options.settings->http.echo && checks->places.echo.address;
+	case CHECK_ECHO_TLS: return checks->options.settings->http.echo;
 	case CHECK_MASTER:
 	case CHECK_LOOP:
 	case CHECK_SCRIPT: break;
@@ -191,6 +196,16 @@ static void on_script_done(void *ctx, bool good, const char *how)
 	take_result(check, good ? NULL : how);
 }
 
+static void start_echo(struct check *check, const struct check_place *place)
+{
+	const struct checks_options *options = &check->checks->options;
+
+	if (options->settings->http.echo && place->address)
+		check->http = check_echo_start(options->base, place,
+					       options->settings->cluster.check_timeout,
+					       on_echo_done, check);
+}
+
 static void start_script(struct check *check)
 {
 	char *argv[] = {check->script, NULL};
@@ -208,7 +223,6 @@ static void start_check(struct check *check)
 {
 	struct checks *checks = check->checks;
 	const struct settings *settings = checks->options.settings;
-	const struct settings_listener *listener = &settings->listeners[0];
 	int64_t limit = settings->cluster.check_timeout;
 
 	check->started_ms = clock_boottime_ms();
@@ -220,16 +234,12 @@ static void start_check(struct check *check)
 	case CHECK_LOOP:
 	case CHECK_DELIVERY: break; /* with the master's */
 	case CHECK_READY:
-		check->http =
-			check_ready_start(checks->options.base, listener->address,
-					  (uint16_t)listener->port, limit, on_ready_done, check);
+		if (checks->places.ready.address)
+			check->http = check_ready_start(checks->options.base, &checks->places.ready,
+							limit, on_ready_done, check);
 		break;
-	case CHECK_ECHO:
-		if (settings->http.echo)
-			check->http = check_echo_start(checks->options.base, listener->address,
-						       (uint16_t)listener->port, limit,
-						       on_echo_done, check);
-		break;
+	case CHECK_ECHO: start_echo(check, &checks->places.echo); break;
+	case CHECK_ECHO_TLS: start_echo(check, &checks->places.echo_tls); break;
 	case CHECK_SCRIPT: start_script(check); break;
 	}
 }
@@ -341,12 +351,15 @@ struct checks *checks_create(const struct checks_options *options, struct buffer
 	checks->timer = event_new(options->base, -1, EV_PERSIST, on_tick, checks);
 	if (!checks->timer)
 		abort(); /* only out of memory */
-	if (program_find_user(options->settings, &checks->user, error) < 0) {
+	if (program_find_user(options->settings, &checks->user, error) < 0 ||
+	    check_places_find(options->settings, &checks->places, error) < 0) {
 		checks_free(checks);
 		return NULL;
 	}
 	for (unsigned kind = 0; kind < FIXED; kind++)
 		add_check(checks, (enum check_kind)kind, NULL);
+	if (checks->places.echo_tls.address)
+		add_check(checks, CHECK_ECHO_TLS, NULL);
 	for (size_t i = 0; i < scripts->count && i < SCRIPTS_MAX; i++)
 		add_check(checks, CHECK_SCRIPT, scripts->items[i]);
 	if (event_add(checks->timer, &every) != 0)
@@ -361,6 +374,7 @@ void checks_free(struct checks *checks)
 		return;
 	MAGIC_CHECK(checks, CHECKS_MAGIC);
 	stop_all(checks);
+	check_places_free(&checks->places);
 	event_free(checks->timer);
 	checks->magic = 0;
 	free(checks);

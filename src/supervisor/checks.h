@@ -22,7 +22,8 @@ struct settings;
 	X(DELIVERY, "delivery", "the delivery probe is heard; not judged without Redis")        \
 	X(READY, "ready",                                                                       \
 	  "/ready says 200, or on a standby that it is one; not judged without Redis")          \
-	X(ECHO, "echo", "a WebSocket message comes back from /echo through the first listener") \
+	X(ECHO, "echo", "a WebSocket message comes back from /echo through a listener")         \
+	X(ECHO_TLS, "echo_tls", "the same through a listener with TLS, if that is another one") \
 	X(SCRIPT, "script", "a program of cluster.check_scripts exits with 0")
 
 enum check_kind {

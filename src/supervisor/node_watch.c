@@ -12,6 +12,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/pidfd.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include "keepsock/alloc.h"
@@ -136,13 +137,16 @@ static void settle_stop(struct node_watch *watch)
 	stopped(watch->stopped_ctx);
 }
 
-static void on_end(struct node_watch *watch, const char *reason)
+static void on_end(struct node_watch *watch, const char *reason, bool ended_well)
 {
 	node_call_cancel(watch->call);
 	watch->call = NULL;
 	close_fd(&watch->candidate_fd);
 	watch->pid = 0;
 	if (watch->stopped) {
+		/* Its workers went with it only if it ended in good order. */
+		if (!ended_well)
+			node_watch_fence(watch);
 		settle_stop(watch);
 		return;
 	}
@@ -161,7 +165,7 @@ static void on_child_exit(struct child *child, int status, void *ctx)
 	MAGIC_CHECK(watch, NODE_WATCH_MAGIC);
 	buffer_append_str(&reason, "the node ended with ");
 	child_describe_exit(&reason, status);
-	on_end(watch, buffer_cstr(&reason));
+	on_end(watch, buffer_cstr(&reason), WIFEXITED(status) && WEXITSTATUS(status) == 0);
 	buffer_free(&reason);
 }
 
@@ -175,7 +179,7 @@ static void on_adopted_end(evutil_socket_t fd, short what, void *ctx)
 	event_free(watch->end_event);
 	watch->end_event = NULL;
 	close_fd(&watch->pidfd);
-	on_end(watch, "the node that was adopted has ended");
+	on_end(watch, "the node that was adopted has ended", false);
 }
 
 /* ---- starting ---- */

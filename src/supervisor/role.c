@@ -120,7 +120,9 @@ static void on_demoted(void *ctx, const json_t *answer, const char *error)
 		log_warning("node_not_demoted reason=%s", log_value_str(why_not(answer, error)));
 	if (s->step == ROLE_NODE && s->handing_over) {
 		give_up(s);
-		s->step = ROLE_DONE;
+		s->step = done ? ROLE_DONE : ROLE_QUIT;
+		if (!done)
+			fence_node(s);
 	} else if (s->step == ROLE_QUIT) {
 		/* One that hangs would go on as what it was. */
 		if (done)
@@ -283,6 +285,17 @@ static void begin_quit(struct supervisor *s)
 		fence_node(s); /* its workers serve without a master */
 }
 
+/* Whoever is named takes over at once, and knows that nobody was lost. */
+static void name_heir(struct supervisor *s, uint64_t now)
+{
+	const char *name = s->heir[0] ? NULL : word_successor(s, now);
+
+	if (!name)
+		return;
+	memcpy(s->heir, name, strlen(name) + 1);
+	s->heir_until_ms = UINT64_MAX; /* until it is given up */
+}
+
 static void begin_hand_over(struct supervisor *s)
 {
 	set_step(s, ROLE_NODE, s->settings.cluster.demote_timeout);
@@ -306,8 +319,14 @@ void role_begin(struct supervisor *s, enum ha_action action)
 		s->heir_until_ms = 0;
 		begin_promotion(s, was_lost(s, clock_boottime_ms()));
 		break;
-	case HA_DO_HAND_OVER: begin_hand_over(s); break;
-	case HA_DO_STEP_DOWN: begin_quit(s); break;
+	case HA_DO_HAND_OVER:
+		name_heir(s, clock_boottime_ms());
+		begin_hand_over(s);
+		break;
+	case HA_DO_STEP_DOWN:
+		s->heir[0] = '\0'; /* nothing is in good order */
+		begin_quit(s);
+		break;
 	case HA_DO_NOTHING:
 	case HA_ACTION_COUNT: break;
 	}

@@ -213,7 +213,7 @@ const char *word_outvoted(const struct supervisor *s, uint64_t now);
 const char *word_other_heir(const struct supervisor *s, uint64_t now);
 /* How many healthy standbys go before us. */
 unsigned word_rank(const struct supervisor *s, uint64_t now);
-/* A healthy standby that could follow us; its name, or NULL. */
+/* The healthy standby that is to follow us; its name, or NULL. */
 const char *word_successor(const struct supervisor *s, uint64_t now);
 
 /* story.c */

@@ -193,21 +193,29 @@ unsigned word_rank(const struct supervisor *s, uint64_t now)
 
 const char *word_successor(const struct supervisor *s, uint64_t now)
 {
+	const char *best = NULL;
+	uint64_t priority = 0;
 	struct peer_view peer;
 
 	for (size_t i = 0; i < peers_count(s->peers); i++) {
 		peers_get_view(s->peers, i, &peer);
-		if (could_be_primary(s, &peer, now))
-			return peer.name;
+		if (!could_be_primary(s, &peer, now))
+			continue;
+		if (!best || peer.beat.priority > priority ||
+		    (peer.beat.priority == priority && strcmp(peer.name, best) < 0)) {
+			best = peer.name;
+			priority = peer.beat.priority;
+		}
 	}
-	return NULL;
+	return best;
 }
 
 static void heed(struct supervisor *s, const struct peer_view *peer, uint64_t now)
 {
 	(void)supervisor_learn_epoch(s, peer->beat.known > peer->beat.epoch ? peer->beat.known
 									    : peer->beat.epoch);
-	if (strcmp(peer->beat.heir, s->settings.node.name) == 0)
+	/* Until it has given all of it up it may still be lost. */
+	if (strcmp(peer->beat.heir, s->settings.node.name) == 0 && !peer->beat.holds)
 		s->handed_over_ms = now;
 	if (peer->beat.claim && s->state == HA_PRIMARY && !s->demote_asked) {
 		log_info("claimed by=%s", peer->name);

@@ -5,6 +5,9 @@ import random
 
 import pytest
 
+from keepsock import DurableRedis
+from pair import Pair
+
 
 def pytest_addoption(parser):
     parser.addoption("--long", action="store_true", help="run the long campaigns too")
@@ -23,3 +26,37 @@ def rng(request):
     seed = random.randrange(2**32) if seed is None else seed
     print(f"seed {seed}: repeat with --seed {seed}")
     return random.Random(seed)
+
+
+@pytest.fixture
+def redis():
+    """For tests that do something to it."""
+    server = DurableRedis().start()
+    yield server
+    server.stop()
+
+
+@pytest.fixture(scope="session")
+def warm_redis():
+    """One that has run for a while, so that a supervisor believes it at once."""
+    server = DurableRedis().start()
+    yield server
+    server.stop()
+
+
+@pytest.fixture
+def make_pair(request):
+    """A function that makes a Pair on the test's own redis, if it has one."""
+    pairs = []
+    own = "redis" in request.fixturenames
+    server = request.getfixturevalue("redis" if own else "warm_redis")
+    if not own:
+        assert server.command("FLUSHALL") == "OK"
+
+    def make(**options):
+        pairs.append(Pair(server.url, **options))
+        return pairs[-1]
+
+    yield make
+    for pair in pairs:
+        pair.end()

@@ -7,7 +7,8 @@ import os
 import signal
 import subprocess
 
-from keepsock import DEADLINE, REPORTS, Keepsock, free_port, keepsockctl, keepsockd, merge, wait_until
+from keepsock import (DEADLINE, REPORTS, Keepsock, config_text, free_port, keepsockctl, keepsockd,
+                      merge, wait_until)
 
 SECRET = "a-secret-of-the-test"
 # Quick enough for a test, slow enough for a machine with much else to do.
@@ -47,6 +48,10 @@ class Supervised(Keepsock):
                 stdin=subprocess.DEVNULL, env=self.environment, start_new_session=True)
         self.sessions.append(self.supervisor.pid)
         return self
+
+    def set_listeners(self, listeners):
+        """In the configuration file, for whoever reads it next."""
+        self.config.write_text(config_text(self.settings | {"listeners": listeners}))
 
     def say(self, *arguments):
         """Runs keepsockctl on the supervisor's socket; the finished process."""

@@ -11,30 +11,10 @@ import subprocess
 import pytest
 
 from client import Client, Disconnected
-from keepsock import API_KEY, DurableRedis, is_running, keepsockctl, wait_until
+from keepsock import API_KEY, is_running, keepsockctl, wait_until
 from pair import Pair, supervisor_binary
 from sentinels import Group
 from wire import Closed, Http
-
-
-@pytest.fixture
-def redis():
-    server = DurableRedis().start()
-    yield server
-    server.stop()
-
-
-@pytest.fixture
-def make_pair(redis):
-    pairs = []
-
-    def make(**options):
-        pairs.append(Pair(redis.url, **options))
-        return pairs[-1]
-
-    yield make
-    for pair in pairs:
-        pair.end()
 
 
 def replies_until_the_end(client):
@@ -114,7 +94,7 @@ def test_a_supervisor_told_to_end_leaves_nothing_of_a_node_without_master(make_p
     node.wait_for("primary")
     node.signal_node(signal.SIGKILL)
     assert node.stop_supervisor() == 0
-    assert not node.everybody()
+    assert not node.everybody(), node.logs()
 
 
 def ask_to_publish(port, number):
@@ -207,7 +187,7 @@ def test_redis_and_the_standby_away_end_the_role(make_pair, redis):
     assert "redis" in primary.status()["hindrance"].lower()
     redis.start()
     primary.wait_for("primary")
-    assert primary.status()["epoch"] == 2
+    assert primary.status()["epoch"] == 2, primary.logs()
 
 
 def test_an_empty_redis_gives_no_epoch_twice(make_pair, redis):

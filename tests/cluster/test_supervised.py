@@ -1,0 +1,314 @@
+# SPDX-License-Identifier: ISC
+"""What a supervisor finds out about its own node, and what it does with others' programs and
+processes: listeners, scripts, a node that somebody else runs, budgets."""
+
+import getpass
+import json
+import os
+import signal
+import subprocess
+
+import pytest
+
+from certificates import Authority, put
+from client import Client
+from keepsock import DurableRedis, free_port, is_running, wait_until
+from pair import Pair
+
+AS_US = {"notify_user": getpass.getuser()}
+TLS = {"certificates": [{"certificate": "a.pem", "key": "a.key"}]}
+
+
+@pytest.fixture
+def make_single(make_pair):
+    """A cluster of one, whose supervisor has still to be started."""
+    return lambda **options: make_pair(count=1, **options).nodes["a"]
+
+
+@pytest.fixture(scope="module")
+def certificate(tmp_path_factory):
+    return Authority(tmp_path_factory.mktemp("ca") / "ca").issue("localhost", "localhost")
+
+
+def checks_of(node):
+    return {row["check"]: row for row in node.said("show", "checks")["rows"]}
+
+
+def listener(**more):
+    return {"address": "127.0.0.1", "port": free_port()} | more
+
+
+def all_judged(node):
+    checks = checks_of(node)
+    return all(row["judged"] for row in checks.values()) and checks
+
+
+# --- listeners ---
+
+@pytest.mark.parametrize("kinds,expected", [
+    (["plain", "tls"], {"echo", "echo_tls"}),
+    (["tls"], {"echo"}),
+    (["redirect", "tls"], {"echo"}),
+    (["mutual", "plain"], {"echo"}),
+])
+def test_checks_go_by_a_listener_that_serves_us(make_single, certificate, kinds, expected):
+    made = {"plain": listener(), "tls": listener(tls=TLS),
+            "redirect": listener(https_redirect_port=443),
+            "mutual": listener(tls=TLS | {"client_verify": "required", "client_ca": "a.pem"})}
+    node = make_single(listeners=[made[kind] for kind in kinds])
+    put(node.directory, "a", *certificate)
+    node.supervise()
+    node.wait_for("primary")
+    # What depends on Redis is judged when Redis has been there for a while.
+    checks = wait_until(lambda: all_judged(node), "all are judged")
+    assert {name for name in checks if name.startswith("echo")} == expected
+    assert all(row["good"] and row["runs"] > 0 for row in checks.values()), checks
+
+
+def test_a_tls_listener_that_does_not_speak_tls_is_a_fault(make_single, certificate):
+    """What the node serves there is HTTP: as its clients, the check can't get through."""
+    node = make_single(listeners=[listener(), listener()])
+    put(node.directory, "a", *certificate)
+    served = json.loads(json.dumps(node.settings["listeners"]))
+    node.launch()
+    wait_until(node.are_all_healthy, "the node runs")
+    node.set_listeners([served[0], served[1] | {"tls": TLS}])
+    node.supervise()
+    node.wait_for("fault")
+    row = checks_of(node)["echo_tls"]
+    assert not row["good"] and "/echo: wrong version number" in row["last_failure"]
+    assert node.status()["node_adopted"] and node.state() == "fault"
+    assert node.stop_supervisor() == 0
+    node.stop()
+
+
+# --- scripts ---
+
+@pytest.fixture
+def make_script(tmp_path):
+    def make(name, text):
+        path = tmp_path / name
+        path.write_text("#!/bin/sh\n" + text)
+        path.chmod(0o755)
+        return str(path)
+    tmp_path.chmod(0o777)
+    return make
+
+
+def test_a_check_script_decides(make_pair, make_script, tmp_path):
+    sick = tmp_path / "sick"
+    script = make_script("disk", f"test ! -e {sick}\n")
+    pair = make_pair(more={"a": {"cluster": {"check_scripts": [script], **AS_US}}})
+    primary, (standby,) = pair.start()
+    if primary.name != "a":
+        assert standby.say("promote").returncode == 0
+        primary, (standby,) = pair.settle()
+    assert checks_of(primary)["script:disk"]["good"]
+    sick.touch()
+    standby.wait_for("primary")
+    primary.wait_for("fault")
+    row = checks_of(primary)["script:disk"]
+    assert not row["good"] and row["last_failure"] == "exit status 1"
+    sick.unlink()
+    primary.wait_for("standby")
+
+
+def test_a_check_script_that_hangs_is_killed_with_its_children(make_single, make_script, tmp_path):
+    pids = tmp_path / "pids"
+    script = make_script("hang", f"sleep 1000 &\necho $! >> {pids}\nwait\n")
+    node = make_single(cluster={"check_scripts": [script], "check_timeout": "300ms", **AS_US})
+    node.supervise()
+    node.wait_for("fault")
+    row = checks_of(node)["script:hang"]
+    assert "it took too long" in row["last_failure"], row
+    assert node.stop_supervisor() == 0
+    started = [int(line) for line in pids.read_text().split()]
+    wait_until(lambda: not any(map(is_running, started)), "nothing of the script is left")
+
+
+@pytest.mark.parametrize("ends_with", [0, 3])
+def test_the_fence_program_comes_before_the_promotion(make_pair, make_script, tmp_path, ends_with):
+    told = tmp_path / "fenced"
+    script = make_script("fence", f"echo \"$1 $2\" >> {told}\nexit {ends_with}\n")
+    pair = make_pair(cluster={"fence": script, **AS_US})
+    primary, (standby,) = pair.start()
+    # Handed over in good order: nobody is to be fenced.
+    wait_until(lambda: primary.say("demote").returncode == 0, "the other one can take over")
+    primary, (standby,) = pair.settle()
+    assert not told.exists()
+    primary.signal_all(signal.SIGKILL)
+    standby.wait_for("primary")
+    assert told.read_text() == f"{primary.name} 3\n"
+    log = standby.logs()
+    assert ("event=fenced" in log) == (ends_with == 0)
+    assert ("event=fence_failed" in log) == (ends_with != 0)
+    # It has been promoted before, when nobody was lost.
+    order = [log.rindex(text) for text in ("standby->promoting", "event=fence",
+                                           "promoting->primary")]
+    assert order == sorted(order)
+
+
+# --- a node that somebody else runs ---
+
+def test_a_node_of_systemd_is_adopted_and_never_started(make_single):
+    node = make_single(cluster={"start_node": False})
+    node.supervise()
+    wait_until(lambda: node.is_in("starting") and node.status()["node_error"], "it waits")
+    assert node.status()["node_pid"] == 0
+    node.launch()
+    node.wait_for("primary")
+    status = node.status()
+    assert status["node_adopted"] and status["node_pid"] == node.process.pid
+    # Its runner starts it again: to the supervisor that is a restart.
+    node.kill_master()
+    node.launch()
+    wait_until(lambda: node.status()["node_pid"] == node.process.pid, "it is adopted again")
+    assert node.state() == "primary" and node.status()["node_restarts"] == 1
+    assert node.status()["epoch"] == status["epoch"]
+    # The supervisor goes, the node stays.
+    assert node.stop_supervisor() == 0
+    assert node.process.poll() is None
+    assert node.ctl_json("role")["role"] == "standby"
+    node.stop()
+
+
+def test_a_node_that_nobody_runs_is_not_promoted(make_pair):
+    pair = make_pair(cluster={"start_node": False})
+    a, b = pair.nodes.values()
+    a.launch()
+    for node in (a, b):
+        node.supervise()
+    a.wait_for("primary")
+    b.wait_for("fault")
+    assert b.say("promote").returncode == 1
+    a.stop_supervisor()
+    a.stop()
+    wait_until(lambda: b.status()["lease_holder"] == "", "nobody has the lease")
+    assert b.state() == "fault"
+
+
+# --- budgets ---
+
+def test_a_node_that_keeps_dying_does_not_flap(make_pair):
+    """Beyond its budget it is left alone until the window has moved on: one failover, no more."""
+    pair = make_pair(cluster={"restart_limit": 1, "restart_window": "120s",
+                              "restart_timeout": "1s"})
+    primary, (standby,) = pair.start()
+    for _ in range(2):
+        pid = wait_until(primary.node_pid, "there is a node")
+        os.kill(pid, signal.SIGKILL)
+        wait_until(lambda pid=pid: primary.node_pid() != pid, "its end was noticed")
+    standby.wait_for("primary")
+    primary.wait_for("fault")
+    status = primary.status()
+    assert status["node_restarts"] == 2 and status["node_restart_limit"] == 1
+    assert primary.say("promote").returncode == 1
+    # It comes up again, and is no candidate for all that.
+    wait_until(lambda: primary.status()["node_up"], "it was started once more")
+    assert primary.state() == "fault" and standby.state() == "primary"
+    # Maintenance is how an operator says that it is mended.
+    assert primary.say("maintenance", "on").returncode == 0
+    assert primary.say("maintenance", "off").returncode == 0
+    primary.wait_for("standby")
+    assert len(pair.epochs()) == 2
+
+
+def test_it_is_not_promoted_again_at_once(make_pair):
+    pair = make_pair(cluster={"min_change_interval": "1h"})
+    primary, (standby,) = pair.start()
+    wait_until(lambda: primary.say("demote").returncode == 0, "the other one can take over")
+    standby.wait_for("primary")
+    standby.kill_supervisor()
+    wait_until(lambda: primary.status()["lease_holder"] == "", "the lease has run out")
+    wait_until(lambda: "min_change_interval" in primary.status()["hindrance"], "it says why not")
+    assert primary.state() == "standby"
+
+
+# --- more than two ---
+
+def test_the_standby_with_the_highest_priority_follows(make_pair):
+    pair = make_pair(count=3, more={"a": {"cluster": {"priority": 10}},
+                                    "b": {"cluster": {"priority": 20}},
+                                    "c": {"cluster": {"priority": 200}}})
+    pair.nodes["c"].supervise()
+    pair.nodes["c"].wait_for("primary")
+    for name in "ab":
+        pair.nodes[name].supervise()
+    primary, _ = pair.settle()
+    assert primary.name == "c"
+    primary.signal_all(signal.SIGKILL)
+    pair.nodes["b"].wait_for("primary")
+    assert pair.nodes["a"].state() == "standby"
+    # A higher one that comes back replaces nobody.
+    pair.nodes["c"].supervise()
+    pair.nodes["c"].wait_for("standby")
+    assert pair.nodes["b"].state() == "primary"
+
+
+# --- all of them serve ---
+
+def test_active_active_serves_everywhere(make_pair):
+    """The role is for singleton duties: losing it closes nobody's connection and fences nobody."""
+    pair = make_pair(cluster={"active_active": True})
+    primary, (standby,) = pair.start()
+    clients = {node.name: Client(node.port) for node in (primary, standby)}
+    for client in clients.values():
+        client.result("subscribe", channel="news")
+    primary.kill_supervisor()
+    standby.wait_for("primary")
+    for number, client in enumerate(clients.values()):
+        client.result("publish", channel="news", data=number)
+        for hearing in clients.values():
+            assert hearing.publication("news")["data"] == number
+    assert "event=purged" not in standby.logs()
+    primary.supervise()
+    primary.wait_for("standby")
+    for client in clients.values():
+        client.result("publish", channel="news", data="still here")
+
+
+# --- bad words ---
+
+@pytest.mark.parametrize("words,complaint", [
+    (["demote", "please"], "usage: demote [force]"),
+    (["maintenance", "maybe"], "usage: maintenance on|off"),
+    (["maintenance"], "maintenance"),
+    (["promote", "now"], "promote"),
+    (["log", "level", "loud"], "no such level"),
+    (["show", "nothing"], "nothing"),
+    (["switchover"], "switchover"),
+    (["status", "x" * 5000], ""),
+])
+def test_bad_commands_change_nothing(single_primary, words, complaint):
+    run = single_primary.say(*words)
+    assert run.returncode == 1 and complaint in run.stderr, run
+    assert single_primary.state() == "primary"
+
+
+@pytest.fixture(scope="module")
+def single_primary():
+    redis = DurableRedis().start()
+    pair = Pair(redis.url, count=1)
+    node = pair.nodes["a"].supervise()
+    node.wait_for("primary")
+    yield node
+    pair.end()
+    redis.stop()
+
+
+def test_commands_are_in_its_help_and_manual(single_primary):
+    names = {row["command"] for row in single_primary.said("help")["rows"]}
+    assert {"status", "show cluster", "show checks", "show events", "show metrics", "promote",
+            "demote", "maintenance", "monitor"} <= names
+    manual = os.path.join(os.path.dirname(__file__), "../../docs/keepsockctl.1.md")
+    with open(manual, encoding="utf-8") as text:
+        content = text.read()
+    assert [name for name in names if f"`{name}" not in content] == []
+
+
+def test_show_without_peers(single_primary):
+    assert [row["node"] for row in single_primary.said("show", "cluster")["rows"]] == ["a"]
+    events = single_primary.said("show", "events")["rows"]
+    assert [(row["from"], row["to"]) for row in events] == [
+        ("starting", "standby"), ("standby", "promoting"), ("promoting", "primary")]
+    assert all(row["reason"] and row["node"] == "a" for row in events)
