@@ -335,6 +335,9 @@ SETTING(cluster, secret_file, PATH, "", 0, 4000, NULL, FIXED,
 	"(mode 0600). The links between them are encrypted with a key made from it.")
 SETTING(cluster, socket, PATH, "", 0, 107, NULL, FIXED,
 	"Path of the supervisor's admin socket. Empty: supervisor.sock in node.run_dir.")
+SETTING(cluster, metrics_listen, STRING, "", 0, 64, check_address_port, FIXED,
+	"\"ADDRESS:PORT\" where the supervisor serves its own metrics, GET /metrics; the node has /metrics "
+	"itself. Empty: nowhere.")
 SETTING(cluster, state_dir, PATH, "/var/lib/keepsock-supervisor", 1, 4000, NULL, FIXED,
 	"Directory for what the supervisor must remember: the highest epoch. Made with mode 0700 when missing.")
 SETTING(cluster, priority, INT, "100", 1, 255, NULL, FIXED,

@@ -176,59 +176,16 @@ static void on_show_checks(struct admin_request *request)
 	admin_answer_rows(request, rows, NULL);
 }
 
-static uint64_t metric_value(const struct supervisor *s, enum supervisor_metric metric,
-			     uint64_t now)
-{
-	struct lease_view lease;
-	struct node_view node;
-	struct check_view check;
-	struct peer_view peer;
-	uint64_t count = 0;
-
-	lease_get_view(s->lease, &lease);
-	node_watch_get_view(s->node, &node);
-	switch (metric) {
-	case SUPERVISOR_METRIC_state: return (uint64_t)s->state;
-	case SUPERVISOR_METRIC_primary: return s->state == HA_PRIMARY;
-	case SUPERVISOR_METRIC_epoch: return s->epoch;
-	case SUPERVISOR_METRIC_lease_left_milliseconds: return left(supervisor_hold_until(s), now);
-	case SUPERVISOR_METRIC_peers_connected:
-		for (size_t i = 0; i < peers_count(s->peers); i++) {
-			peers_get_view(s->peers, i, &peer);
-			count += peer.connected;
-		}
-		return count;
-	case SUPERVISOR_METRIC_checks_bad:
-		for (unsigned i = 0; checks_get_view(s->checks, i, &check); i++)
-			count += check.judged && !check.good;
-		return count;
-	case SUPERVISOR_METRIC_requests_waiting:
-		for (unsigned i = 0; i < WAITERS_MAX; i++)
-			count += s->waiters[i].kind != WAITER_NONE;
-		return count;
-	case SUPERVISOR_METRIC_notify_waiting: return notify_waiting(s->notify);
-	case SUPERVISOR_METRIC_redis_connected: return lease.connected;
-	case SUPERVISOR_METRIC_node_up: return node.up;
-	case SUPERVISOR_METRIC_node_restarts_total: return node.restarts_total;
-	case SUPERVISOR_METRIC_clients_woken_total: return addresses_tickled(s->addresses);
-	default: return s->metrics[metric];
-	}
-}
-
 static void on_show_metrics(struct admin_request *request)
 {
-	static const char *const names[] = {
-#define X(name, kind, help) #name,
-		SUPERVISOR_METRICS(X)
-#undef X
-	};
 	const struct supervisor *s = owner(request);
 	uint64_t now = clock_boottime_ms();
 	json_t *object = json_object();
 
 	for (int i = 0; i < SUPERVISOR_METRIC_COUNT; i++)
-		set(object, names[i],
-		    json_integer((json_int_t)metric_value(s, (enum supervisor_metric)i, now)));
+		set(object, supervisor_metric_name((enum supervisor_metric)i),
+		    json_integer((json_int_t)supervisor_metric_value(s, (enum supervisor_metric)i,
+								     now)));
 	admin_answer_object(request, object);
 }
 

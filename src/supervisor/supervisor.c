@@ -31,6 +31,7 @@
 #include "keepsock/secret.h"
 #include "keepsock/text_file.h"
 #include "supervisor/epoch_file.h"
+#include "supervisor/metrics_server.h"
 #include "supervisor/supervisor.h"
 
 #define TICK_MS 100
@@ -218,6 +219,14 @@ static int make_loop(struct supervisor *s, struct buffer *error)
 	return 0;
 }
 
+static void write_metrics(void *ctx, struct buffer *out)
+{
+	const struct supervisor *s = ctx;
+
+	MAGIC_CHECK(s, SUPERVISOR_MAGIC);
+	supervisor_metrics_write(s, out);
+}
+
 static int make_parts(struct supervisor *s, struct buffer *error)
 {
 	struct node_watch_options node = {
@@ -241,6 +250,12 @@ static int make_parts(struct supervisor *s, struct buffer *error)
 		.on_change = on_change,
 		.ctx = s,
 	};
+	struct metrics_server_options metrics = {
+		.base = s->base,
+		.place = s->settings.cluster.metrics_listen,
+		.write = write_metrics,
+		.ctx = s,
+	};
 
 	s->addresses = addresses_create(&addresses, error);
 	if (!s->addresses)
@@ -257,6 +272,11 @@ static int make_parts(struct supervisor *s, struct buffer *error)
 	s->admin = commands_open(s, error);
 	if (!s->admin)
 		return -1;
+	if (s->settings.cluster.metrics_listen[0]) {
+		s->metrics_server = metrics_server_open(&metrics, error);
+		if (!s->metrics_server)
+			return -1;
+	}
 	s->node = node_watch_create(&node);
 	s->checks = checks_create(&checks, error);
 	return s->checks ? 0 : -1;
@@ -294,6 +314,7 @@ static void release(struct supervisor *s)
 	free_event(s->tick);
 	free_event(s->beat);
 	admin_close(s->admin);
+	metrics_server_close(s->metrics_server);
 	role_free(s);
 	checks_free(s->checks);
 	node_watch_free(s->node);

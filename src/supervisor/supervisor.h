@@ -29,6 +29,7 @@
 #include "supervisor/supervisor_metrics.h"
 
 struct admin;
+struct metrics_server;
 struct admin_request;
 
 #define SUPERVISOR_MAGIC    UINT32_C(0x52505553) /* "SUPR" */
@@ -94,6 +95,7 @@ struct supervisor {
 	struct notify *notify;
 	struct addresses *addresses;
 	struct admin *admin;
+	struct metrics_server *metrics_server; /* NULL = none is wanted */
 	int lock_fd;
 	int exit_status;
 	uint64_t metrics[SUPERVISOR_METRIC_COUNT];

@@ -1,10 +1,13 @@
 /* SPDX-License-Identifier: ISC */
 /*
- * What a supervisor counts, for its `show metrics`. One row each: name, kind,
- * help, as Prometheus has them; the prefix keepsock_supervisor_ is not written.
+ * What a supervisor counts, for its `show metrics` and /metrics. One row each:
+ * name, kind, help, as Prometheus has them; the prefix keepsock_supervisor_ is not
+ * written here.
  */
 #ifndef KEEPSOCK_SUPERVISOR_METRICS_H
 #define KEEPSOCK_SUPERVISOR_METRICS_H
+
+#include <stdint.h>
 
 /* X(name, kind, help) */
 #define SUPERVISOR_METRICS(X)                                                                    \
@@ -40,5 +43,15 @@ enum supervisor_metric {
 #undef X
 		SUPERVISOR_METRIC_COUNT
 };
+
+struct buffer;
+struct supervisor;
+
+const char *supervisor_metric_name(enum supervisor_metric metric);
+uint64_t supervisor_metric_value(const struct supervisor *s, enum supervisor_metric metric,
+				 uint64_t now);
+
+/* All of them, and each check and peer, in the text format of Prometheus. */
+void supervisor_metrics_write(const struct supervisor *s, struct buffer *out);
 
 #endif

@@ -187,7 +187,8 @@ def test_redis_and_the_standby_away_end_the_role(make_pair, redis):
     assert "redis" in primary.status()["hindrance"].lower()
     redis.start()
     primary.wait_for("primary")
-    assert primary.status()["epoch"] == 2, primary.logs()
+    # More, if an answer of the Redis that had just started came too late to be believed.
+    assert primary.status()["epoch"] >= 2, primary.logs()
 
 
 def test_an_empty_redis_gives_no_epoch_twice(make_pair, redis):

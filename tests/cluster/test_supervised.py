@@ -6,7 +6,7 @@ import getpass
 import json
 import os
 import signal
-import subprocess
+import socket
 
 import pytest
 
@@ -14,6 +14,7 @@ from certificates import Authority, put
 from client import Client
 from keepsock import DurableRedis, free_port, is_running, wait_until
 from pair import Pair
+from wire import Stream, http
 
 AS_US = {"notify_user": getpass.getuser()}
 TLS = {"certificates": [{"certificate": "a.pem", "key": "a.key"}]}
@@ -288,8 +289,10 @@ def test_bad_commands_change_nothing(single_primary, words, complaint):
 @pytest.fixture(scope="module")
 def single_primary():
     redis = DurableRedis().start()
-    pair = Pair(redis.url, count=1)
+    port = free_port()
+    pair = Pair(redis.url, count=1, cluster={"metrics_listen": f"127.0.0.1:{port}"})
     node = pair.nodes["a"].supervise()
+    node.metrics_port = port
     node.wait_for("primary")
     yield node
     pair.end()
@@ -312,3 +315,78 @@ def test_show_without_peers(single_primary):
     assert [(row["from"], row["to"]) for row in events] == [
         ("starting", "standby"), ("standby", "promoting"), ("promoting", "primary")]
     assert all(row["reason"] and row["node"] == "a" for row in events)
+
+
+# --- /metrics ---
+
+def samples(node):
+    answer = http(node.metrics_port, "GET", "/metrics")
+    assert answer.status == 200 and answer.header("Content-Type").startswith("text/plain")
+    return dict(line.rsplit(" ", 1) for line in answer.body.decode().splitlines()
+                if not line.startswith("#"))
+
+
+def test_metrics_tell_what_it_is(single_primary):
+    found = samples(single_primary)
+    shown = single_primary.said("show", "metrics")
+    assert {f"keepsock_supervisor_{name}" for name in shown} <= set(found)
+    one = "keepsock_supervisor_{}".format
+    assert found[one("primary")] == found[one("node_up")] == found[one("epoch")] == "1"
+    assert found[one("promotions_total")] == "1" and found[one("failovers_total")] == "0"
+    assert 0 < int(found[one("lease_left_milliseconds")]) < 3000
+    assert found[one('check_good{check="echo"}')] == "1"
+
+
+def test_metrics_are_well_formed(single_primary):
+    """Each sample's family was described once, before it."""
+    text = http(single_primary.metrics_port, "GET", "/metrics?x=1").body.decode()
+    described, kinds = set(), {}
+    for line in text.splitlines():
+        words = line.split(" ")
+        if line.startswith("# HELP "):
+            assert words[2] not in described and len(words) > 4, line
+            described.add(words[2])
+        elif line.startswith("# TYPE "):
+            kinds[words[2]] = words[3]
+        else:
+            name = words[0].split("{")[0]
+            assert name in described and kinds[name] in ("gauge", "counter"), line
+            assert name.endswith("_total") == (kinds[name] == "counter"), line
+            assert words[1].isdigit(), line
+
+
+@pytest.mark.parametrize("request_text,status", [
+    (b"GET / HTTP/1.1\r\n\r\n", 404),
+    (b"GET /metricsx HTTP/1.1\r\n\r\n", 404),
+    (b"GET /metric HTTP/1.1\r\n\r\n", 404),
+    (b"POST /metrics HTTP/1.1\r\nContent-Length: 1\r\n\r\nx", 405),
+    (b"GET /metrics\r\n\r\n", 400),
+    (b"\r\n\r\n", 400),
+    (b"\0\xff\r\n\r\n", 400),
+    (b"GET /metrics HTTP/1.1\r\nX: " + b"x" * 10000 + b"\r\n\r\n", 431),
+])
+def test_metrics_refuse_anything_else(single_primary, request_text, status):
+    with Stream(single_primary.metrics_port) as stream:
+        stream.send(request_text)
+        assert stream.take_until(b"\r\n").split(b" ")[1] == str(status).encode()
+    assert samples(single_primary)
+
+
+def test_visitors_who_say_nothing_are_sent_away(single_primary):
+    """As many as there is room for, and more; whoever asks is answered when they have gone."""
+    idle = [Stream(single_primary.metrics_port) for _ in range(20)]
+    for stream in idle[::2]:
+        stream.send(b"GET /met")
+    assert samples(single_primary)["keepsock_supervisor_primary"] == "1"
+    assert single_primary.state() == "primary"
+    for stream in idle:
+        stream.close()
+
+
+def test_a_taken_address_is_told(make_single):
+    taken = socket.create_server(("127.0.0.1", 0))
+    node = make_single(cluster={"metrics_listen": f"127.0.0.1:{taken.getsockname()[1]}"})
+    node.supervise()
+    assert node.supervisor.wait(30) == 1
+    assert "metrics_listen" in node.logs() and "Address already in use" in node.logs()
+    taken.close()
