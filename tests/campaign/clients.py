@@ -13,7 +13,7 @@ from sdk_judge import SdkJudge
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 CLIENTS = ROOT / "tests/clients"
-READY_WITHIN = 90
+READY_WITHIN, READY_EACH = 90, 0.03
 QUIET_WITHIN = 60
 
 
@@ -66,8 +66,9 @@ class Clients:
         return wait_until(lambda: self.is_running() and self.told.get(what),
                           f"{self.title}: {what}", deadline)
 
-    def wait_ready(self):
-        self.wait_for("ready", READY_WITHIN)
+    def wait_ready(self, clients=0):
+        """Handshakes of thousands take their time."""
+        self.wait_for("ready", READY_WITHIN + clients * READY_EACH)
         return self
 
     def say(self, word):

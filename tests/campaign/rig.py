@@ -34,7 +34,7 @@ class Rig:
         self.sdks, self.crowd, self.watch = [], None, None
         self.sdks = sdk_clients(str(node.directory), sdks, entrance, asked, self.channels)
         self.crowd = Crowd(entrance, rng.getrandbits(32), members, rate,
-                           self.channels).wait_ready()
+                           self.channels).wait_ready(members)
         self.watch = Watch(node, rng)
         self.next_look = 0.0
         self.counts = {}          # kind of change: how often

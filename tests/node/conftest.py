@@ -11,8 +11,10 @@ import sys
 import pytest
 
 import tokens
+from certificates import Authority
 from client import Client
 from keepsock import Keepsock, Redis, merge, keepsockd
+from tls_client import TlsClient, serve_tls
 
 HANG_AFTER = 300
 CHANNEL_NUMBERS = itertools.count(1)
@@ -85,6 +87,18 @@ def start_node(make_node):
     return lambda **overrides: make_node(**overrides).start()
 
 
+@pytest.fixture(scope="module")
+def authority(tmp_path_factory):
+    """Of the certificates of nodes with TLS."""
+    return Authority(tmp_path_factory.mktemp("ca") / "ca")
+
+
+@pytest.fixture
+def start_tls_node(make_node, authority):
+    """As start_node; it listens with TLS too."""
+    return lambda **overrides: serve_tls(make_node(**overrides), authority).start()
+
+
 def give_secret(node):
     """Tokens of tokens.user() are good on this node."""
     secret = node.directory / "hmac"
@@ -140,11 +154,13 @@ def redis():
 
 @pytest.fixture
 def make_client():
-    """A function that connects clients to a node; they are cut at the end of the test."""
+    """A function that connects clients to a node, by TLS if it has a context for that; they are cut
+    at the end of the test."""
     clients = []
 
-    def make(node, **options):
-        clients.append(Client(node.port, **options))
+    def make(node, tls=None, **options):
+        clients.append(TlsClient(node.tls_port, tls, **options) if tls else
+                       Client(node.port, **options))
         return clients[-1]
 
     yield make

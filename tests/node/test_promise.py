@@ -11,10 +11,9 @@ import threading
 
 import pytest
 
-from certificates import Authority
 from client import Client
 from keepsock import API_KEY, keepsockd, merge, wait_until
-from tls_client import VERSIONS, TlsStream, context, serve_tls
+from tls_client import VERSIONS, TlsStream, context
 from wire import BINARY, Http, WebSocket, frame
 
 SETTINGS = {
@@ -85,14 +84,9 @@ def happen(request):
     return happen
 
 
-@pytest.fixture(scope="module")
-def authority(tmp_path_factory):
-    return Authority(tmp_path_factory.mktemp("ca") / "ca")
-
-
 @pytest.fixture
-def start(make_node, authority):
-    return lambda **overrides: serve_tls(make_node(**merge(SETTINGS, overrides)), authority).start()
+def start(start_tls_node):
+    return lambda **overrides: start_tls_node(**merge(SETTINGS, overrides))
 
 
 @pytest.fixture

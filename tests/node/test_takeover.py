@@ -1,9 +1,11 @@
 # SPDX-License-Identifier: ISC
 """A worker takes over from one that runs: that nobody notices, what happens when one of the two, or
 their keeper, fails at any step, and that it works under load, with few descriptors, and again and
-again. The single kinds of connections are in test_adoption.py."""
+again. A third of the clients each is plain, has TLS 1.2, and has TLS 1.3. The single kinds of
+connections are in test_adoption.py."""
 
 import concurrent.futures
+import itertools
 import json
 import os
 import signal
@@ -17,6 +19,7 @@ from redis_proxy import RedisProxy
 from takeovers import ask_take_over, need_test_build, take_over
 from test_crash import SETTINGS, Campaign
 from test_keeper import fill, start_small_node  # noqa: F401 (a fixture)
+from tls_client import VERSIONS, TlsStream, TlsWebSocket, context
 from wire import BINARY, Http, WebSocket, frame, http
 
 ONE_WORKER = {"node": {"workers": 1}}
@@ -24,10 +27,10 @@ TAKEOVERS, LONG_TAKEOVERS = 10, 50
 
 
 @pytest.fixture
-def start(start_node):
+def start(start_tls_node):
     """Starts a node of a test build."""
     def start(**overrides):
-        node = start_node(**ONE_WORKER, **overrides)
+        node = start_tls_node(**ONE_WORKER, **overrides)
         need_test_build(node)
         return node
     return start
@@ -36,6 +39,13 @@ def start(start_node):
 @pytest.fixture
 def node(start):
     return start()
+
+
+@pytest.fixture
+def make_client(make_client, authority):  # noqa: F811 (clients of every kind in turn)
+    kinds = itertools.cycle([None, *(context(authority, version)
+                                     for version in VERSIONS.values())])
+    return lambda node, **options: make_client(node, next(kinds), **options)
 
 
 def subscribers(node, make_client, count=3, channel="c"):
@@ -129,9 +139,12 @@ def test_nobody_is_refused_meanwhile(start):
         assert all(visitor.result() > 5 for visitor in visitors)
 
 
-def test_every_byte_of_a_stream_cut_anywhere(node, rng):
-    """Frames in pieces, pipelined, in both directions, while takeovers happen."""
-    sockets = [WebSocket(node.port, "/echo") for _ in range(4)]
+def test_every_byte_of_a_stream_cut_anywhere(node, rng, authority):
+    """Frames, or the records that have them, in pieces, pipelined, in both directions, while
+    takeovers happen."""
+    sockets = [WebSocket(node.port, "/echo") for _ in range(2)] + [
+        TlsWebSocket(node.tls_port, context(authority, version), "/echo")
+        for version in VERSIONS.values()]
     asked = []
     with concurrent.futures.ThreadPoolExecutor(1) as pool:
         for _ in range(3):
@@ -141,9 +154,11 @@ def test_every_byte_of_a_stream_cut_anywhere(node, rng):
                             for _ in sockets]
                 for socket_, messages in zip(sockets, payloads):
                     data = b"".join(frame(BINARY, message) for message in messages)
+                    if isinstance(socket_.stream, TlsStream):
+                        data = socket_.stream.seal(data)
                     while data:
                         cut = rng.randrange(1, len(data) + 1)
-                        socket_.send_raw(data[:cut])
+                        socket_.stream.socket.sendall(data[:cut])
                         data = data[cut:]
                 for socket_, messages in zip(sockets, payloads):
                     for message in messages:

@@ -2,32 +2,27 @@
 """Connections over TLS: other people's clients, what bad input gets, and above all that a
 connection outlives the worker that serves it, wherever that one dies."""
 
+import concurrent.futures
 import os
 import shutil
 import signal
-import socket
 import ssl
 import subprocess
 import threading
 
 import pytest
 
-from certificates import Authority, put
+from certificates import put
 from client import Client
 from keepsock import free_port, merge, wait_until
 from takeovers import need_test_build, take_over
 from tls_client import VERSIONS, TlsClient, TlsStream, TlsWebSocket, context, raw_socket
 from tls_peers import SClient
-from wire import BINARY, CLOSE, TEXT, close_payload, frame
+from wire import BINARY, CLOSE, TEXT, Closed, close_payload, frame
 
 SUITES = ["ECDHE-ECDSA-AES128-GCM-SHA256", "ECDHE-ECDSA-AES256-GCM-SHA384",
           "ECDHE-ECDSA-CHACHA20-POLY1305"]
 REQUEST = b"GET /health HTTP/1.1\r\nHost: localhost\r\n\r\n"
-
-
-@pytest.fixture(scope="module")
-def authority(tmp_path_factory):
-    return Authority(tmp_path_factory.mktemp("ca") / "ca")
 
 
 @pytest.fixture(scope="module")
@@ -143,13 +138,7 @@ def test_records_in_any_pieces(node, tls):
 
 def test_input_behind_the_handshake_and_the_upgrade(node, any_tls):
     """Everything at once: the client's Finished, the request and the first frames."""
-    stream = TlsStream.__new__(TlsStream)
-    super(TlsStream, stream).__init__(node.tls_port)
-    stream.incoming, stream.outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
-    stream.tls = any_tls.wrap_bio(stream.incoming, stream.outgoing, server_hostname="localhost")
-    with pytest.raises(ssl.SSLWantReadError):
-        stream.tls.do_handshake()
-    stream.flush()
+    stream = Handshake(node.tls_port, any_tls).stream
     while True:
         try:
             stream.tls.do_handshake()
@@ -381,6 +370,67 @@ def test_a_client_that_leaves_in_its_handshake(node):
     for _ in range(3):
         raw_socket(node.tls_port).close()
     wait_until(lambda: metric(node, "tls_handshakes_aborted_total") == 3, "counted")
+
+
+class Handshake:
+    """One that stops before the client's last flight, until finish()."""
+
+    def __init__(self, port, tls):
+        self.stream = TlsStream.__new__(TlsStream)
+        super(TlsStream, self.stream).__init__(port)
+        self.stream.incoming, self.stream.outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+        self.stream.tls = tls.wrap_bio(self.stream.incoming, self.stream.outgoing,
+                                       server_hostname="localhost")
+        with pytest.raises(ssl.SSLWantReadError):
+            self.stream.tls.do_handshake()
+        self.stream.flush()
+
+    def finish(self):
+        self.stream.shake_hands()
+        return self.stream
+
+
+def test_a_takeover_waits_for_handshakes(node, tls, make_client):
+    """Those that end soon: the old worker ends them, the next one serves the connection."""
+    need_test_build(node)
+    handshake = Handshake(node.tls_port, tls)
+    wait_until(lambda: metric(node, "tls_handshakes_open") == 1, "it is under way")
+    with concurrent.futures.ThreadPoolExecutor(1) as pool:
+        over = pool.submit(take_over, node)
+        wait_until(lambda: "event=freeze_asked" in node.log(), "the old one is asked to freeze")
+        stream = handshake.finish()
+        assert over.result()["connections"] == 1
+    stream.send(REQUEST)
+    assert stream.read_response().status == 200
+    stream.close()
+    assert metric(node, "tls_handshakes_total") == 1
+
+
+@pytest.mark.parametrize("followed", FOLLOWED)
+def test_handshakes_that_do_not_end_are_closed(node, any_tls, followed):
+    """One that the old worker would have to be waited for any longer, or that died with it: its
+    client hears so, and nothing of it is left."""
+    handshake = Handshake(node.tls_port, any_tls)
+    with raw_socket(node.tls_port) as silent:
+        wait_until(lambda: metric(node, "tls_handshakes_open") == 2, "they are under way")
+        FOLLOWED[followed](node)
+        assert is_closed(silent)
+    with pytest.raises(Closed):
+        handshake.stream.receive()
+        handshake.finish()
+        handshake.stream.receive()
+    handshake.stream.close()
+    assert metric(node, "tls_handshakes_open") == 0
+    with TlsStream(node.tls_port, any_tls) as stream:
+        stream.send(REQUEST)
+        assert stream.read_response().status == 200
+
+
+def is_closed(connection):
+    try:
+        return connection.recv(1) == b""
+    except ConnectionResetError:
+        return True
 
 
 # Another worker goes on

@@ -63,7 +63,8 @@ class TlsStream(Http):
         self.flush()
 
     def flush(self):
-        self.socket.sendall(self.outgoing.read())
+        if data := self.outgoing.read():
+            self.send_raw(data)
 
     def receive(self, timeout=TIMEOUT):
         self.socket.settimeout(timeout)
