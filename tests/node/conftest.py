@@ -14,7 +14,8 @@ import tokens
 from certificates import Authority
 from client import Client
 from keepsock import Keepsock, Redis, merge, keepsockd
-from tls_client import TlsClient, serve_tls
+from tls_client import VERSIONS, TlsClient, TlsStream, context, serve_tls
+from wire import Http, WebSocket
 
 HANG_AFTER = 300
 CHANNEL_NUMBERS = itertools.count(1)
@@ -97,6 +98,37 @@ def authority(tmp_path_factory):
 def start_tls_node(make_node, authority):
     """As start_node; it listens with TLS too."""
     return lambda **overrides: serve_tls(make_node(**overrides), authority).start()
+
+
+@pytest.fixture
+def make_streams(authority):
+    """A function that connects to a node in every way: plain, and by TLS of both versions."""
+    streams = []
+
+    def make(node, **options):
+        made = [Http(node.port, **options)] + [
+            TlsStream(node.tls_port, context(authority, version), **options)
+            for version in VERSIONS.values()]
+        streams.extend(made)
+        return made
+
+    yield make
+    for stream in streams:
+        stream.close()
+
+
+@pytest.fixture
+def make_clients(make_streams):
+    return lambda node: [Client(node.port, stream=stream) for stream in make_streams(node)]
+
+
+@pytest.fixture
+def make_sockets(make_streams):
+    """They come from /echo."""
+    def make(node, **options):
+        return [WebSocket(node.port, "/echo", stream=stream)
+                for stream in make_streams(node, **options)]
+    return make
 
 
 def give_secret(node):

@@ -152,6 +152,7 @@ class Keepsock:
             "admin": {"socket": "admin.sock"},
         }, overrides)
         self.port = self.settings["listeners"][0]["port"]
+        self.tls_port = None            # of the listener that serve_tls() adds
         self.config = self.directory / "keepsock.conf"
         self.config.write_text(config_text(self.settings))
         self.process = None

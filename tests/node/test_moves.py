@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: ISC
 """Connections change the worker while everything goes on: `debug move` begins what a reload with
-another number of workers does. Nobody is told, nothing is lost, doubled or out of order."""
+another number of workers does. Nobody is told, nothing is lost, doubled or out of order, of plain
+connections and by TLS."""
 
 import json
 import os
@@ -13,7 +14,8 @@ import tokens
 from client import Disconnected
 from keepsock import wait_until
 from test_reload import configure, reload
-from wire import BINARY, PING, PONG, TEXT, Http, WebSocket, deflate, frame, http, inflate
+from tls_client import in_turn
+from wire import BINARY, PING, PONG, TEXT, WebSocket, deflate, frame, http, inflate
 
 TWO_WORKERS = {"node": {"workers": 2}}
 # Clients that are not read for a while answer no pings.
@@ -22,8 +24,13 @@ BARE = {"history_size": 0, "history_ttl": 0, "force_recovery": False}
 
 
 @pytest.fixture
-def node(start_node):
-    return two_workers(start_node)
+def node(start_tls_node):
+    return two_workers(start_tls_node)
+
+
+@pytest.fixture
+def make_client(make_client, authority):
+    return in_turn(make_client, authority)
 
 
 def two_workers(start, **overrides):
@@ -67,13 +74,22 @@ def there_and_back(node):
 # Streams cut in half
 
 @pytest.mark.parametrize("cut", [1, 3, 6, 300])
-def test_a_frame_cut_anywhere(node, cut):
+def test_a_frame_cut_anywhere(node, make_sockets, cut):
+    """Or its record."""
     payload = bytes(range(256)) * 2
     whole = frame(BINARY, payload)
-    with WebSocket(node.port, "/echo") as socket_:
+    framewise, recordwise = make_sockets(node), make_sockets(node)[1:]
+    records = [socket_.stream.seal(whole) for socket_ in recordwise]
+    for socket_ in framewise:
         socket_.send_raw(whole[:cut])
-        there_and_back(node)
+    for socket_, record in zip(recordwise, records):
+        socket_.stream.send_raw(record[:cut])
+    there_and_back(node)
+    for socket_ in framewise:
         socket_.send_raw(whole[cut:])
+    for socket_, record in zip(recordwise, records):
+        socket_.stream.send_raw(record[cut:])
+    for socket_ in framewise + recordwise:
         assert socket_.receive_frame() == (BINARY, payload, True)
 
 
@@ -103,24 +119,29 @@ def test_a_compressed_message_in_fragments(start_node):
         assert payload == text or inflate(payload) == text
 
 
-def test_output_that_was_not_taken(node):
+def test_output_that_was_not_taken(node, make_sockets):
     """More than a message between workers holds waits in the passport."""
     payload = os.urandom(60000)
-    with WebSocket(node.port, "/echo", receive_buffer=4096) as socket_:
+    sockets = make_sockets(node, receive_buffer=4096)
+    for socket_ in sockets:
         for _ in range(20):
             socket_.send(BINARY, payload)
-        there_and_back(node)
+    there_and_back(node)
+    for socket_ in sockets:
         for _ in range(20):
             assert socket_.receive_frame() == (BINARY, payload, True)
 
 
-def test_half_a_request(node):
-    with Http(node.port) as connection:
+def test_half_a_request(node, make_streams):
+    connections = make_streams(node)
+    for connection in connections:
         connection.send(b"GET /health HTT")
-        there_and_back(node)
+    there_and_back(node)
+    for connection in connections:
         connection.send(b"P/1.1\r\nHost: a\r\n\r\n")
         assert connection.read_response().status == 200
-        gather(node, 1)
+    gather(node, 1)
+    for connection in connections:
         assert connection.request("GET", "/health").status == 200
 
 
@@ -168,9 +189,9 @@ def test_ids_users_and_subscriptions_move(start_auth_node, make_client):
     client.expect_disconnect(3503)
 
 
-def test_presence_and_sessions_follow(start_node, make_client):
+def test_presence_and_sessions_follow(start_tls_node, make_client):
     """Nobody leaves or joins, in Redis neither; and who leaves later has left."""
-    node = two_workers(start_node, channel={"join_leave": True, "force_push_join_leave": True})
+    node = two_workers(start_tls_node, channel={"join_leave": True, "force_push_join_leave": True})
     watcher = make_client(node)
     watcher.result("subscribe", channel="c")
     gather(node, 0)
@@ -260,9 +281,9 @@ class Publisher(threading.Thread):
 
 
 @pytest.mark.parametrize("channel", [{}, BARE], ids=["history", "bare"])
-def test_publications_meanwhile(start_node, make_client, channel):
+def test_publications_meanwhile(start_tls_node, make_client, channel):
     """Each client gets each number in order, wherever it is."""
-    node = two_workers(start_node, channel=channel, client=PATIENT)
+    node = two_workers(start_tls_node, channel=channel, client=PATIENT)
     channels = ["a", "b", "c"]
     clients = [make_client(node) for _ in range(30)]
     for client in clients:
@@ -287,9 +308,9 @@ def test_publications_meanwhile(start_node, make_client, channel):
         client.expect_quiet()
 
 
-def test_commands_meanwhile(start_node, make_client):
+def test_commands_meanwhile(start_tls_node, make_client):
     """Each is answered once and done once, in order."""
-    node = two_workers(start_node, client=PATIENT)
+    node = two_workers(start_tls_node, client=PATIENT)
     publishers = [make_client(node) for _ in range(6)]
     reader = make_client(node)
     reader.result("subscribe", channel="all")
@@ -394,9 +415,9 @@ def assert_order(clients, numbers):
 
 
 @pytest.mark.parametrize("channel", [{}, BARE], ids=["history", "bare"])
-def test_fewer_and_more_workers(start_node, make_client, channel):
+def test_fewer_and_more_workers(start_tls_node, make_client, channel):
     """Nobody is cut and nothing is lost; who comes meanwhile and afterwards is served."""
-    node = start_node(node={"workers": 3}, channel=channel, client=PATIENT)
+    node = start_tls_node(node={"workers": 3}, channel=channel, client=PATIENT)
     clients = [make_client(node) for _ in range(45)]
     ids = {client.id for client in clients}
     for client in clients:

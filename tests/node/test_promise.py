@@ -11,10 +11,8 @@ import threading
 
 import pytest
 
-from client import Client
 from keepsock import API_KEY, keepsockd, merge, wait_until
-from tls_client import VERSIONS, TlsStream, context
-from wire import BINARY, Http, WebSocket, frame
+from wire import BINARY, frame
 
 SETTINGS = {
     "node": {"workers": 1},
@@ -94,35 +92,6 @@ def node(start):
     return start()
 
 
-@pytest.fixture
-def connect(authority):
-    """A function that connects to a node in each way: plain, and by TLS of both versions."""
-    streams = []
-
-    def connect(node, **options):
-        made = [Http(node.port, **options)] + [
-            TlsStream(node.tls_port, context(authority, version), **options)
-            for version in VERSIONS.values()]
-        streams.extend(made)
-        return made
-    yield connect
-    for stream in streams:
-        stream.close()
-
-
-@pytest.fixture
-def make_clients(connect):
-    return lambda node: [Client(node.port, stream=stream) for stream in connect(node)]
-
-
-@pytest.fixture
-def make_sockets(connect):
-    def make_sockets(node, **options):
-        return [WebSocket(node.port, "/echo", stream=stream)
-                for stream in connect(node, **options)]
-    return make_sockets
-
-
 def test_idle_connections(node, make_clients, happen):
     """They stay, with their ids and their subscriptions."""
     clients = make_clients(node)
@@ -180,8 +149,8 @@ def request_bytes(data):
             f"Content-Length: {len(body)}\r\n\r\n").encode() + body
 
 
-def test_http_requests_that_have_half_arrived(node, connect, happen):
-    connections = connect(node)
+def test_http_requests_that_have_half_arrived(node, make_streams, happen):
+    connections = make_streams(node)
     request = request_bytes("once")
     for connection in connections:
         connection.send(request[:-7])
@@ -197,10 +166,10 @@ def waiting(node):
     return node.ctl_json("show", "redis")["rows"][0]["waiting"]
 
 
-def test_http_requests_that_are_being_answered(start, connect, redis, happen):
+def test_http_requests_that_are_being_answered(start, make_streams, redis, happen):
     """They wait for Redis, which may have run them: each has happened once, and is answered once."""
     node = start(redis={"server": redis.url, "command_timeout": "20s"})
-    connections = connect(node)
+    connections = make_streams(node)
     wait_until(node.are_protected, "protected")
     redis.pause()
     for number, connection in enumerate(connections):

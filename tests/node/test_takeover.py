@@ -5,7 +5,6 @@ again. A third of the clients each is plain, has TLS 1.2, and has TLS 1.3. The s
 connections are in test_adoption.py."""
 
 import concurrent.futures
-import itertools
 import json
 import os
 import signal
@@ -19,8 +18,8 @@ from redis_proxy import RedisProxy
 from takeovers import ask_take_over, need_test_build, take_over
 from test_crash import SETTINGS, Campaign
 from test_keeper import fill, start_small_node  # noqa: F401 (a fixture)
-from tls_client import VERSIONS, TlsStream, TlsWebSocket, context
-from wire import BINARY, Http, WebSocket, frame, http
+from tls_client import TlsStream, in_turn
+from wire import BINARY, Http, frame, http
 
 ONE_WORKER = {"node": {"workers": 1}}
 TAKEOVERS, LONG_TAKEOVERS = 10, 50
@@ -42,10 +41,8 @@ def node(start):
 
 
 @pytest.fixture
-def make_client(make_client, authority):  # noqa: F811 (clients of every kind in turn)
-    kinds = itertools.cycle([None, *(context(authority, version)
-                                     for version in VERSIONS.values())])
-    return lambda node, **options: make_client(node, next(kinds), **options)
+def make_client(make_client, authority):
+    return in_turn(make_client, authority)
 
 
 def subscribers(node, make_client, count=3, channel="c"):
@@ -139,12 +136,10 @@ def test_nobody_is_refused_meanwhile(start):
         assert all(visitor.result() > 5 for visitor in visitors)
 
 
-def test_every_byte_of_a_stream_cut_anywhere(node, rng, authority):
+def test_every_byte_of_a_stream_cut_anywhere(node, rng, make_sockets):
     """Frames, or the records that have them, in pieces, pipelined, in both directions, while
     takeovers happen."""
-    sockets = [WebSocket(node.port, "/echo") for _ in range(2)] + [
-        TlsWebSocket(node.tls_port, context(authority, version), "/echo")
-        for version in VERSIONS.values()]
+    sockets = make_sockets(node)
     asked = []
     with concurrent.futures.ThreadPoolExecutor(1) as pool:
         for _ in range(3):
@@ -166,8 +161,6 @@ def test_every_byte_of_a_stream_cut_anywhere(node, rng, authority):
                 asked.append(payloads)
             over.result()
     assert asked
-    for socket_ in sockets:
-        socket_.close()
 
 
 # Redis

@@ -5,6 +5,7 @@ The records are made in memory, so that a test decides when which of their bytes
 gives them, and send_raw() on the socket below sends any piece of them.
 """
 
+import itertools
 import socket
 import ssl
 
@@ -25,6 +26,14 @@ def serve_tls(node, authority):
         "address": "127.0.0.1", "port": node.tls_port,
         "tls": {"certificates": [{"certificate": "tls.pem", "key": "tls.key"}]}}]})
     return node
+
+
+def in_turn(make_client, authority):
+    """What makes clients of each kind in turn, plain and by TLS of both versions, if the node has
+    it."""
+    kinds = itertools.cycle([None, *(context(authority, v) for v in VERSIONS.values())])
+    return lambda node, **options: make_client(node, next(kinds) if node.tls_port else None,
+                                               **options)
 
 
 def context(authority, version=None, suites=None, **options):
