@@ -32,14 +32,14 @@ def listeners():
     return [{"address": "127.0.0.1", "port": free_port()} | more for more in ({}, {"tls": tls})]
 
 
-def tls_entrance(node):
-    authority = Authority(node.directory / "authority")
+def tls_entrance(node, directory):
+    authority = Authority(directory / "authority")
     put(node.directory, "a", *authority.issue("a", "localhost"))
     return Entrance(node.settings["listeners"][1]["port"], authority.path)
 
 
 @pytest.fixture
-def make_rig(make_node, rng, monkeypatch):
+def make_rig(make_node, rng, monkeypatch, tmp_path):
     """A function that starts a node, prepare(node) before it runs, with all its clients."""
     rigs = []
     # Freed memory is given back at once, so that what is held says something.
@@ -50,7 +50,7 @@ def make_rig(make_node, rng, monkeypatch):
         resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
         node = make_node(**merge(settings, {"listeners": listeners()} if by_tls else {}))
         prepare(node)
-        entrance = tls_entrance(node) if by_tls else Entrance(node.port)
+        entrance = tls_entrance(node, tmp_path) if by_tls else Entrance(node.port)
         rigs.append(Rig(node.start(), rng, entrance, **options))
         return rigs[-1]
 
