@@ -15,6 +15,8 @@ VIP, PORT = "10.0.0.10", 8000
 PREFIX = "/usr/local"
 CONFIG = f"{PREFIX}/etc/keepsock"
 EXAMPLES = f"{PREFIX}/share/doc/keepsock/examples"
+# A busy machine is not a lost host.
+PATIENCE = 'lease_ttl = "8s"; check_timeout = "4s"; restart_timeout = "15s";'
 PASSWORD, API_KEY = "password-of-redis", "key-of-the-api"
 
 
@@ -40,6 +42,7 @@ def set_up_keepsock(machine):
         systemd-sysusers
         systemd-tmpfiles --create {PREFIX}/lib/tmpfiles.d/keepsock.conf
         install -g keepsock -m 640 {EXAMPLES}/keepsock-pair-{machine.name}.conf {CONFIG}/keepsock.conf
+        sed -i 's/^cluster: {{/&\\n{PATIENCE}/' {CONFIG}/keepsock.conf
         umask 077
         echo {PASSWORD} >{CONFIG}/redis-password
         echo secret-of-the-supervisors >{CONFIG}/cluster-secret
@@ -90,7 +93,7 @@ def a_master_is_killed(primary, client):
     master = primary.main_pid("keepsockd")
     primary.run("systemctl", "kill", "--kill-whom=main", "-s", "KILL", "keepsockd")
     wait_until(lambda: primary.main_pid("keepsockd") not in (0, master) and
-               primary.try_run("systemctl", "is-active", "keepsockd").returncode == 0, "another")
+               primary.try_run("systemctl", "is-active", "keepsockd").returncode == 0, "another", 60)
     publish(2)
     assert client.publication("c")["data"] == 2
     tell("a killed master is replaced, connections stay")
@@ -100,8 +103,8 @@ def a_supervisor_is_killed(primary, epoch):
     pid = primary.main_pid("keepsock-supervisor")
     primary.run("systemctl", "kill", "--kill-whom=main", "-s", "KILL",
                 "keepsock-supervisor")
-    wait_until(lambda: primary.main_pid("keepsock-supervisor") not in (0, pid), "another", 30)
-    wait_until(lambda: status(primary).get("state") == "primary", "it goes on", 30)
+    wait_until(lambda: primary.main_pid("keepsock-supervisor") not in (0, pid), "another", 60)
+    wait_until(lambda: status(primary).get("state") == "primary", "it goes on", 60)
     assert status(primary)["epoch"] == epoch and status(primary)["node_adopted"]
     tell("a killed supervisor goes on")
 
@@ -132,8 +135,12 @@ def scene(installed, directory):
             publish(3)
             assert client.publication("c")["data"] == 3
             tell("systemctl reload keeps connections")
+            primary.run("keepsockctl", "upgrade")
+            publish(3.5)
+            assert client.publication("c")["data"] == 3.5
+            tell("an upgrade keeps connections")
         primary.run("systemctl", "stop", "keepsock-supervisor")
-        wait_until(lambda: status(standby).get("state") == "primary", "handed over", 30)
+        wait_until(lambda: status(standby).get("state") == "primary", "handed over", 60)
         assert standby.has_address(VIP) and not primary.has_address(VIP)
         assert status(standby)["epoch"] == epoch + 1
         primary.run("systemctl", "start", "keepsock-supervisor")

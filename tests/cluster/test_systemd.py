@@ -14,7 +14,7 @@ HERE = pathlib.Path(__file__).parent
 SYSTEMD = pathlib.Path("/lib/systemd/systemd")
 UNIT_OF_REDIS = pathlib.Path("/lib/systemd/system/redis-sentinel.service")
 FACTS = ["a pair", "a killed master is replaced, connections stay", "a killed supervisor goes on",
-         "systemctl reload keeps connections", "systemctl stop of a supervisor hands over",
+         "systemctl reload keeps connections", "an upgrade keeps connections", "systemctl stop of a supervisor hands over",
          "a host without power is taken over from", "systemctl stop leaves nothing"]
 
 
@@ -33,7 +33,7 @@ def installed(tmp_path_factory):
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="namespaces need root")
 @pytest.mark.skipif(not SYSTEMD.exists(), reason="systemd is not installed")
-@pytest.mark.skipif(not UNIT_OF_REDIS.exists(), reason="Debian's redis-server is not installed")
+@pytest.mark.skipif(not UNIT_OF_REDIS.exists(), reason="Debian's redis-sentinel is not installed")
 def test_three_machines(installed, tmp_path):
     path = os.pathsep.join([str(HERE), str(HERE.parent / "node")])
     run = subprocess.run(["unshare", "--net", "--mount", sys.executable, str(HERE / "systemd_scene.py"),
