@@ -1,11 +1,12 @@
 # SPDX-License-Identifier: ISC
 """A worker dies or says goodbye, and another one goes on with its connections: each kind of
-connection, in each state. What load and random moments do to it is for test_crash.py, how a
+connection, plain and by TLS, in each state. What load and random moments do to it is for test_crash.py, how a
 takeover can fail for test_takeover.py."""
 
 import json
 import os
 import signal
+import ssl
 
 import pytest
 
@@ -13,14 +14,20 @@ import tokens
 from client import Disconnected
 from keepsock import API_KEY, wait_until
 from takeovers import FOLLOWED, need_test_build
-from wire import BINARY, PING, PONG, TEXT, Closed, Http, WebSocket, deflate, frame, inflate
+from tls_client import in_turn
+from wire import BINARY, PING, PONG, TEXT, Closed, WebSocket, deflate, frame, inflate
 
 ONE_WORKER = {"node": {"workers": 1}}
 
 
 @pytest.fixture
-def node(start_node):
-    return start_node(**ONE_WORKER)
+def make_client(make_client, authority):
+    return in_turn(make_client, authority)
+
+
+@pytest.fixture
+def node(start_tls_node):
+    return start_tls_node(**ONE_WORKER)
 
 
 @pytest.fixture(params=FOLLOWED)
@@ -35,32 +42,54 @@ def restarts(node):
 # Streams cut in half
 
 @pytest.mark.parametrize("cut", [1, 3, 6, 300])
-def test_a_frame_cut_anywhere(node, cut, replace_worker):
+def test_a_frame_cut_anywhere(node, make_sockets, cut, replace_worker):
     """Header, length, mask, payload: what the dead worker had read of it is not lost."""
     payload = bytes(range(256)) * 2
     whole = frame(BINARY, payload)
-    with WebSocket(node.port, "/echo") as socket_:
+    sockets = make_sockets(node)
+    for socket_ in sockets:
         socket_.send_raw(whole[:cut])
-        replace_worker(node)
+    replace_worker(node)
+    for socket_ in sockets:
         socket_.send_raw(whole[cut:])
         assert socket_.receive_frame() == (BINARY, payload, True)
 
 
-def test_a_fragmented_message_in_the_middle_of_a_character(node, replace_worker):
+@pytest.mark.parametrize("cut", [1, 5, 12, 500])
+def test_a_record_cut_anywhere(node, make_sockets, cut, replace_worker):
+    """Header, nonce, ciphertext, tag; the frame in it is whole, and another one comes behind."""
+    payload = bytes(range(256)) * 2
+    sockets = make_sockets(node)[1:]
+    for socket_ in sockets:
+        sealed = socket_.stream.seal(frame(BINARY, payload))
+        socket_.stream.send_raw(sealed[:cut])
+        socket_.rest = sealed[cut:]
+    replace_worker(node)
+    for socket_ in sockets:
+        more = socket_.stream.seal(frame(TEXT, b"more"))
+        socket_.stream.send_raw(socket_.rest + more)
+        assert socket_.receive_frame() == (BINARY, payload, True)
+        assert socket_.receive_frame() == (TEXT, b"more", True)
+
+
+def test_a_fragmented_message_in_the_middle_of_a_character(node, make_sockets, replace_worker):
     text = "äöü€😀".encode()
-    with WebSocket(node.port, "/echo") as socket_:
+    sockets = make_sockets(node)
+    for socket_ in sockets:
         socket_.send(TEXT, text[:1], fin=False)
         socket_.send(PING, b"still there?")
         assert socket_.receive_frame() == (PONG, b"still there?", True)
-        replace_worker(node)
+    replace_worker(node)
+    for socket_ in sockets:
         socket_.send(0, text[1:9], fin=False)
-        replace_worker(node)
+    replace_worker(node)
+    for socket_ in sockets:
         socket_.send(0, text[9:])
         assert socket_.receive_frame() == (TEXT, text, True)
 
 
-def test_a_compressed_message_in_fragments(start_node, replace_worker):
-    node = start_node(**ONE_WORKER, websocket={"compression": True})
+def test_a_compressed_message_in_fragments(start_tls_node, replace_worker):
+    node = start_tls_node(**ONE_WORKER, websocket={"compression": True})
     text = b"a long message that compresses " * 100
     packed = deflate(text)
     with WebSocket(node.port, "/echo", deflate=True) as socket_:
@@ -72,39 +101,45 @@ def test_a_compressed_message_in_fragments(start_node, replace_worker):
         assert payload == text or inflate(payload) == text
 
 
-def test_output_that_was_not_taken(node, replace_worker):
+def test_output_that_was_not_taken(node, make_sockets, replace_worker):
     """The socket's buffer is full, the rest waits in the passport."""
     payload = os.urandom(60000)
-    with WebSocket(node.port, "/echo", receive_buffer=4096) as socket_:
+    sockets = make_sockets(node, receive_buffer=4096)
+    for socket_ in sockets:
         for _ in range(20):
             socket_.send(BINARY, payload)
-        replace_worker(node)
+    replace_worker(node)
+    for socket_ in sockets:
         for _ in range(20):
             assert socket_.receive_frame() == (BINARY, payload, True)
 
 
-def test_an_idle_keep_alive_connection_and_half_a_request(node, replace_worker):
+def test_an_idle_keep_alive_connection_and_half_a_request(node, make_streams, replace_worker):
     body = json.dumps({"channel": "c", "data": 1}).encode()
     head = (f"POST /api/publish HTTP/1.1\r\nHost: x\r\nX-API-Key: {API_KEY}\r\n"
             f"Content-Length: {len(body)}\r\n\r\n").encode()
-    with Http(node.port) as idle, Http(node.port) as in_head, Http(node.port) as in_body:
-        assert idle.request("GET", "/health").status == 200
+    all_idle, all_in_head, all_in_body = (make_streams(node) for _ in range(3))
+    for connection in all_idle:
+        assert connection.request("GET", "/health").status == 200
+    for in_head, in_body in zip(all_in_head, all_in_body):
         in_head.send(head[:25])
         in_body.send(head + body[:5])
-        replace_worker(node)
+    replace_worker(node)
+    for in_head, in_body in zip(all_in_head, all_in_body):
         in_head.send(head[25:] + body)
         in_body.send(body[5:])
-        offsets = {connection.read_response().json()["result"]["offset"]
-                   for connection in (in_head, in_body)}
-        assert offsets == {1, 2}
-        assert idle.request("GET", "/health").status == 200
+    offsets = [connection.read_response().json()["result"]["offset"]
+               for connection in all_in_head + all_in_body]
+    assert sorted(offsets) == [1, 2, 3, 4, 5, 6]
+    for connection in all_idle:
+        assert connection.request("GET", "/health").status == 200
 
 
 # Clients
 
-def test_commands_that_wait_for_redis(start_node, redis, make_client):
+def test_commands_that_wait_for_redis(start_tls_node, redis, make_client):
     """Given to Redis or not, each is answered once, in order, and has happened once."""
-    node = start_node(**ONE_WORKER, redis={"server": redis.url, "command_timeout": "10s"})
+    node = start_tls_node(**ONE_WORKER, redis={"server": redis.url, "command_timeout": "10s"})
     client = make_client(node)
     client.result("subscribe", channel="c")
     wait_until(node.are_protected, "the keeper has everything")
@@ -153,15 +188,17 @@ def test_tokens_expire_all_the_same(start_auth_node, make_client, replace_worker
     node = start_auth_node(**ONE_WORKER, client={"expired_close_delay": "100ms",
                                                  "expired_sub_close_delay": "100ms"})
     client = make_client(node, connect={"token": tokens.user("alice", exp=tokens.later(4))})
-    client.result("subscribe", channel="c",
-                  token=tokens.subscription("alice", "c", exp=tokens.later(3)))
+    # Who is late must not find both expired at once.
+    subscriber = make_client(node, connect={"token": tokens.user("alice")})
+    subscriber.result("subscribe", channel="c",
+                      token=tokens.subscription("alice", "c", exp=tokens.later(3)))
     replace_worker(node)
-    assert client.push()["unsubscribe"]["code"] == 2501
+    assert subscriber.push()["unsubscribe"]["code"] == 2501
     client.expect_disconnect(3005)
 
 
-def test_pings_go_on_and_who_does_not_answer_is_cut(start_node, make_client, replace_worker):
-    node = start_node(**ONE_WORKER, client={"ping_interval": "2s", "pong_timeout": "1s"})
+def test_pings_go_on_and_who_does_not_answer_is_cut(start_tls_node, make_client, replace_worker):
+    node = start_tls_node(**ONE_WORKER, client={"ping_interval": "2s", "pong_timeout": "1s"})
     lively, mute = make_client(node), make_client(node, answer_pings=False)
     replace_worker(node)
     pings = 0
@@ -173,18 +210,37 @@ def test_pings_go_on_and_who_does_not_answer_is_cut(start_node, make_client, rep
 
 def test_a_close_handshake_under_way(node, make_client, replace_worker):
     """Its close frame sent, the server waits for the client's when it dies."""
-    client = make_client(node)
-    client.result("subscribe", channel="c")
-    assert node.ctl("disconnect", client.id).returncode == 0
+    clients = [make_client(node) for _ in range(3)]
+    for client in clients:
+        client.result("subscribe", channel="c")
+        assert node.ctl("disconnect", client.id).returncode == 0
     wait_until(lambda: node.api("presence_stats", channel="c")["result"]["num_clients"] == 0,
-               "it is no member any more")
+               "they are no members any more")
     replace_worker(node)
-    client.expect_disconnect(3503)
+    for client in clients:
+        client.expect_disconnect(3503)
 
 
-def test_who_left_as_the_worker_died_leaves(start_node, make_client):
+def test_a_close_notify_under_way(node, make_streams, replace_worker):
+    """The client has said its last word, in half: what it had asked for before is answered, and it
+    gets the server's."""
+    streams = make_streams(node)[1:]
+    for stream in streams:
+        assert stream.request("GET", "/health").status == 200
+        with pytest.raises(ssl.SSLWantReadError):
+            stream.tls.unwrap()
+        stream.last_word = stream.outgoing.read()
+        stream.send_raw(stream.last_word[:9])
+    replace_worker(node)
+    for stream in streams:
+        stream.send_raw(stream.last_word[9:])
+        assert stream.say_goodbye()
+    assert node.metrics()["keepsock_tls_truncated_total"] == 0
+
+
+def test_who_left_as_the_worker_died_leaves(start_tls_node, make_client):
     """Its passport gone, nothing of that has reached Redis when the worker dies."""
-    node = start_node(**ONE_WORKER, channel={"join_leave": True, "force_push_join_leave": True})
+    node = start_tls_node(**ONE_WORKER, channel={"join_leave": True, "force_push_join_leave": True})
     need_test_build(node)
     observer, leaver = make_client(node), make_client(node)
     for client in (observer, leaver):
@@ -222,12 +278,12 @@ def test_all_leave_while_the_successor_asks_redis_who_was_there(start_node, redi
 
 # Redis goes at the same time
 
-def test_redis_restarts_as_the_worker_dies(start_node, redis, make_client):
+def test_redis_restarts_as_the_worker_dies(start_tls_node, redis, make_client):
     """The subscription connection can't be adopted: what was missed is read from history."""
     redis.kill()
     redis.options = ("--appendonly", "yes", "--appendfsync", "always")
     redis.start()
-    node = start_node(node={"workers": 2}, redis={"server": redis.url})
+    node = start_tls_node(node={"workers": 2}, redis={"server": redis.url})
     clients = [make_client(node) for _ in range(6)]
     for client in clients:
         client.result("subscribe", channel="c")
@@ -247,13 +303,14 @@ def test_redis_restarts_as_the_worker_dies(start_node, redis, make_client):
 
 # Poison
 
-def test_a_poison_publication_is_skipped(start_node, make_client):
+def test_a_poison_publication_is_skipped(start_tls_node, make_client):
     """Every worker that delivers it dies of it, twice; then it is passed over."""
-    node = start_node(channel={"history_size": 0, "history_ttl": 0, "force_recovery": False})
+    node = start_tls_node(channel={"history_size": 0, "history_ttl": 0, "force_recovery": False})
     need_test_build(node)
-    clients = [make_client(node) for _ in range(8)]
-    for client in clients:
-        client.result("subscribe", channel="c")
+    clients = []
+    while len(clients) < 8 or not all(row["connections"] for row in node.worker_rows().values()):
+        clients.append(make_client(node))
+        clients[-1].result("subscribe", channel="c")
     wait_until(node.are_protected, "the keepers have everything")
     node.publish("c", "keepsock-poison-publication")
 
@@ -262,7 +319,8 @@ def test_a_poison_publication_is_skipped(start_node, make_client):
             return node.metrics()["keepsock_takeover_skipped_batches_total"] == 2
         except (Closed, OSError):
             return False          # asked a worker that was about to die
-    wait_until(passed_over, "by both workers")
+    # Each of them dies young, so the next one is a while in coming.
+    wait_until(passed_over, "by both workers", 60)
     node.publish("c", "healthy")
     for client in clients:
         assert client.publication("c")["data"] == "healthy"
@@ -270,8 +328,8 @@ def test_a_poison_publication_is_skipped(start_node, make_client):
     assert "blamed" in node.ctl("show", "events").stdout
 
 
-def test_who_counts_offsets_is_told_of_a_skipped_publication(start_node, make_client):
-    node = start_node(**ONE_WORKER)
+def test_who_counts_offsets_is_told_of_a_skipped_publication(start_tls_node, make_client):
+    node = start_tls_node(**ONE_WORKER)
     need_test_build(node)
     client = make_client(node)
     client.result("subscribe", channel="c", positioned=True)
@@ -282,8 +340,8 @@ def test_who_counts_offsets_is_told_of_a_skipped_publication(start_node, make_cl
 
 
 @pytest.mark.parametrize("kind", ["command", "frame"])
-def test_a_poison_message_ends_its_connection(start_node, make_client, kind):
-    node = start_node(**ONE_WORKER)
+def test_a_poison_message_ends_its_connection(start_tls_node, make_client, kind):
+    node = start_tls_node(**ONE_WORKER)
     need_test_build(node)
     bystander, poisoner = make_client(node), make_client(node)
     bystander.result("subscribe", channel="c")
@@ -296,8 +354,8 @@ def test_a_poison_message_ends_its_connection(start_node, make_client, kind):
     assert node.metrics()["keepsock_takeover_blamed_connections_total"] == 1
 
 
-def test_a_poison_request_is_answered_500(start_node, make_client):
-    node = start_node(**ONE_WORKER)
+def test_a_poison_request_is_answered_500(start_tls_node, make_client):
+    node = start_tls_node(**ONE_WORKER)
     need_test_build(node)
     bystander = make_client(node)
     wait_until(node.are_protected, "the keepers have everything")

@@ -273,6 +273,7 @@ def test_plain_http_is_told(node):
             answer += data
     assert answer.startswith(b"HTTP/1.1 400 ") and b"https://" in answer
     assert metric(node, "tls_handshakes_failed_plain_http_total") == 1
+    assert f"event=tls_handshake_failed port={node.tls_port} reason=plain_http" in node.log()
 
 
 def test_no_tls_at_all(node):
