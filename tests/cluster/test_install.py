@@ -145,6 +145,16 @@ def test_haproxy_accepts_its_example():
     assert run.returncode == 0 and "[WARNING]" not in run.stderr, run.stderr
 
 
+@pytest.mark.skipif(os.geteuid() != 0, reason="nft asks the kernel, which needs root")
+def test_nft_accepts_the_manuals_rules():
+    need("nft")
+    manual = (ROOT / "docs/deploy-pair.md").read_text()
+    rules = re.search(r"^    table inet .*?^    }$", manual, re.M | re.S)[0]
+    run = subprocess.run(["unshare", "--net", "nft", "-c", "-f", "-"], input=rules, text=True,
+                         capture_output=True, timeout=60)
+    assert run.returncode == 0, run.stderr
+
+
 def metrics():
     table = (ROOT / "include/keepsock/metrics_table.h").read_text()
     return {f"keepsock_{name}" for name in re.findall(r"\bMETRIC\((\w+),", table)}
