@@ -26,6 +26,7 @@
 #include "keepsock/process_title.h"
 #include "keepsock/sealed_text.h"
 #include "keepsock/settings.h"
+#include "keepsock/tls_memory.h"
 #include "keepsock/worker.h"
 #include "master/certificates.h"
 #include "master/config_file.h"
@@ -287,6 +288,10 @@ int main(int argc, char **argv)
 	/* First of all: nobody attaches to a process that holds keys and clients' bytes. */
 	if (prctl(PR_SET_DUMPABLE, 0, 0, 0, 0) < 0) {
 		fprintf(stderr, "keepsockd: prctl: %s\n", strerror(errno));
+		return EXIT_FAILURE;
+	}
+	if (!tls_memory_prepare()) {
+		fprintf(stderr, "keepsockd: OpenSSL was used too early\n");
 		return EXIT_FAILURE;
 	}
 	process_title_init(argc, argv);

@@ -204,6 +204,14 @@ void passport_draft_free(struct passport_draft *draft)
 	secret_wipe(draft, sizeof(*draft));
 }
 
+/* The copy has keys in it, which are to be in the arena only. */
+static void forget_tls(struct passport_draft *draft)
+{
+	if (draft->tls_live)
+		secret_wipe(&draft->tls, sizeof(draft->tls));
+	draft->tls_live = NULL;
+}
+
 void passport_draft_begin(struct passport_draft *draft, arena_ref passport)
 {
 	if (draft->live)
@@ -242,6 +250,7 @@ void passport_draft_drop(struct passport_draft *draft)
 	for (size_t i = 0; i < draft->allocated_count; i++)
 		arena_record_free(draft->arena, draft->allocated[i]);
 	draft->allocated_count = draft->released_count = 0;
+	forget_tls(draft);
 	draft->live = NULL;
 	buffer_reset(&draft->output);
 }
@@ -276,6 +285,7 @@ bool passport_draft_commit(struct passport_draft *draft)
 	for (size_t i = 0; i < draft->released_count; i++)
 		arena_record_free(draft->arena, draft->released[i]);
 	draft->allocated_count = draft->released_count = 0;
+	forget_tls(draft);
 	draft->live = NULL;
 	return true;
 }
