@@ -268,6 +268,8 @@ struct arena *arena_create(uint64_t cap, const char **error);
  * magic, version and size.
  */
 struct arena *arena_attach(int fd, const char **error);
+/* The layout version of the arena behind fd, which any version may have made; 0: it is none. */
+uint32_t arena_version(int fd);
 /*
  * Takes over what a dead owner left: maps it shared, checks magic, version and
  * size, makes this process its owner, completes the commit that was under way

@@ -153,7 +153,7 @@ struct keeper_state {
 	uint64_t order;    /* number of the last one; 0 = none, and no descriptors */
 	uint64_t restarts; /* how often the slot's worker was replaced */
 	int32_t worker;    /* pid of the one that runs; 0 = none does at the moment */
-	uint32_t reserved;
+	uint32_t layout;   /* of the arena that is kept; 0 = there is none */
 };
 
 enum keeper_worker_flags {

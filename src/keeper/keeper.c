@@ -25,6 +25,7 @@
 #include "config.h"
 #include "keeper/keeper.h"
 #include "keepsock/alloc.h"
+#include "keepsock/arena.h"
 #include "keepsock/clock.h"
 #include "keepsock/crash_points.h"
 #include "keepsock/log.h"
@@ -82,6 +83,7 @@ static int send_state(struct keeper *keeper)
 		.order = keeper->order,
 		.restarts = keeper->restarts,
 		.worker = keeper->worker,
+		.layout = keeper->arena_fd >= 0 ? arena_version(keeper->arena_fd) : 0,
 	};
 
 	return ipc_send(keeper->master_fd, KEEPER_STATE, 0, &state, sizeof(state),

@@ -522,6 +522,11 @@ static int start_node(struct master *master, struct slice config_text, struct bu
 	int admin_fd = -1;
 	int result = orphans_find(orphans, master->settings.node.run_dir, error);
 
+	/* Who only ends them needs no successors for them. */
+	if (result == 0 && !master->only_stops && !orphans_fit(orphans, error)) {
+		orphans_free(orphans);
+		result = -1;
+	}
 	if (result == 0) {
 		result = open_certificates(master, orphans, error);
 		if (result == 0)

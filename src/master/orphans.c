@@ -18,6 +18,7 @@
 #include <unistd.h>
 
 #include "keepsock/alloc.h"
+#include "keepsock/arena.h"
 #include "keepsock/buffer.h"
 #include "keepsock/clock.h"
 #include "keepsock/ipc.h"
@@ -131,6 +132,7 @@ static enum finding take_state(struct orphan *orphan, uint32_t slot, struct ipc_
 		return kill_keeper(orphan, slot, "it has not what it should have");
 	orphan->order = state.order;
 	orphan->restarts = state.restarts;
+	orphan->layout = state.layout;
 	return FOUND;
 }
 
@@ -193,6 +195,19 @@ static bool receive(int fd, uint32_t type, struct ipc_message *message)
 	return false;
 }
 
+/* It follows at once. */
+static uint32_t receive_layout(int peer, struct ipc_message *message)
+{
+	uint32_t layout = 0;
+
+	if (!receive(peer, KEEPER_ARENA, message))
+		return 0;
+	if (message->nfds == 1)
+		layout = arena_version(message->fds[0]);
+	ipc_message_close_fds(message);
+	return layout;
+}
+
 /* Its first words; they, and what follows, are said again to its next keeper. */
 static void take_worker(struct orphan *orphan, int listen_fd, struct ipc_message *message)
 {
@@ -207,6 +222,7 @@ static void take_worker(struct orphan *orphan, int listen_fd, struct ipc_message
 			orphan->worker_pidfd = pidfd_open(pid, 0);
 		}
 		ipc_message_close_fds(message);
+		orphan->layout = receive_layout(peer, message);
 	}
 	close(peer);
 	if (orphan->worker_pidfd < 0)
@@ -232,11 +248,13 @@ static void wait_at(struct waiting *waiting, const char *run_dir, uint32_t slot)
 	waiting->poller[waiting->count++] = (struct pollfd){.fd = fd, .events = POLLIN};
 }
 
-/* The socket goes as well: who comes later finds the keeper's. */
-static void stop_waiting(struct waiting *waiting, size_t at, const char *run_dir)
+/* The socket goes as well, except where a worker is: should our start fail, it tells the next one.
+ */
+static void stop_waiting(struct waiting *waiting, size_t at, bool found, const char *run_dir)
 {
 	close(waiting->poller[at].fd);
-	keeper_socket_remove(run_dir, waiting->slot[at]);
+	if (!found)
+		keeper_socket_remove(run_dir, waiting->slot[at]);
 	waiting->count--;
 	waiting->slot[at] = waiting->slot[waiting->count];
 	waiting->poller[at] = waiting->poller[waiting->count];
@@ -258,11 +276,11 @@ static void find_workers(struct orphans *orphans, struct waiting *waiting, const
 				continue;
 			take_worker(orphan, waiting->poller[i].fd, message);
 			if (orphan->worker)
-				stop_waiting(waiting, i, run_dir);
+				stop_waiting(waiting, i, true, run_dir);
 		}
 	}
 	while (waiting->count > 0)
-		stop_waiting(waiting, 0, run_dir);
+		stop_waiting(waiting, 0, false, run_dir);
 }
 
 /* ---- both ---- */
@@ -306,13 +324,28 @@ int orphans_find(struct orphans *orphans, const char *run_dir, struct buffer *er
 	if (finding != REFUSED)
 		find_workers(orphans, &waiting, run_dir, message);
 	while (waiting.count > 0)
-		stop_waiting(&waiting, 0, run_dir);
+		stop_waiting(&waiting, 0, true, run_dir);
 	free(message);
 	if (finding == REFUSED)
 		orphans_free(orphans);
 	else
 		count_slots(orphans);
 	return finding == REFUSED ? -1 : 0;
+}
+
+bool orphans_fit(const struct orphans *orphans, struct buffer *error)
+{
+	for (uint32_t i = 0; i < orphans->slots; i++) {
+		if (orphans->slot[i].layout <= ARENA_LAYOUT_VERSION)
+			continue;
+		buffer_printf(error,
+			      "worker %u, which runs without a master, has an arena of layout %u, "
+			      "and this program knows none beyond %u: start the one that ran "
+			      "before, or a later one, or end the node with --stop",
+			      i, orphans->slot[i].layout, ARENA_LAYOUT_VERSION);
+		return false;
+	}
+	return true;
 }
 
 void orphans_free(struct orphans *orphans)

@@ -24,6 +24,7 @@ struct orphan {
 	int channel;       /* to it, non-blocking; what it has to tell is still unread */
 	uint64_t order;    /* number of the last one it got */
 	uint64_t restarts; /* of its worker */
+	uint32_t layout;   /* of its arena; 0 = there is none, or it is not known */
 	pid_t worker;      /* that has no keeper; 0 = the keeper tells */
 	int worker_pidfd;
 	int program_fd;
@@ -45,6 +46,9 @@ struct orphans {
  * *orphans filled, or -1 with error when something lives that can't be adopted.
  */
 int orphans_find(struct orphans *orphans, const char *run_dir, struct buffer *error);
+
+/* False, with error, if there is one whose arena no worker of this program could take over. */
+bool orphans_fit(const struct orphans *orphans, struct buffer *error);
 
 /* Closes whatever is still in there. */
 void orphans_free(struct orphans *orphans);

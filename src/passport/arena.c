@@ -158,6 +158,20 @@ static const char *header_problem(const struct arena_header *header, size_t size
 	return NULL;
 }
 
+uint32_t arena_version(int fd)
+{
+	/* What every layout begins with. */
+	struct {
+		uint64_t magic;
+		uint32_t layout_version;
+	} start;
+
+	if (pread(fd, &start, sizeof(start), 0) != (ssize_t)sizeof(start) ||
+	    start.magic != ARENA_MAGIC)
+		return 0;
+	return start.layout_version;
+}
+
 static struct arena *map_existing(int fd, int sharing, bool any_layout, const char **error)
 {
 	struct stat st;

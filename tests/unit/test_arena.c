@@ -763,10 +763,14 @@ static void test_attaching_refuses_what_is_no_arena(void **state)
 	assert_refused(fd, "too short for an arena");
 	assert_int_equal(ftruncate(fd, 4 * MIB), 0);
 	assert_refused(fd, "not an arena");
+	assert_int_equal(arena_version(fd), 0);
 	close(fd);
 	assert_refused(fd, strerror(EBADF));
+	assert_int_equal(arena_version(fd), 0);
 
+	assert_int_equal(arena_version(arena->fd), ARENA_LAYOUT_VERSION);
 	header->layout_version++;
+	assert_int_equal(arena_version(arena->fd), ARENA_LAYOUT_VERSION + 1);
 	assert_refused(arena->fd, "the arena's layout is newer than this program: only the version "
 				  "that made it, or a later one, can take it over");
 	header->layout_version -= 2;

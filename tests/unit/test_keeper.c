@@ -403,10 +403,15 @@ static void test_a_master_that_dies_is_followed_by_another(void **state)
 	struct test *t = *state;
 	pid_t worker;
 	struct keeper_state kept;
+	const struct {
+		uint64_t magic;
+		uint32_t layout_version;
+	} arena = {ARENA_MAGIC, 77};
 	int pairs[2][2];
 	int channel;
 	char byte;
 
+	assert_int_equal(pwrite(t->arena, &arena, sizeof(arena), 0), sizeof(arena));
 	start_worker(t);
 	worker = t->worker.pid;
 	make_pairs(pairs, 2);
@@ -423,6 +428,7 @@ static void test_a_master_that_dies_is_followed_by_another(void **state)
 	assert_true(keeper_payload_take(payload_of(t), &kept, sizeof(kept)));
 	assert_int_equal(kept.slot, 3);
 	assert_int_equal(kept.worker, worker);
+	assert_int_equal(kept.layout, 77);
 	assert_true(kept.order > 0);
 	assert_true(t->message.nfds > KEEPER_ORDER_FD_START);
 	ipc_message_close_fds(&t->message);
