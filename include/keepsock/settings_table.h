@@ -384,7 +384,7 @@ SETTING(cluster, demote_timeout, DURATION_MS, "15s", 100, 3600 * SETTINGS_SEC, N
 SETTING(cluster, active_active, BOOL, "false", 0, 0, NULL, FIXED,
 	"All nodes serve clients, behind a load balancer; being the primary then means only the duties that "
 	"one node has, and the listeners that only the primary opens. The same on all nodes.")
-SETTING(cluster, accept_rate, INT, "2000", 0, 1000000, NULL, RELOADABLE,
+SETTING(cluster, accept_rate, INT, "2500", 0, 1000000, NULL, RELOADABLE,
 	"Most connections a second that the node accepts just after it was promoted, so that the clients of "
 	"the node that was lost don't all come in at once. 0: no limit.")
 SETTING(cluster, accept_rate_time, DURATION_MS, "30s", 0, 3600 * SETTINGS_SEC, NULL, RELOADABLE,
@@ -393,7 +393,7 @@ SETTING(cluster, vip, STRING_LIST, "[]", 0, 8, check_vip, FIXED,
 	"Addresses that follow the primary, each \"ADDRESS/PREFIX\", IPv4 or IPv6.")
 SETTING(cluster, vip_interface, STRING, "", 0, 15, NULL, FIXED,
 	"Network interface of those addresses.")
-SETTING(cluster, tickle_rate, INT, "2000", 0, 100000, NULL, FIXED,
+SETTING(cluster, tickle_rate, INT, "3000", 0, 100000, NULL, FIXED,
 	"After a host was lost, idle clients of its addresses notice nothing until their next ping. The new "
 	"primary sends each of them one packet from the address, this many a second, so that they find out and "
 	"come back. 0: none.")
