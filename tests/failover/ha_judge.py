@@ -7,7 +7,8 @@ Every complaint is (rule, text). The rules:
                  that the fault leaves
   holder         after each fault the primary's host has the address, no other has
   epoch          no epoch is given twice, and each is higher than those before
-  flapping       the role changes no more often than the faults explain
+  flapping       the role changes no more often than the faults explain, and the times at which
+                 the machine stood still
   two holders    no frame bears the address of one host after another began to use it
   two addresses  no two hosts have the address at once
   fenced         nobody acknowledges a publication after another became the primary
@@ -65,7 +66,9 @@ class HaJudge(Judge):
             if len(primaries) != 1 or others - {"standby"}:
                 self.complain("standing", f"{fault.kind}: {standing.states}")
                 continue
-            if (fault.primary == OTHER and primaries[0] == standing.primary_before) or \
+            if self._stalls(fault):
+                pass        # the role may have gone once more
+            elif (fault.primary == OTHER and primaries[0] == standing.primary_before) or \
                     (fault.primary == SAME and primaries[0] != standing.primary_before):
                 self.complain("standing", f"{fault.kind}: {primaries[0]} is the primary, not "
                               f"{fault.primary}")
@@ -90,15 +93,21 @@ class HaJudge(Judge):
     def _judge_flapping(self):
         for fault, following in zip(self.history.faults, [*self.history.faults[1:], None]):
             end = following.begin if following else NEVER
+            most = fault.most + self._stalls(fault, end)
             found = [c for c in self._promotions()     # one that goes on is none
                      if fault.begin <= c.at < end and c.before != "starting"]
-            if len(found) > fault.most:
+            if len(found) > most:
                 self.complain("flapping", f"{fault.kind}: {[(c.node, c.epoch) for c in found]}")
         if self.history.faults:
             first = self.history.faults[0].begin
             early = [c for c in self._promotions() if c.at < first and c.before != "starting"]
-            if len(early) > 1:
+            if len(early) > 1 + sum(at < first for at in self.history.stalls):
                 self.complain("flapping", f"before any fault: {early}")
+
+    def _stalls(self, fault, end=None):
+        """How often the machine stood still: a lease may run out by that."""
+        end = end or fault.end or NEVER
+        return sum(fault.begin - 1 <= at <= end for at in self.history.stalls)
 
     # The address
 

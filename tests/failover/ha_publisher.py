@@ -27,11 +27,11 @@ def enter(host):
         os.close(handle)
 
 
-def publish(history, name, address, channel, mark):
+def publish(history, name, address, channel, mark, patience=PATIENCE):
     """One publication; its outcome is in the history, and returned."""
     publication = Publication(channel, mark, name, time.time())
     history.publications.append(publication)
-    connection = http.client.HTTPConnection(address, PORT, timeout=PATIENCE)
+    connection = http.client.HTTPConnection(address, PORT, timeout=patience)
     try:
         connection.request("POST", "/api/publish", json.dumps({"channel": channel, "data": mark}),
                            {"X-API-Key": API_KEY, "Content-Type": "application/json"})

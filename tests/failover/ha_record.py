@@ -66,3 +66,4 @@ class HaHistory(History):
     addresses: list = dataclasses.field(default_factory=list)
     changes: list = dataclasses.field(default_factory=list)
     standings: list = dataclasses.field(default_factory=list)   # one for each fault
+    stalls: list = dataclasses.field(default_factory=list)      # when the machine stood still

@@ -17,7 +17,7 @@ from network import PATH, Network, in_namespace
 from pair import Supervised
 from sentinels import NAME, Group, Sentinel
 from subscribers import Subscribers
-from watch import LogWatch, Watch
+from watch import LogWatch, Pulse, Watch
 
 VIP = "10.9.0.100"
 PORT, PEER_PORT = 8000, 8001
@@ -82,9 +82,9 @@ def on_host(host, kind):
 
 
 class HaNode(Supervised):
-    def __init__(self, name, host, peers, redis, /, **overrides):
+    def __init__(self, name, host, peers, redis, timing, /, **overrides):
         super().__init__(name, PEER_PORT, {}, redis, **merge(merge(SETTINGS, {"cluster": {
-            **TIMING, "peers": [f"{peer}={at.ipv4}:{PEER_PORT}" for peer, at in peers.items()],
+            **timing, "peers": [f"{peer}={at.ipv4}:{PEER_PORT}" for peer, at in peers.items()],
             "peer_listen": f"{host.ipv4}:{PEER_PORT}", "vip": [f"{VIP}/32"],
             "vip_interface": "eth0"}}), overrides))
         self.host = host
@@ -109,9 +109,11 @@ class HaNode(Supervised):
 
 
 class Site:
-    """sentinels: Redis is a master and a replica, watched by three Sentinels."""
+    """sentinels: Redis is a master and a replica, watched by three Sentinels. timing: of the
+    group cluster."""
 
-    def __init__(self, rng, sentinels=False, longest=2, clients=CLIENTS, **overrides):
+    def __init__(self, rng, sentinels=False, longest=2, clients=CLIENTS, timing=TIMING,
+                 **overrides):
         self.rng, self.longest, self.clients = rng, longest, clients
         self.history = HaHistory()
         self.network = Network()
@@ -123,7 +125,7 @@ class Site:
             url = self._start_redis(sentinels)
             for name, host in hosts.items():
                 peers = {other: at for other, at in hosts.items() if other != name}
-                self.nodes[name] = HaNode(name, host, peers, url, **overrides)
+                self.nodes[name] = HaNode(name, host, peers, url, timing, **overrides)
         except BaseException:
             self.close()
             raise
@@ -140,7 +142,8 @@ class Site:
         hosts = {name: node.host for name, node in self.nodes.items()}
         self.watches = [Watch(self.history, self.network, hosts, VIP),
                         LogWatch(self.history, {name: node.supervisor_log_path
-                                                for name, node in self.nodes.items()})]
+                                                for name, node in self.nodes.items()}),
+                        Pulse(self.history)]
         for node in self.nodes.values():
             node.supervise()
         self.wait_settled()

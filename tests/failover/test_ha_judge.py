@@ -192,6 +192,18 @@ def test_it_goes_to_and_fro(scene):
     assert scene.rules() == []
 
 
+def test_a_machine_that_stands_still_explains_a_change(scene):
+    scene.history.standings[0].primary_before = "b"
+    scene.history.stalls = [900.0]
+    assert scene.rules() == ["standing"]
+    scene.history.stalls = [1012.0]
+    assert scene.rules() == []
+    scene.fault.most = 0
+    assert scene.rules() == []
+    scene.fault.most = -1
+    assert scene.rules() == ["flapping"]
+
+
 def test_it_goes_to_and_fro_without_a_fault(scene):
     scene.fault.begin = 1009.5
     scene.history.changes[0:0] = [Change(999.0, "b", "standby", "promoting", 0)]

@@ -19,6 +19,8 @@ PACKET_ADD_MEMBERSHIP, PACKET_MR_PROMISC, SOL_PACKET, ETH_P_ALL = 1, 1, 263, 3
 RTMGRP_IPV4_IFADDR, RTM_NEWADDR, RTM_DELADDR, IFA_LOCAL = 0x10, 20, 21, 2
 # What the tests make clocks jump by is a multiple of this.
 JUMP = 600
+# Longer than a supervisor waits between two renewals of its lease.
+STALL = 0.5
 STATE = re.compile(r'^time=(?:"([^"]+)"|(\S+)).* event=state change=(\w+)->(\w+) '
                    r'reason=("(?:[^"\\]|\\.)*"|\S+) epoch=(\d+)')
 
@@ -135,6 +137,29 @@ class Watch:
         assert not drops, f"{drops} frames were not captured"
 
 
+class Pulse:
+    """Notes when the machine kept us from running: what counts on the clock can't be judged then."""
+
+    def __init__(self, history):
+        self.history = history
+        self.running = True
+        self.thread = threading.Thread(target=self._run, daemon=True)
+        self.thread.start()
+
+    def _run(self):
+        before = time.monotonic()
+        while self.running:
+            time.sleep(0.05)
+            now = time.monotonic()
+            if now - before > STALL:
+                self.history.stalls.append(time.time())
+            before = now
+
+    def stop(self):
+        self.running = False
+        self.thread.join()
+
+
 class LogWatch:
     """Follows the supervisors' logs. Their clock may have been made to jump: then what they say is
     brought back to ours."""
@@ -178,4 +203,4 @@ class LogWatch:
         self.history.changes.sort(key=lambda change: change.at)
 
 
-__all__ = ["LogWatch", "Watch"]
+__all__ = ["LogWatch", "Pulse", "Watch"]
