@@ -44,6 +44,8 @@ struct peer {
 	unsigned epoch;       /* ... with this */
 	const char *password; /* wanted, or NULL */
 	unsigned asked;       /* SENTINEL MASTER and ROLE, how often */
+	bool slow;            /* a Sentinel: it owes its answers */
+	unsigned owed;
 	struct bufferevent *subscriber;
 };
 
@@ -75,12 +77,11 @@ static void say_words(struct bufferevent *connection, const char *const *words, 
 		evbuffer_add_printf(out, "$%zu\r\n%s\r\n", strlen(words[i]), words[i]);
 }
 
-static void answer_sentinel(struct peer *peer, struct bufferevent *connection)
+static void tell_master(struct peer *peer, struct bufferevent *connection)
 {
 	char port[16], epoch[16];
 	const char *words[] = {"name", "m", "ip", "127.0.0.1", "port", port, "config-epoch", epoch};
 
-	peer->asked++;
 	if (peer->master == 0) {
 		say(connection, "-ERR No such master with that name\r\n");
 		return;
@@ -88,6 +89,16 @@ static void answer_sentinel(struct peer *peer, struct bufferevent *connection)
 	snprintf(port, sizeof(port), "%u", peer->master);
 	snprintf(epoch, sizeof(epoch), "%u", peer->epoch);
 	say_words(connection, words, 8);
+}
+
+static void answer_sentinel(struct peer *peer, struct bufferevent *connection)
+{
+	peer->asked++;
+	if (peer->slow) {
+		peer->owed++;
+	} else {
+		tell_master(peer, connection);
+	}
 }
 
 static void answer(struct peer *peer, struct bufferevent *connection, const char *command,
@@ -492,6 +503,54 @@ static void test_a_name_that_does_not_resolve(void **state)
 				  strstr(error_of(f, 0), "in time") != NULL);
 }
 
+/* -- votes, after each renewal of a lease -------------------------------- */
+
+static size_t votes(const struct fixture *f)
+{
+	return sentinel_watch_votes(f->watch, "127.0.0.1", f->peers[SENTINELS].port);
+}
+
+static void note_answer(void *ctx)
+{
+	unsigned *answers = ctx;
+
+	(*answers)++;
+}
+
+static void test_votes_are_of_this_round(void **state)
+{
+	struct fixture *f = *state;
+	unsigned answers = 0;
+
+	watch_until_found(f);
+	wait_for_rounds(f, 1);
+	sentinel_watch_on_answer(f->watch, note_answer, &answers);
+	assert_int_equal(sentinel_watch_count(f->watch), SENTINELS);
+	sentinel_watch_ask(f->watch);
+	/* What they said before is no answer to this. */
+	assert_int_equal(votes(f), 0);
+	WAIT_FOR(f->base, votes(f) == SENTINELS);
+	assert_true(answers >= SENTINELS);
+	assert_int_equal(sentinel_watch_votes(f->watch, "127.0.0.1", f->peers[SENTINELS + 1].port),
+			 0);
+	assert_int_equal(sentinel_watch_votes(f->watch, "127.0.0.2", f->peers[SENTINELS].port), 0);
+}
+
+static void test_who_disagrees_or_is_gone_does_not_vote(void **state)
+{
+	struct fixture *f = *state;
+
+	watch_until_found(f);
+	f->peers[0].master = f->peers[SENTINELS + 1].port;
+	f->peers[0].epoch = 4;
+	f->peers[1].slow = true;
+	sentinel_watch_ask(f->watch);
+	WAIT_FOR(f->base, f->peers[1].owed > 0 && votes(f) == 1);
+	/* The minority that it is now never grows, however long it is waited for. */
+	wait_for_rounds(f, 1);
+	assert_int_equal(votes(f), 1);
+}
+
 /* In every state it can be in. */
 static void test_freed_at_any_time(void **state)
 {
@@ -522,6 +581,8 @@ int main(void)
 		TEST(test_an_endless_answer),
 		TEST(test_dead_silent_and_unknown_ones),
 		TEST(test_a_name_that_does_not_resolve),
+		TEST(test_votes_are_of_this_round),
+		TEST(test_who_disagrees_or_is_gone_does_not_vote),
 		TEST(test_freed_at_any_time),
 	};
 
