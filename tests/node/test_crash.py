@@ -174,7 +174,8 @@ class Campaign(Watch):
         # Some points are only reached by who does not read, or is thrown out.
         self.load.starving = point == "fanout-queued"
         self.load.garbage = 0.05 if point == "close" else GARBAGE_SHARE
-        self.load.run_until(died, f"{point} is reached {count} times")
+        # Some are reached by a few of a hundred connections only.
+        self.load.run_until(died, f"{point} is reached {count} times", 90)
         self.load.starving, self.load.garbage = False, GARBAGE_SHARE
         view = self.judge(slot, pid, point)
         if "fanout" in view and not TRACES.get(point, lambda _: True)(view):
