@@ -16,6 +16,8 @@ SETTINGS = {
     "channel": {"history_size": 1000000, "history_ttl": "1h",
                 "history_max_publication_limit": PAGE, "recovery_max_publication_limit": 300},
     "websocket": {"compression": True},
+    # Who reads slowly and says goodbye gets everything all the same.
+    "client": {"close_timeout": "30s"},
 }
 
 

@@ -5,18 +5,21 @@ again. A third of the clients each is plain, has TLS 1.2, and has TLS 1.3. The s
 connections are in test_adoption.py."""
 
 import concurrent.futures
+import contextlib
 import json
 import os
+import re
 import signal
 import socket
 import threading
+import time
 
 import pytest
 
-from keepsock import API_KEY, wait_until
+from keepsock import API_KEY, ROOT, wait_until
 from redis_proxy import RedisProxy
 from takeovers import ask_take_over, need_test_build, take_over
-from test_crash import SETTINGS, Campaign
+from test_crash import LONG_ROUNDS, ROUNDS, SETTINGS, WORKERS, Campaign
 from test_keeper import fill, start_small_node  # noqa: F401 (a fixture)
 from tls_client import TlsStream, in_turn
 from wire import BINARY, Http, frame, http
@@ -444,8 +447,9 @@ def test_as_an_ordinary_user_with_few_descriptors(start_small_node):  # noqa: F8
             for slot in (0, 1):
                 take_over(node, slot)
         wait_until(lambda: kept() == [193, 193], "and still is")
-        served = [connection for connection in crowd if answers(connection)]
-        assert len(served) == 2 * 192
+        told = [first_line(connection) for connection in crowd]
+        assert told.count(b"HTTP/1.1 200 OK") == 2 * 192
+        assert set(told) == {b"HTTP/1.1 200 OK", b"HTTP/1.1 503 Service Unavailable"}
     finally:
         for connection in crowd:
             connection.close()
@@ -453,14 +457,17 @@ def test_as_an_ordinary_user_with_few_descriptors(start_small_node):  # noqa: F8
     assert http(node.port, "GET", "/health").status == 200
 
 
+def first_line(connection):
+    """Of the answer to a request, or of what was said before any."""
+    connection.settimeout(20)
+    with contextlib.suppress(BrokenPipeError, ConnectionResetError):
+        connection.sendall(b"GET /health HTTP/1.1\r\nHost: x\r\n\r\n")
+    return connection.recv(4096).partition(b"\r\n")[0]
+
+
 def answers(connection):
     """Whether it is served as any other."""
-    try:
-        connection.settimeout(20)
-        connection.sendall(b"GET /health HTTP/1.1\r\nHost: x\r\n\r\n")
-        return connection.recv(4096).startswith(b"HTTP/1.1 200")
-    except OSError:
-        return False
+    return first_line(connection) == b"HTTP/1.1 200 OK"
 
 
 def test_more_than_a_batch_and_connections_that_come_and_go(start, rng):
@@ -518,3 +525,77 @@ def test_takeovers_and_deaths_in_turn(takeovers):
         takeovers.take_over()
         takeovers.kill()
     takeovers.finish()
+
+
+# Every step at which one of the three can die
+
+WHOSE = {**dict.fromkeys(("start", "batch", "ready", "commit", "owned", "adopted", "committed"), "next"),
+         **dict.fromkeys(("freeze", "frozen", "thaw", "leave"), "after")}
+
+
+def crash_points():
+    table = (ROOT / "include/keepsock/crash_points.h").read_text()
+    return re.findall(r'CRASH\(\w+, "((?:takeover|keeper)-[a-z-]+)"', table)
+
+
+class TakeoverCrashes(Takeovers):
+    def crash_at(self, point):
+        slot, old = self.next_victim()
+        keeper = self.node.keepers()[slot]
+        whose, _, step = point.partition("-")
+        whose = "keeper" if whose == "keeper" else WHOSE[step]
+        arm = [(whose, point)] + [("next", "takeover-commit")] * (step == "thaw")
+        for whom, where in arm:
+            answer, _ = self.admin("debug", f"crash-{whom}", str(slot), where)
+            assert answer, f"{where} was not armed"
+        with concurrent.futures.ThreadPoolExecutor(1) as pool:
+            over = pool.submit(ask_take_over, self.node, slot)
+            self.load.run_until(over.done, f"a takeover with {point}")
+        victim = {"keeper": keeper, "after": old}.get(whose)
+        if not victim:
+            # Who served before it died is told; of the others is said why not.
+            result = over.result()
+            told = re.search(r'"new": ?(\d+)', result.stdout)
+            assert told or "signal 9" in result.stderr or "worker died" in result.stderr, result
+            victim = int(told.group(1)) if told else old if step in ("owned", "adopted") else 0
+        self.watch_until(lambda: victim not in self.pids(), f"{point} is reached")
+        # Either the old worker goes on, or one has adopted what it had.
+        self.watch_until(lambda: self.node.are_all_ready() and
+                         len(only_worker(self.node)) == WORKERS, f"ready after {point}")
+        self.deaths += old not in self.pids()
+        self.gather(point)
+
+    def watch_until(self, condition, what):
+        """A look at all processes takes its time: the load goes on between two of them."""
+        looks = 0.0
+
+        def now_and_then():
+            nonlocal looks
+            if time.monotonic() < looks:
+                return None
+            found = condition()
+            looks = time.monotonic() + 0.1
+            return found
+        self.load.run_until(now_and_then, what)
+
+    def pids(self):
+        return {process.pid for process in self.node.everybody()}
+
+
+@pytest.fixture
+def crashes(start_node, rng):
+    node = start_node(**SETTINGS)
+    need_test_build(node)
+    campaign = TakeoverCrashes(node, rng)
+    yield campaign
+    campaign.close()
+
+
+def test_every_crash_point_is_survived(crashes, request):
+    for _ in range(LONG_ROUNDS if request.config.getoption("--long") else ROUNDS):
+        points = crash_points()
+        assert len(points) >= 15
+        crashes.rng.shuffle(points)
+        for point in points:
+            crashes.crash_at(point)
+    crashes.finish()
