@@ -30,6 +30,7 @@ import sys
 import time
 
 from crowd_judge import MemberJudge, data_of
+from tls_records import Records, both_contexts
 from wire import PING, TEXT, frame
 
 PUBLISHERS = 4
@@ -44,48 +45,6 @@ MOST_COMPLAINTS = 200
 def tell(what, **facts):
     sys.stdout.write(json.dumps({"what": what, **facts}) + "\n")
     sys.stdout.flush()
-
-
-class Tls:
-    """One end's records in memory. What is to be sent before the handshake's end waits for it."""
-
-    def __init__(self, context):
-        self.incoming, self.outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
-        self.object = context.wrap_bio(self.incoming, self.outgoing, server_hostname="localhost")
-        self.waiting, self.shaken = b"", False
-        self.shake_hands()
-
-    def shake_hands(self):
-        try:
-            self.object.do_handshake()
-        except ssl.SSLWantReadError:
-            return
-        self.shaken = True
-        if self.waiting:
-            self.object.write(self.waiting)
-
-    def seal(self, data):
-        if self.shaken:
-            self.object.write(data)
-        else:
-            self.waiting += data
-        return self.outgoing.read()
-
-    def rest(self):
-        """What it has to say by itself."""
-        return self.outgoing.read()
-
-    def open(self, data):
-        self.incoming.write(data)
-        if not self.shaken:
-            self.shake_hands()
-        plaintext = b""
-        try:
-            while self.shaken and (more := self.object.read(65536)):
-                plaintext += more
-        except (ssl.SSLWantReadError, ssl.SSLZeroReturnError):
-            pass
-        return plaintext
 
 
 class Line:
@@ -283,17 +242,10 @@ class Publisher(Line):
         self.crowd.publishers.remove(self)
 
 
-def tls_contexts(authority):
-    for version in (ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3):
-        context = ssl.create_default_context(cafile=authority)
-        context.minimum_version = context.maximum_version = version
-        yield context
-
-
 class Crowd:
     def __init__(self, port, key, seed, members, rate, channels, authority=None):
         self.port, self.key, self.rate, self.channels = port, key, rate, channels
-        self.contexts = collections.deque(tls_contexts(authority) if authority else [])
+        self.contexts = collections.deque(both_contexts(authority) if authority else [])
         self.rng = random.Random(seed)
         self.epoll = select.epoll()
         self.lines = {}            # fd: line
@@ -312,7 +264,7 @@ class Crowd:
 
     def new_tls(self):
         self.contexts.rotate()
-        return Tls(self.contexts[0])
+        return Records(self.contexts[0])
 
     def later(self, seconds, action, *arguments):
         self.timer += 1

@@ -3,19 +3,23 @@
 
 Actors live for the whole test; each has one connection at a time and opens another as soon as that
 one ends. Everything received is judged as it comes. Randomness decides sizes, fragments, where a
-write is cut, who does what and who reads slowly.
+write is cut, who does what and who reads slowly. A third of the connections each is plain, has TLS
+1.2, and has TLS 1.3, if the node has that: then it is ciphertext that is cut.
 """
 
 import base64
+import itertools
 import json
 import os
 import selectors
 import socket
+import ssl
 import time
 
 from crash_judge import JUDGES
 from crash_record import Event, Recording
 from keepsock import API_KEY
+from tls_records import Records, both_contexts
 from wire import BINARY, CLOSE, PING, PONG, TEXT, close_payload, deflate, frame
 
 CHANNELS = ("news", "sport", "weather", "talk")
@@ -31,7 +35,9 @@ class Connection:
 
     def __init__(self, load, actor, kind, slow):
         self.load, self.actor, self.slow = load, actor, slow
-        self.out = bytearray()
+        context = next(load.contexts)
+        self.tls = Records(context) if context else None
+        self.out = bytearray(self.tls.rest() if self.tls else b"")
         self.interest = 0
         self.socket = socket.socket()
         if slow:
@@ -40,7 +46,7 @@ class Connection:
             self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
         self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self.socket.setblocking(False)
-        self.socket.connect_ex(("127.0.0.1", load.port))
+        self.socket.connect_ex(("127.0.0.1", load.tls_port if self.tls else load.port))
         self.recording = load.new_recording(kind, self.socket.getsockname()[1])
         self.recording.slow = slow
         self.judge = JUDGES[kind](self.recording)
@@ -49,9 +55,12 @@ class Connection:
     def plan(self, what, data, *pieces):
         """Queues the bytes of something whole; its answer is awaited from now on."""
         for piece in pieces:
-            self.out += piece
+            self.add(piece)
         self.judge.expect(Event(what, data))
         self.write()
+
+    def add(self, data):
+        self.out += self.tls.seal(data) if self.tls else data
 
     def write(self):
         """Writes some of what is queued: all of it, or cut anywhere."""
@@ -75,7 +84,8 @@ class Connection:
     def update_interest(self):
         if self.recording.ended:
             return
-        interest = (0 if self.slow else selectors.EVENT_READ) | \
+        idle = self.slow and (not self.tls or self.tls.shaken)
+        interest = (0 if idle else selectors.EVENT_READ) | \
             (selectors.EVENT_WRITE if self.out else 0)
         if interest == self.interest:
             return
@@ -96,11 +106,25 @@ class Connection:
             self.recording.reset = True
             data = b""
         if data:
-            self.recording.received += len(data)
-            self.actor.on_data(self, data)
+            self.take(data)
         else:
             self.close()
             self.actor.on_end(self)
+
+    def take(self, data):
+        if self.tls:
+            try:
+                data = self.tls.open(data)
+            except ssl.SSLError as error:
+                self.load.complaints.append(("bytes", f"{self.recording}: {error}"))
+                return
+            if sealed := self.tls.rest():
+                self.out += sealed
+                self.write()
+            self.update_interest()
+        if data:
+            self.recording.received += len(data)
+            self.actor.on_data(self, data)
 
     def read_fast(self):
         self.slow = False
@@ -191,7 +215,7 @@ class Actor:
     def send_pieces(self, pieces):
         """Bytes of something that is not whole yet."""
         for piece in pieces:
-            self.connection.out += piece
+            self.connection.add(piece)
 
     def send_ping(self):
         payload = self.rng.randbytes(self.rng.randrange(126))
@@ -384,8 +408,11 @@ class ApiActor(Actor):
 class Load:
     """All actors and their event loop."""
 
-    def __init__(self, port, rng):
-        self.port, self.rng = port, rng
+    def __init__(self, node, rng, authority=None):
+        """authority: of the node's certificate for TLS."""
+        self.port, self.tls_port, self.rng = node.port, node.tls_port, rng
+        self.contexts = itertools.cycle(
+            [None, *(both_contexts(authority.path) if node.tls_port else [])])
         self.selector = selectors.DefaultSelector()
         self.connections = set()
         self.recordings = []      # of the whole test, by serial

@@ -22,9 +22,9 @@ SETTINGS = {
 
 
 class Watch:
-    def __init__(self, node, rng):
+    def __init__(self, node, rng, authority=None):
         self.node, self.rng = node, rng
-        self.load = Load(node.port, rng)
+        self.load = Load(node, rng, authority)
         self.seen = {}            # (channel, offset): mark, of all clients
         self.complaints = []
 

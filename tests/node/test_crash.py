@@ -74,8 +74,8 @@ def is_sending(view):
 class Campaign(Watch):
     """A node under load whose workers die one after the other."""
 
-    def __init__(self, node, rng):
-        super().__init__(node, rng)
+    def __init__(self, node, rng, authority):
+        super().__init__(node, rng, authority)
         self.next_slot = 0
         self.deaths = self.fanning_out = self.reading = self.writing = 0
 
@@ -195,9 +195,9 @@ class Campaign(Watch):
 
 
 @pytest.fixture
-def campaign(start_node, rng):
+def campaign(start_tls_node, rng, authority):
     assert os.access(arena_checker(), os.X_OK), f"{arena_checker()} is missing: make check"
-    campaign = Campaign(start_node(**SETTINGS), rng)
+    campaign = Campaign(start_tls_node(**SETTINGS), rng, authority)
     assert "debug arena" in campaign.node.ctl("help").stdout, "this is no build for tests"
     yield campaign
     campaign.close()

@@ -502,10 +502,10 @@ class Takeovers(Campaign):
 
 
 @pytest.fixture
-def takeovers(start_node, rng):
-    node = start_node(**SETTINGS)
+def takeovers(start_tls_node, rng, authority):
+    node = start_tls_node(**SETTINGS)
     need_test_build(node)
-    campaign = Takeovers(node, rng)
+    campaign = Takeovers(node, rng, authority)
     yield campaign
     campaign.load.close()
     print(*campaign.complaints[:50], sep="\n")
