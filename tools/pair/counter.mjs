@@ -2,6 +2,8 @@
 // The publisher behind the page's counter: numbers, one after the other, each until it is
 // acknowledged. The idempotency key makes repeating one safe, on whichever node.
 import { randomUUID } from 'node:crypto';
+import http from 'node:http';
+import { text } from 'node:stream/consumers';
 import { setTimeout as sleep } from 'node:timers/promises';
 
 const EVERY_MS = 200;
@@ -37,15 +39,23 @@ export class Counter {
     this.running = false;
   }
 
-  async publish(n) {
-    try {
-      const response = await fetch(this.url, { method: 'POST', headers: { 'X-API-Key': this.apiKey },
-        signal: AbortSignal.timeout(PATIENCE_MS),
-        body: JSON.stringify({ channel: COUNTER_CHANNEL, data: { run: this.run, n },
-          idempotency_key: `${this.run}-${n}` }) });
-      return response.ok && 'result' in await response.json();
-    } catch {
-      return false;
-    }
+  // On a connection of its own: one that is kept would stay with a node that was the primary.
+  publish(n) {
+    return new Promise((resolve) => {
+      const request = http.request(this.url, { method: 'POST', agent: false, timeout: PATIENCE_MS,
+        headers: { 'X-API-Key': this.apiKey } });
+      request.on('response', async (response) => {
+        try {
+          const answer = JSON.parse(await text(response));
+          resolve(response.statusCode === 200 && 'result' in answer);
+        } catch {
+          resolve(false);
+        }
+      });
+      request.on('timeout', () => request.destroy());
+      request.on('error', () => resolve(false));
+      request.end(JSON.stringify({ channel: COUNTER_CHANNEL, data: { run: this.run, n },
+        idempotency_key: `${this.run}-${n}` }));
+    });
   }
 }
