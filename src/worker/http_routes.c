@@ -91,6 +91,8 @@ void http_refuse_for_role(struct connection *c, const char *reason)
 
 	snprintf(body, sizeof(body), "%s\n", reason);
 	metric_add(METRIC_standby_refusals_total, 1);
+	/* Who keeps connections would meet a node that was demoted for ever, not the primary. */
+	c->http_keep_alive = false;
 	respond_text(c, 503, body, "Retry-After: 1\r\nCache-Control: no-store\r\n");
 }
 

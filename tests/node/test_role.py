@@ -128,6 +128,14 @@ def test_what_a_standby_leaves_to_the_primary(standby, redis):
         assert_try_again(standby.api_raw(method, json.dumps(body).encode()))
     assert_try_again(http(standby.port, "POST", "/api", KEY,
                           b'{"method": "publish", "params": {"channel": "c", "data": 1}}'))
+    # Whoever keeps connections comes to the primary only by another one.
+    with Http(standby.port) as kept:
+        assert kept.request("GET", "/health").status == 200
+        kept.send_request("POST", "/api/publish", KEY, b'{"channel": "c", "data": 1}')
+        answer = kept.read_response()
+        assert_try_again(answer)
+        assert answer.header("Connection") == "close"
+        kept.expect_end()
     # Who may not call learns nothing of roles.
     assert http(standby.port, "POST", "/api/publish", None, b"{}").status == 401
     assert "standby" in refusal(standby, "publish", "c", "1")
