@@ -12,7 +12,7 @@ import pytest
 
 from client import Client, Disconnected
 from keepsock import API_KEY, is_running, keepsockctl, wait_until
-from pair import Pair, supervisor_binary
+from pair import Pair, hand_over, supervisor_binary
 from sentinels import Group
 from wire import Closed, Http
 
@@ -194,7 +194,7 @@ def test_redis_and_the_standby_away_end_the_role(make_pair, redis):
 def test_an_empty_redis_gives_no_epoch_twice(make_pair, redis):
     pair = make_pair()
     primary, (standby,) = pair.start()
-    assert primary.say("demote").returncode == 0
+    hand_over(primary)
     pair.settle()
     before = max(node.status()["epoch"] for node in pair.nodes.values())
     redis.kill()
@@ -203,7 +203,7 @@ def test_an_empty_redis_gives_no_epoch_twice(make_pair, redis):
     wait_until(lambda: redis.command("GET", "keepsock.lease_epoch"), "the lease is there", 40)
     primary, (standby,) = pair.settle()
     assert primary.status()["epoch"] == before == 2
-    assert primary.say("demote").returncode == 0
+    hand_over(primary)
     primary, _ = pair.settle()
     assert primary.status()["epoch"] > before
 
@@ -316,7 +316,7 @@ def test_changes_are_told_in_order(make_pair, tmp_path):
         node.said("promote")
         pair.settle()
     # The other one may have to hear first that it is a standby again.
-    wait_until(lambda: node.say("demote").returncode == 0, "the other one can take over")
+    hand_over(node)
     node.wait_for("standby")
     told = tmp_path / "told"
     wait_until(lambda: told.exists() and told.read_text().splitlines()[-1].startswith(
@@ -338,7 +338,7 @@ def test_monitor_shows_changes_as_they_happen(make_pair):
     try:
         wait_until(lambda: standby.said("show", "metrics")["requests_waiting"] == 1,
                    "it listens")
-        assert primary.say("demote").returncode == 0
+        hand_over(primary)
         assert "to=promoting" in monitor.stdout.readline()
         assert "to=primary" in monitor.stdout.readline()
     finally:
