@@ -89,7 +89,8 @@ struct worker_slot {
 	slot_takeover_fn *takeover_done;
 	void *takeover_ctx;
 	struct next_worker next;
-	bool undecided; /* the keeper died: one of the two workers is about to leave */
+	struct leaver *leavers; /* owned; workers that were taken over from, until they have left */
+	bool undecided;         /* the keeper died: one of the two workers is about to leave */
 
 	int left_arena_fd; /* what the last dead worker left (test builds only); -1 = none */
 	pid_t left_pid;    /* whose it was */

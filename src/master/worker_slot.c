@@ -231,21 +231,32 @@ static void forget_worker(struct worker_slot *slot)
 
 /* A worker that was taken over from and is about to leave; its pidfd is owned. */
 struct leaver {
+	struct leaver *next;
+	struct worker_slot *slot;
 	int pidfd;
 	struct event *event;
 };
 
 /* Of one whose keeper died, we are the parent; the status of another one is not ours to have. */
-static void on_leaver_exit(evutil_socket_t fd, short what, void *ctx)
+static void forget_leaver(struct leaver *leaver)
 {
-	struct leaver *leaver = ctx;
+	struct leaver **at = &leaver->slot->leavers;
 	siginfo_t info;
 
-	(void)what;
-	(void)waitid(P_PIDFD, (id_t)fd, &info, WEXITED | WNOHANG);
+	while (*at != leaver)
+		at = &(*at)->next;
+	*at = leaver->next;
+	(void)waitid(P_PIDFD, (id_t)leaver->pidfd, &info, WEXITED | WNOHANG);
 	event_free(leaver->event);
 	close(leaver->pidfd);
 	free(leaver);
+}
+
+static void on_leaver_exit(evutil_socket_t fd, short what, void *ctx)
+{
+	(void)fd;
+	(void)what;
+	forget_leaver(ctx);
 }
 
 static void watch_leaver(struct worker_slot *slot)
@@ -258,6 +269,9 @@ static void watch_leaver(struct worker_slot *slot)
 					  on_leaver_exit, leaver);
 	if (!leaver->event || event_add(leaver->event, NULL) < 0)
 		log_fatal("worker_event_failed");
+	leaver->slot = slot;
+	leaver->next = slot->leavers;
+	slot->leavers = leaver;
 }
 
 /* Both are gone: nothing more to wait for. */
@@ -503,6 +517,8 @@ void worker_slot_free(struct worker_slot *slot)
 	if (slot->pid || child_running(&slot->keeper))
 		log_warning("left_running slot=%u worker=%d keeper=%d", slot->number,
 			    (int)slot->pid, (int)slot->keeper.pid);
+	while (slot->leavers)
+		forget_leaver(slot->leavers);
 	slot_keeper_free(slot);
 	slot_takeover_free(slot);
 	close_channel(slot);
