@@ -89,11 +89,10 @@ static void close_channel(struct worker_slot *slot)
 	close_fd(&slot->ipc_fd);
 }
 
-static void send_kill(struct worker_slot *slot)
+static void send_kill(struct worker_slot *slot, int pidfd)
 {
 	/* ESRCH: it is dead and about to be reaped. */
-	if (slot->pidfd >= 0 && pidfd_send_signal(slot->pidfd, SIGKILL, NULL, 0) < 0 &&
-	    errno != ESRCH)
+	if (pidfd >= 0 && pidfd_send_signal(pidfd, SIGKILL, NULL, 0) < 0 && errno != ESRCH)
 		log_error("worker_signal_failed slot=%u error=%s", slot->number, strerror(errno));
 }
 
@@ -101,7 +100,7 @@ static void kill_worker(struct worker_slot *slot, const char *reason)
 {
 	log_error("worker_killed slot=%u pid=%d reason=%s", slot->number, (int)slot->pid,
 		  log_value_str(reason));
-	send_kill(slot);
+	send_kill(slot, slot->pidfd);
 }
 
 bool worker_slot_send(struct worker_slot *slot, uint32_t type, uint64_t id, const void *payload,
@@ -183,7 +182,7 @@ static bool read_message(struct worker_slot *slot)
 	if (result < 0)
 		kill_worker(slot, strerror(errno));
 	else
-		send_kill(slot);
+		send_kill(slot, slot->pidfd);
 	close_channel(slot);
 	return false;
 }
@@ -229,6 +228,17 @@ static void forget_worker(struct worker_slot *slot)
 	slot->exited = false;
 }
 
+/* All are gone: nothing more to wait for. */
+static void settle_stop(struct worker_slot *slot, const char *reason)
+{
+	if (slot->state != WORKER_STOPPING || child_running(&slot->keeper) || slot->pid ||
+	    slot->leavers)
+		return;
+	node_page_reset_gauges(slot->master->page, slot->number);
+	change_state(slot, WORKER_DOWN, reason);
+	master_on_worker_change(slot->master);
+}
+
 /* A worker that was taken over from and is about to leave; its pidfd is owned. */
 struct leaver {
 	struct leaver *next;
@@ -254,9 +264,22 @@ static void forget_leaver(struct leaver *leaver)
 
 static void on_leaver_exit(evutil_socket_t fd, short what, void *ctx)
 {
+	struct leaver *leaver = ctx;
+	struct worker_slot *slot = leaver->slot;
+
 	(void)fd;
 	(void)what;
-	forget_leaver(ctx);
+	forget_leaver(leaver);
+	settle_stop(slot, "stop");
+}
+
+static void kill_leavers(struct worker_slot *slot)
+{
+	for (struct leaver *leaver = slot->leavers; leaver; leaver = leaver->next) {
+		log_error("worker_killed slot=%u reason=%s", slot->number,
+			  log_value_str("it was taken over from and did not leave in time"));
+		send_kill(slot, leaver->pidfd);
+	}
 }
 
 static void watch_leaver(struct worker_slot *slot)
@@ -272,16 +295,6 @@ static void watch_leaver(struct worker_slot *slot)
 	leaver->slot = slot;
 	leaver->next = slot->leavers;
 	slot->leavers = leaver;
-}
-
-/* Both are gone: nothing more to wait for. */
-static void settle_stop(struct worker_slot *slot, const char *reason)
-{
-	if (slot->state != WORKER_STOPPING || child_running(&slot->keeper) || slot->pid)
-		return;
-	node_page_reset_gauges(slot->master->page, slot->number);
-	change_state(slot, WORKER_DOWN, reason);
-	master_on_worker_change(slot->master);
 }
 
 /* Keeps what the dead worker left where a test can ask for it. */
@@ -433,7 +446,7 @@ void worker_slot_on_started(struct worker_slot *slot, const struct keeper_worker
 		log_info("worker_process slot=%u pid=%d", slot->number, (int)slot->pid);
 	tell_news(slot, worker->order);
 	if (slot->state == WORKER_STOPPING && slot->forced)
-		send_kill(slot);
+		send_kill(slot, slot->pidfd);
 	/* The next one gets what has changed by then, keys among it. */
 	if (worker->restarts > 0)
 		worker_slot_update(slot);
@@ -500,6 +513,8 @@ void worker_slot_stop(struct worker_slot *slot, bool force)
 	if (slot->pid &&
 	    (force || (slot->ipc_fd >= 0 && !worker_slot_send(slot, IPC_STOP, 0, NULL, 0))))
 		kill_worker(slot, "it did not stop in time");
+	if (force)
+		kill_leavers(slot);
 	settle_stop(slot, "stop");
 }
 

@@ -12,7 +12,6 @@
 #include <poll.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/resource.h>
 #include <unistd.h>
 
 #include "keepsock/alloc.h"
@@ -26,12 +25,15 @@
 #include "worker/tls_accept.h"
 
 /* The arena is another's, or about to be: nothing is to be run down, closed or told. */
-_Noreturn static void leave(const char *why)
+_Noreturn static void leave(const struct worker *w, const char *why)
 {
 	crash_point(CRASH_TAKEOVER_LEAVE);
+	/* First: closing thousands of others takes its time, and a listener may be one no more. */
+	for (size_t i = 0; i < w->listener_count; i++) {
+		if (w->listeners[i].fd >= 0)
+			close(w->listeners[i].fd);
+	}
 	log_info("worker_left reason=%s", log_value_str(why));
-	/* Closing thousands of descriptors takes its time, which others have better use for. */
-	(void)setpriority(PRIO_PROCESS, 0, 19);
 	_exit(EXIT_SUCCESS);
 }
 
@@ -115,7 +117,7 @@ static bool on_word(struct worker *w, struct ipc_message *message)
 		return false;
 	}
 	if (message->type == KEEPER_LEAVE)
-		leave("its successor serves");
+		leave(w, "its successor serves");
 	return true;
 }
 
@@ -163,12 +165,12 @@ void freeze_if_asked(struct worker *w)
 	if (!deposits_settled(w))
 		return;
 	if (!arena_freeze(w->arena))
-		leave("the arena is another's");
+		leave(w, "the arena is another's");
 	w->frozen = true;
 	if (tell_frozen(w))
 		wait_for_word(w);
 	crash_point(CRASH_TAKEOVER_THAW);
 	if (!arena_thaw(w->arena))
-		leave("its successor has the arena");
+		leave(w, "its successor has the arena");
 	go_on(w);
 }

@@ -583,10 +583,10 @@ class TakeoverCrashes(Takeovers):
 
 
 @pytest.fixture
-def crashes(start_node, rng):
-    node = start_node(**SETTINGS)
+def crashes(start_tls_node, rng, authority):
+    node = start_tls_node(**SETTINGS)
     need_test_build(node)
-    campaign = TakeoverCrashes(node, rng)
+    campaign = TakeoverCrashes(node, rng, authority)
     yield campaign
     campaign.close()
 
