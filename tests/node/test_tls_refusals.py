@@ -6,8 +6,6 @@ import os
 import socket
 import ssl
 import struct
-import subprocess
-import threading
 import time
 from collections import namedtuple
 
@@ -16,6 +14,7 @@ import pytest
 from certificates import Authority, put
 from keepsock import Keepsock, free_port, merge, wait_until
 from tls_client import TlsStream, TlsWebSocket, context, raw_socket
+from tls_peers import SClientProcess
 from wire import BINARY, TIMEOUT
 
 REQUEST = b"GET /health HTTP/1.1\r\nHost: localhost\r\n\r\n"
@@ -287,38 +286,17 @@ def test_early_data_is_not_looked_at(node, authority):
 
 # By openssl
 
-class SClient:
-    """openssl s_client kept open, or run to its end by all()."""
+class SClient(SClientProcess):
+    """Kept open, or run to its end by all()."""
 
     def __init__(self, node, *words):
-        self.process = subprocess.Popen(
-            ["openssl", "s_client", "-connect", f"127.0.0.1:{node.tls_port}", *words],
-            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
-        self.said = b""
-        self.changed = threading.Condition()
-        self.reader = threading.Thread(target=self._read, daemon=True)
-        self.reader.start()
-
-    def _read(self):
-        while data := self.process.stdout.read1(65536):
-            with self.changed:
-                self.said += data
-                self.changed.notify_all()
-
-    def write(self, data):
-        self.process.stdin.write(data)
-        self.process.stdin.flush()
-
-    def wait(self, text, count=1):
-        with self.changed:
-            assert self.changed.wait_for(lambda: self.said.count(text) >= count, 20), self.said
+        super().__init__(node.tls_port, *words)
 
     def __enter__(self):
         return self
 
     def __exit__(self, *_):
-        self.process.kill()
-        self.process.wait()
+        self.end()
         self.process.stdin.close()
         self.reader.join()
 

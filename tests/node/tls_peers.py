@@ -22,19 +22,17 @@ DEADLINE = 30
 REQUEST = b"GET /health HTTP/1.1\r\nHost: localhost\r\n\r\n"
 
 
-class SClient:
+class SClientProcess:
     """openssl s_client kept open: its single letters K, k and R are commands to it."""
 
-    def __init__(self, port, authority, *words):
+    def __init__(self, port, *words):
         self.process = subprocess.Popen(
-            ["openssl", "s_client", "-connect", f"127.0.0.1:{port}", "-servername", "localhost",
-             "-CAfile", str(authority.path), *words],
+            ["openssl", "s_client", "-connect", f"127.0.0.1:{port}", *words],
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
         self.said = b""
         self.changed = threading.Condition()
-        threading.Thread(target=self._read, daemon=True).start()
-        # With tickets said before it reads what we write.
-        self.wait(b"Verify return code")
+        self.reader = threading.Thread(target=self._read, daemon=True)
+        self.reader.start()
 
     def _read(self):
         while data := self.process.stdout.read1(65536):
@@ -54,6 +52,15 @@ class SClient:
     def end(self):
         self.process.kill()
         self.process.wait()
+
+
+class SClient(SClientProcess):
+    """One that trusts the authority, and is connected."""
+
+    def __init__(self, port, authority, *words):
+        super().__init__(port, "-servername", "localhost", "-CAfile", str(authority.path), *words)
+        # With tickets said before it reads what we write.
+        self.wait(b"Verify return code")
 
 
 class SClients:
