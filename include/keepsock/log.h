@@ -16,6 +16,7 @@
 
 #include <stdbool.h>
 
+#include "keepsock/buffer.h"
 #include "keepsock/slice.h"
 
 enum log_level { LOG_LEVEL_ERROR, LOG_LEVEL_WARNING, LOG_LEVEL_INFO, LOG_LEVEL_DEBUG };
@@ -40,6 +41,12 @@ void log_set_level(enum log_level level);
 enum log_level log_get_level(void);
 bool log_level_parse(const char *name, enum log_level *level);
 const char *log_level_name(enum log_level level);
+
+/*
+ * The three of them by the words of the settings log.level, log.format and
+ * log.target; -1 with the reason appended to error.
+ */
+int log_open(const char *level, const char *format, const char *target, struct buffer *error);
 
 /* Opens a file target again, after log rotation; 0, or -1 with errno and the old file in use. */
 int log_reopen(void);

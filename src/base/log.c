@@ -13,11 +13,11 @@
 #include <stdlib.h>
 #include <string.h>
 #include <syslog.h>
-#include <time.h>
 #include <unistd.h>
 
 #include "keepsock/alloc.h"
 #include "keepsock/clock.h"
+#include "keepsock/hex.h"
 #include "keepsock/log.h"
 
 #define LINE_MAX_LEN  PIPE_BUF
@@ -215,13 +215,6 @@ static size_t value_length(struct slice text)
 	return text.len;
 }
 
-static int hex_digit(char c)
-{
-	if (c >= '0' && c <= '9')
-		return c - '0';
-	return c >= 'a' && c <= 'f' ? c - 'a' + 10 : -1;
-}
-
 /* Undoes log_value()'s quoting into out (at least value.len bytes); other values stay as they are.
  */
 static struct slice value_unquote(struct slice value, char *out)
@@ -239,9 +232,9 @@ static struct slice value_unquote(struct slice value, char *out)
 		if (value.data[i] == 'n') {
 			out[len++] = '\n';
 		} else if (value.data[i] == 'x' && i + 2 < value.len - 1 &&
-			   hex_digit(value.data[i + 1]) >= 0 && hex_digit(value.data[i + 2]) >= 0) {
-			out[len++] = (char)(hex_digit(value.data[i + 1]) * 16 +
-					    hex_digit(value.data[i + 2]));
+			   hex_value(value.data[i + 1]) >= 0 && hex_value(value.data[i + 2]) >= 0) {
+			out[len++] = (char)(hex_value(value.data[i + 1]) * 16 +
+					    hex_value(value.data[i + 2]));
 			i += 2;
 		} else {
 			out[len++] = value.data[i];
@@ -269,16 +262,9 @@ static void line_put_text(struct line *l, struct slice text)
 
 static void line_put_head(struct line *l, enum log_level level)
 {
-	uint64_t now = clock_wall_ms();
-	time_t seconds = (time_t)(now / 1000);
-	struct tm utc;
-	char text[80];
+	char text[CLOCK_TEXT_SIZE];
 
-	if (!gmtime_r(&seconds, &utc))
-		memset(&utc, 0, sizeof(utc));
-	snprintf(text, sizeof(text), "%04d-%02d-%02dT%02d:%02d:%02d.%03uZ", utc.tm_year + 1900,
-		 utc.tm_mon + 1, utc.tm_mday, utc.tm_hour, utc.tm_min, utc.tm_sec,
-		 (unsigned int)(now % 1000));
+	clock_wall_text(clock_wall_ms(), text);
 	line_put_pair(l, SLICE("time"), slice_str(text));
 	line_put_pair(l, SLICE("level"), slice_str(level_names[level]));
 	line_put_pair(l, SLICE("process"), slice_str(process_name));
@@ -420,6 +406,25 @@ int log_set_target(const char *name)
 	if (fd < 0)
 		return -1;
 	change_target(TARGET_FILE, xstrdup(name + 5), fd);
+	return 0;
+}
+
+int log_open(const char *level_wanted, const char *format_wanted, const char *target_wanted,
+	     struct buffer *error)
+{
+	enum log_format format;
+	enum log_level level;
+
+	if (!log_level_parse(level_wanted, &level) || !log_format_parse(format_wanted, &format)) {
+		buffer_append_str(error, "log.level or log.format is unknown");
+		return -1;
+	}
+	log_set_format(format);
+	log_set_level(level);
+	if (log_set_target(target_wanted) < 0) {
+		buffer_printf(error, "log.target: %s: %s", target_wanted, strerror(errno));
+		return -1;
+	}
 	return 0;
 }
 

@@ -6,6 +6,7 @@
 #include <stdlib.h>
 #include <sys/random.h>
 
+#include "keepsock/hex.h"
 #include "keepsock/random.h"
 
 void random_bytes(void *p, size_t n)
@@ -82,17 +83,6 @@ void uuid_format(const struct uuid *u, char out[UUID_TEXT_LEN + 1])
 		out[at++] = digits[u->bytes[i] & 0x0f];
 	}
 	out[at] = '\0';
-}
-
-static int hex_value(char c)
-{
-	if (c >= '0' && c <= '9')
-		return c - '0';
-	if (c >= 'a' && c <= 'f')
-		return c - 'a' + 10;
-	if (c >= 'A' && c <= 'F')
-		return c - 'A' + 10;
-	return -1;
 }
 
 bool uuid_parse(struct slice s, struct uuid *u)

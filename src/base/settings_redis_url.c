@@ -9,6 +9,7 @@
 #include <strings.h>
 
 #include "keepsock/alloc.h"
+#include "keepsock/hex.h"
 #include "keepsock/secret.h"
 #include "settings_private.h"
 
@@ -19,14 +20,6 @@
 static bool is_alphanumeric(char c)
 {
 	return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9');
-}
-
-static int hex_value(char c)
-{
-	if (c >= '0' && c <= '9')
-		return c - '0';
-	c = (char)(c | 0x20);
-	return c >= 'a' && c <= 'f' ? c - 'a' + 10 : -1;
 }
 
 /* NULL for a broken escape or an escaped NUL. */

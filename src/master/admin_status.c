@@ -7,7 +7,6 @@
 #include <event2/event.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 #include <unistd.h>
 
 #include "config.h"
@@ -202,16 +201,12 @@ void admin_on_show_metrics(struct admin_request *request)
 	admin_answer_object(request, object);
 }
 
-/* RFC 3339, UTC. */
 static json_t *time_text(uint64_t wall_ms)
 {
-	time_t seconds = (time_t)(wall_ms / 1000);
-	char text[32];
-	struct tm tm;
+	char text[CLOCK_TEXT_SIZE];
 
-	if (!gmtime_r(&seconds, &tm) || strftime(text, sizeof(text), "%Y-%m-%dT%H:%M:%S", &tm) == 0)
-		return json_null();
-	return json_sprintf("%s.%03uZ", text, (unsigned)(wall_ms % 1000));
+	clock_wall_text(wall_ms, text);
+	return json_string(text);
 }
 
 static json_t *event_row(const struct node_event_view *event)

@@ -276,21 +276,8 @@ static int become_service_user(struct master *master, struct buffer *error)
 int master_open_log(struct master *master, struct buffer *error)
 {
 	const struct settings *settings = &master->settings;
-	enum log_format format;
-	enum log_level level;
 
-	if (!log_level_parse(settings->log.level, &level) ||
-	    !log_format_parse(settings->log.format, &format)) {
-		buffer_append_str(error, "log.level or log.format is unknown");
-		return -1;
-	}
-	log_set_format(format);
-	log_set_level(level);
-	if (log_set_target(settings->log.target) < 0) {
-		buffer_printf(error, "log.target: %s: %s", settings->log.target, strerror(errno));
-		return -1;
-	}
-	return 0;
+	return log_open(settings->log.level, settings->log.format, settings->log.target, error);
 }
 
 static char *pid_file(const struct master *master)

@@ -7,10 +7,10 @@
 
 #include <inttypes.h>
 #include <stdlib.h>
-#include <time.h>
 
 #include "keepsock/alloc.h"
 #include "keepsock/buffer.h"
+#include "keepsock/clock.h"
 #include "keepsock/keeper_messages.h"
 #include "keepsock/log.h"
 #include "keepsock/master.h"
@@ -48,19 +48,6 @@ static void append(struct takeovers *takeovers, json_t *row)
 		log_error("takeover_not_noted");
 }
 
-/* "2026-01-31T12:00:00.123Z" */
-static void format_now(char *out, size_t size)
-{
-	struct timespec now;
-	struct tm parts;
-	char seconds[32] = "";
-
-	clock_gettime(CLOCK_REALTIME, &now);
-	if (gmtime_r(&now.tv_sec, &parts))
-		(void)strftime(seconds, sizeof(seconds), "%Y-%m-%dT%H:%M:%S", &parts);
-	(void)snprintf(out, size, "%s.%03ldZ", seconds, now.tv_nsec / 1000000);
-}
-
 static void count(const struct keeper_taken_over *told)
 {
 	if (told->outcome != TAKEOVER_DONE) {
@@ -80,9 +67,9 @@ void takeovers_note(struct worker_slot *slot, const struct keeper_taken_over *to
 {
 	const char *why = takeover_reason_name(slot->takeover_reason);
 	const char *outcome = takeover_outcome_name(told->outcome);
-	char at[64];
+	char at[CLOCK_TEXT_SIZE];
 
-	format_now(at, sizeof(at));
+	clock_wall_text(clock_wall_ms(), at);
 	node_event_add(NODE_EVENT_TAKEOVER,
 		       "worker %u, %s: %s, %u connections, frozen for %" PRIu64 " us", slot->number,
 		       why, outcome, told->connections, told->freeze_us);

@@ -5,6 +5,7 @@
  * workers. Chunk extensions and trailer fields are checked and dropped; it must
  * never hand out more than the caller's limit.
  */
+#include "keepsock/hex.h"
 #include "keepsock/http.h"
 
 #include "http_chars.h"
@@ -52,7 +53,7 @@ static int on_size_end(struct http_chunked *chunked, char c)
 
 static int on_size(struct http_chunked *chunked, char c, size_t limit)
 {
-	int value = http_hex_value(c);
+	int value = hex_value(c);
 
 	if (value < 0)
 		return on_size_end(chunked, c);

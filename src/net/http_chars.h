@@ -29,13 +29,4 @@ static inline bool http_char_is_blank(char c)
 	return c == ' ' || c == '\t';
 }
 
-/* The value of a hexadecimal digit, -1 for anything else. */
-static inline int http_hex_value(char c)
-{
-	if (c >= '0' && c <= '9')
-		return c - '0';
-	c |= 0x20;
-	return c >= 'a' && c <= 'f' ? c - 'a' + 10 : -1;
-}
-
 #endif

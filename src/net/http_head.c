@@ -5,6 +5,7 @@
  * does not fit decides, and nothing is repaired. It must never allocate, modify
  * its input or give an outcome that depends on how the bytes were cut into reads.
  */
+#include "keepsock/hex.h"
 #include "keepsock/http.h"
 
 #include "http_chars.h"
@@ -106,7 +107,7 @@ static bool host_is_valid(struct slice host)
 	if (p < end && *p == '[') {
 		const char *start = ++p;
 
-		while (p < end && (http_hex_value(*p) >= 0 || *p == ':' || *p == '.'))
+		while (p < end && (hex_value(*p) >= 0 || *p == ':' || *p == '.'))
 			p++;
 		if (p == end || *p != ']' || p - start < 2)
 			return false;
@@ -114,7 +115,7 @@ static bool host_is_valid(struct slice host)
 	} else {
 		while (p < end && (http_char_is(*p, HTTP_CHAR_HOST) || *p == '%')) {
 			if (*p == '%' &&
-			    (end - p < 3 || http_hex_value(p[1]) < 0 || http_hex_value(p[2]) < 0))
+			    (end - p < 3 || hex_value(p[1]) < 0 || hex_value(p[2]) < 0))
 				return false;
 			p += *p == '%' ? 3 : 1;
 		}

@@ -4,6 +4,7 @@
  * paths of static files. Runs in workers. It decodes exactly once, and a path
  * it lets through can't leave the directory it is looked up in.
  */
+#include "keepsock/hex.h"
 #include "keepsock/http.h"
 
 #include "http_chars.h"
@@ -16,8 +17,8 @@ static int take_decoded(struct slice *s, bool plus_is_space)
 	size_t len = 1;
 
 	if (c == '%') {
-		int high = s->len >= 3 ? http_hex_value(s->data[1]) : -1;
-		int low = s->len >= 3 ? http_hex_value(s->data[2]) : -1;
+		int high = s->len >= 3 ? hex_value(s->data[1]) : -1;
+		int low = s->len >= 3 ? hex_value(s->data[2]) : -1;
 
 		if (high < 0 || low < 0)
 			return -1;

@@ -5,12 +5,8 @@
  */
 #include "keepsock/origin.h"
 
+#include "keepsock/glob.h"
 #include "keepsock/http.h"
-
-static char ascii_lower(char c)
-{
-	return c >= 'A' && c <= 'Z' ? (char)(c - 'A' + 'a') : c;
-}
 
 static bool slice_strip_prefix(struct slice *s, struct slice prefix)
 {
@@ -43,42 +39,12 @@ static bool origin_is_same(struct slice origin, struct slice host)
 	return host.len > 0 && http_equal_nocase(origin, host);
 }
 
-/*
- * Glob match without recursion: after a '*' only the latest one is ever tried
- * again, so the time is at most pattern times text.
- */
-static bool glob_matches(struct slice pattern, struct slice text)
-{
-	size_t p = 0, t = 0;
-	size_t star = pattern.len, retry = 0; /* latest '*', and where its match ends */
-
-	while (t < text.len) {
-		if (p < pattern.len && pattern.data[p] == '*') {
-			star = p++;
-			retry = t;
-		} else if (p < pattern.len &&
-			   (pattern.data[p] == '?' ||
-			    ascii_lower(pattern.data[p]) == ascii_lower(text.data[t]))) {
-			p++;
-			t++;
-		} else if (star < pattern.len) {
-			p = star + 1;
-			t = ++retry;
-		} else {
-			return false;
-		}
-	}
-	while (p < pattern.len && pattern.data[p] == '*')
-		p++;
-	return p == pattern.len;
-}
-
 bool origin_allowed(struct slice origin, struct slice host, char *const *patterns, size_t n)
 {
 	if (origin_is_same(origin, host))
 		return true;
 	for (size_t i = 0; i < n; i++) {
-		if (glob_matches(slice_str(patterns[i]), origin))
+		if (glob_match_origin(slice_str(patterns[i]), origin))
 			return true;
 	}
 	return false;

@@ -10,6 +10,7 @@
 #include <openssl/ssl.h>
 #include <string.h>
 
+#include "keepsock/hex.h"
 #include "keepsock/secret.h"
 #include "net/tls_format.h"
 #include "net/tls_keys.h"
@@ -17,17 +18,6 @@
 #define PROBE_MAX 256u
 
 /* ---- secrets ---- */
-
-static int hex_value(char c)
-{
-	if (c >= '0' && c <= '9')
-		return c - '0';
-	if (c >= 'a' && c <= 'f')
-		return c - 'a' + 10;
-	if (c >= 'A' && c <= 'F')
-		return c - 'A' + 10;
-	return -1;
-}
 
 /* Bytes written; 0 when the text is no hexadecimal or too long. */
 static uint8_t read_hex(const char *text, uint8_t *out, size_t size)

@@ -7,7 +7,6 @@
 #include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 #include <unistd.h>
 
 #include <hiredis/hiredis.h>
@@ -205,16 +204,12 @@ static void on_log_level(struct admin_request *request)
 
 /* ---- events ---- */
 
-/* RFC 3339, UTC. */
 static json_t *time_text(uint64_t wall_ms)
 {
-	time_t seconds = (time_t)(wall_ms / 1000);
-	char text[32];
-	struct tm tm;
+	char text[CLOCK_TEXT_SIZE];
 
-	if (!gmtime_r(&seconds, &tm) || strftime(text, sizeof(text), "%Y-%m-%dT%H:%M:%S", &tm) == 0)
-		return json_null();
-	return json_sprintf("%s.%03uZ", text, (unsigned)(wall_ms % 1000));
+	clock_wall_text(wall_ms, text);
+	return json_string(text);
 }
 
 static json_t *entry_row(const struct supervisor *s, const struct story_entry *entry)

@@ -144,25 +144,6 @@ static void on_signal(evutil_socket_t number, short what, void *ctx)
 
 /* ---- starting: order matters, each step uses those before it ---- */
 
-static int open_log(const struct settings *settings, struct buffer *error)
-{
-	enum log_format format;
-	enum log_level level;
-
-	if (!log_level_parse(settings->log.level, &level) ||
-	    !log_format_parse(settings->log.format, &format)) {
-		buffer_append_str(error, "log.level or log.format is unknown");
-		return -1;
-	}
-	log_set_format(format);
-	log_set_level(level);
-	if (log_set_target(settings->log.target) < 0) {
-		buffer_printf(error, "log.target: %s: %s", settings->log.target, strerror(errno));
-		return -1;
-	}
-	return 0;
-}
-
 static int take_directories(struct supervisor *s, struct buffer *error)
 {
 	const struct settings *settings = &s->settings;
@@ -284,8 +265,9 @@ static int make_parts(struct supervisor *s, struct buffer *error)
 
 static int start(struct supervisor *s, struct buffer *error)
 {
-	if (open_log(&s->settings, error) < 0 || take_directories(s, error) < 0 ||
-	    remember(s, error) < 0)
+	if (log_open(s->settings.log.level, s->settings.log.format, s->settings.log.target, error) <
+		    0 ||
+	    take_directories(s, error) < 0 || remember(s, error) < 0)
 		return -1;
 	log_info("start node=%s config=%s known_epoch=%" PRIu64 " uid=%ld programs_run_as=%s",
 		 s->settings.node.name, log_value_str(s->config_name), s->known_epoch,

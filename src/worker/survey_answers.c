@@ -10,10 +10,10 @@
 #include <string.h>
 
 #include "keepsock/alloc.h"
+#include "keepsock/glob.h"
 #include "keepsock/json.h"
 #include "keepsock/log.h"
 #include "worker/distinct.h"
-#include "worker/glob.h"
 #include "worker/survey_commands.h"
 
 #include "config.h"

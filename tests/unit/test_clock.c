@@ -4,6 +4,7 @@
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <string.h>
 #include <time.h>
 
 #include <cmocka.h>
@@ -47,12 +48,27 @@ static void test_wall_clock_is_unix_time(void **state)
 	assert_true(before <= wall && wall <= (uint64_t)now.tv_sec);
 }
 
+static void test_wall_time_as_text(void **state)
+{
+	char text[CLOCK_TEXT_SIZE];
+
+	(void)state;
+	clock_wall_text(0, text);
+	assert_string_equal(text, "1970-01-01T00:00:00.000Z");
+	clock_wall_text(UINT64_C(1709210096007), text);
+	assert_string_equal(text, "2024-02-29T12:34:56.007Z");
+	/* No calendar has it, and nothing may overflow. */
+	clock_wall_text(UINT64_MAX, text);
+	assert_true(strlen(text) < CLOCK_TEXT_SIZE);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_boottime_goes_forward),
 		cmocka_unit_test(test_milliseconds_are_nanoseconds_divided),
 		cmocka_unit_test(test_wall_clock_is_unix_time),
+		cmocka_unit_test(test_wall_time_as_text),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -12,8 +12,8 @@
 
 #include <cmocka.h>
 
+#include "keepsock/glob.h"
 #include "worker/distinct.h"
-#include "worker/glob.h"
 
 /* --- glob --- */
 

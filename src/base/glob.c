@@ -1,10 +1,13 @@
 /* SPDX-License-Identifier: ISC */
 /*
  * Matching of patterns, see glob.h. Run by the worker, for each of its channels
- * when a survey asks. No recursion: after a '*' only the latest one is ever
- * tried again.
+ * when a survey asks, and for the Origin of browsers. No recursion: after a '*'
+ * only the latest one is ever tried again.
  */
-#include "worker/glob.h"
+#include "keepsock/glob.h"
+
+/* Matches one character against what is at pattern[*at], no '*', and moves behind that. */
+typedef bool match_one_fn(struct slice pattern, size_t *at, char c);
 
 /* Index of the ']' that ends the set at pattern[at]; 0 if it does not end. */
 static size_t set_end(struct slice pattern, size_t at)
@@ -38,7 +41,6 @@ static bool set_has(struct slice set, char c)
 	return found != negated;
 }
 
-/* Matches one character against what is at pattern[*at], and moves behind that. */
 static bool match_one(struct slice pattern, size_t *at, char c)
 {
 	size_t i = *at, end;
@@ -61,7 +63,19 @@ static bool match_one(struct slice pattern, size_t *at, char c)
 	return pattern.data[i] == c;
 }
 
-bool glob_match(struct slice pattern, struct slice text)
+static char lower(char c)
+{
+	return c >= 'A' && c <= 'Z' ? (char)(c + ('a' - 'A')) : c;
+}
+
+static bool match_one_plain(struct slice pattern, size_t *at, char c)
+{
+	char wanted = pattern.data[(*at)++];
+
+	return wanted == '?' || lower(wanted) == lower(c);
+}
+
+static bool match(struct slice pattern, struct slice text, match_one_fn *match_one_at)
 {
 	size_t p = 0, t = 0;
 	size_t star = pattern.len, retry = 0; /* the latest '*', and where its text ends */
@@ -70,7 +84,7 @@ bool glob_match(struct slice pattern, struct slice text)
 		if (p < pattern.len && pattern.data[p] == '*') {
 			star = p++;
 			retry = t;
-		} else if (p < pattern.len && match_one(pattern, &p, text.data[t])) {
+		} else if (p < pattern.len && match_one_at(pattern, &p, text.data[t])) {
 			t++;
 		} else if (star < pattern.len) {
 			p = star + 1;
@@ -82,4 +96,14 @@ bool glob_match(struct slice pattern, struct slice text)
 	while (p < pattern.len && pattern.data[p] == '*')
 		p++;
 	return p == pattern.len;
+}
+
+bool glob_match(struct slice pattern, struct slice text)
+{
+	return match(pattern, text, match_one);
+}
+
+bool glob_match_origin(struct slice pattern, struct slice text)
+{
+	return match(pattern, text, match_one_plain);
 }
