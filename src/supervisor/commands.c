@@ -14,14 +14,18 @@
 #include "config.h"
 #include "keepsock/admin_server.h"
 #include "keepsock/alloc.h"
+#include "keepsock/buffer.h"
 #include "keepsock/clock.h"
 #include "keepsock/log.h"
 #include "keepsock/magic.h"
 #include "supervisor/supervisor.h"
 #include "supervisor/supervisor_commands.h"
 
-/* keepsockctl waits 20 s. */
+/* For what was begun to come about. */
 #define OUTCOME_LIMIT_MS 18000
+/* ... and before that for another node that can follow: one that has just started, or whose checks
+ * have fallen for a moment. Both together are far less than keepsockctl waits. */
+#define SUCCESSOR_LIMIT_MS 15000
 /* A claim that nobody heeds ends before its operator has given up. */
 #define CLAIM_MS     15000
 #define EVENTS_SHOWN 100
@@ -319,6 +323,46 @@ static void answer_waiter(struct waiter *waiter, const char *problem)
 					      "epoch", (json_int_t)s->epoch));
 }
 
+static void begin_demotion(struct waiter *waiter, uint64_t now)
+{
+	struct supervisor *s = waiter->supervisor;
+
+	waiter->kind = WAITER_DEMOTE;
+	waiter->deadline_ms = now + OUTCOME_LIMIT_MS;
+	if (s->state == HA_DEMOTING)
+		return;
+	s->demote_asked = true;
+	s->heir[0] = '\0';
+	s->decide_again = true;
+}
+
+static void refuse_demotion(struct waiter *waiter, uint64_t now)
+{
+	struct admin_request *request = waiter->request;
+	struct buffer why = {0};
+
+	waiter->kind = WAITER_NONE;
+	word_explain_successor(waiter->supervisor, now, &why);
+	admin_request_wait(request, NULL, NULL);
+	admin_answer_error(request,
+			   "no other node could take over: %s; `demote force` does it all the same",
+			   why.len > 0 ? buffer_cstr(&why) : "there is none");
+	buffer_free(&why);
+}
+
+/* A standby's checks may have fallen for a moment: that is waited for. */
+static void look_for_successor(struct waiter *waiter, uint64_t now)
+{
+	struct supervisor *s = waiter->supervisor;
+
+	if (!ha_may_hold(s->state))
+		answer_waiter(waiter, NULL); /* the role has ended for another reason */
+	else if (s->state == HA_DEMOTING || word_successor(s, now))
+		begin_demotion(waiter, now);
+	else if (now >= waiter->deadline_ms || !word_may_have_successor(s))
+		refuse_demotion(waiter, now);
+}
+
 static bool is_done(const struct supervisor *s, enum waiter_kind kind)
 {
 	switch (kind) {
@@ -326,6 +370,7 @@ static bool is_done(const struct supervisor *s, enum waiter_kind kind)
 	case WAITER_DEMOTE: return !ha_may_hold(s->state) && !s->demote_asked;
 	case WAITER_MAINTENANCE: return s->state == HA_MAINTENANCE;
 	case WAITER_NONE:
+	case WAITER_SUCCESSOR:
 	case WAITER_EVENTS:
 	case WAITER_MONITOR: break;
 	}
@@ -342,7 +387,9 @@ void commands_look(struct supervisor *s, uint64_t now)
 		if (waiter->kind == WAITER_NONE || waiter->kind == WAITER_MONITOR ||
 		    waiter->kind == WAITER_EVENTS)
 			continue;
-		if (is_done(s, waiter->kind))
+		if (waiter->kind == WAITER_SUCCESSOR)
+			look_for_successor(waiter, now);
+		else if (is_done(s, waiter->kind))
 			answer_waiter(waiter, NULL);
 		else if (now >= waiter->deadline_ms ||
 			 (waiter->kind == WAITER_PROMOTE && !s->claim && !ha_may_hold(s->state)))
@@ -401,6 +448,8 @@ static void on_demote(struct admin_request *request)
 {
 	struct supervisor *s = owner(request);
 	const char *force = admin_request_call(request)->arguments[0];
+	uint64_t now = clock_boottime_ms();
+	struct waiter *waiter;
 
 	if (force && strcmp(force, "force") != 0) {
 		admin_answer_error(request, "usage: demote [force]");
@@ -411,16 +460,12 @@ static void on_demote(struct admin_request *request)
 				   ha_state_name(s->state));
 		return;
 	}
-	if (!force && !word_successor(s, clock_boottime_ms())) {
-		admin_answer_error(request, "no other node could take over (show cluster): "
-					    "`demote force` does it all the same");
+	waiter = add_waiter(s, request, WAITER_SUCCESSOR);
+	if (!waiter)
 		return;
-	}
-	if (!add_waiter(s, request, WAITER_DEMOTE))
-		return;
-	if (s->state != HA_DEMOTING)
-		s->demote_asked = true;
-	s->heir[0] = '\0';
+	waiter->deadline_ms = now + SUCCESSOR_LIMIT_MS;
+	if (force)
+		begin_demotion(waiter, now);
 	supervisor_decide(s);
 }
 

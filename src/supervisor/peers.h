@@ -30,7 +30,7 @@ struct settings;
  * What a supervisor says of itself each cluster.lease_renew and whenever it
  * changes. X(kind, member, key): kind BOOL, NUMBER (up to 2^53) or STATE.
  *   holds     a voucher: it has the lease, its node may be serving as the primary
- *   good      it can be promoted: a healthy standby, not the primary a moment ago
+ *   good      it can be promoted: a healthy standby that nothing of its own holds back
  *   sees      it sees a Redis whose lease may be believed
  *   want      it asks for a peer lease; the number names the question, 0: it does not
  *   grant     it grants the peer lease of that question of whom this is sent to; 0: none

@@ -29,8 +29,9 @@
 #include "supervisor/supervisor_metrics.h"
 
 struct admin;
-struct metrics_server;
 struct admin_request;
+struct buffer;
+struct metrics_server;
 
 #define SUPERVISOR_MAGIC    UINT32_C(0x52505553) /* "SUPR" */
 #define SUPERVISOR_SIGNALS  2
@@ -65,6 +66,7 @@ struct story_entry {
 enum waiter_kind {
 	WAITER_NONE,
 	WAITER_PROMOTE,
+	WAITER_SUCCESSOR, /* to be demoted as soon as another node can follow */
 	WAITER_DEMOTE,
 	WAITER_MAINTENANCE,
 	WAITER_MONITOR,
@@ -217,6 +219,10 @@ const char *word_other_heir(const struct supervisor *s, uint64_t now);
 unsigned word_rank(const struct supervisor *s, uint64_t now);
 /* The healthy standby that is to follow us; its name, or NULL. */
 const char *word_successor(const struct supervisor *s, uint64_t now);
+/* There may be one soon: not all of them are in maintenance. */
+bool word_may_have_successor(const struct supervisor *s);
+/* Appends why none of the peers is it, "b is in fault, c is not connected". */
+void word_explain_successor(const struct supervisor *s, uint64_t now, struct buffer *out);
 
 /* story.c */
 void story_tell(struct supervisor *s, enum ha_state from, enum ha_state to, const char *reason);

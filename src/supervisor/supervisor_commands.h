@@ -34,8 +34,8 @@
 	COMMAND("promote", "", OPERATE, promote,                                                   \
 		"Make this node the primary: the one that is hands over. Answers when it is.")     \
 	COMMAND("demote", "[force]", OPERATE, demote,                                              \
-		"Hand over to another node. Refused when none could take over, unless forced. "    \
-		"Answers when it is done.")                                                        \
+		"Hand over to another node. Waits up to 15 s for one that can take over, and is "  \
+		"refused when there is none, unless forced. Answers when it is done.")             \
 	COMMAND("maintenance", "on|off", OPERATE, maintenance,                                     \
 		"On: hand over if this node is the primary, and let it neither be started nor "    \
 		"promoted until this is taken back. Answers when it is done.")                     \

@@ -11,6 +11,7 @@
  */
 #include <string.h>
 
+#include "keepsock/buffer.h"
 #include "keepsock/clock.h"
 #include "keepsock/log.h"
 #include "keepsock/magic.h"
@@ -33,6 +34,13 @@ static bool is_promotable(const struct supervisor *s, uint64_t now)
 	       (now >= s->not_before_ms || s->claim);
 }
 
+/* Nothing of its own would keep it from taking the lease now. */
+static bool is_free_to_act(const struct supervisor *s, uint64_t now)
+{
+	return now >= s->tilt_until_ms && now >= s->promise_until_ms &&
+	       now - s->started_ms >= (uint64_t)s->settings.cluster.start_grace;
+}
+
 /* While Redis renews the lease in time nobody is asked for another. */
 static bool needs_peer_lease(const struct supervisor *s, uint64_t now)
 {
@@ -51,7 +59,7 @@ struct peer_beat word_of(const struct supervisor *s, uint64_t now)
 	struct peer_beat beat = {
 		.state = s->state,
 		.holds = ha_may_hold(s->state) && !s->address_given_up,
-		.good = is_promotable(s, now),
+		.good = is_promotable(s, now) && is_free_to_act(s, now),
 		.sees = sees_redis(s),
 		.claim = s->claim && now < s->claim_until_ms,
 		.epoch = s->epoch,
@@ -208,6 +216,41 @@ const char *word_successor(const struct supervisor *s, uint64_t now)
 		}
 	}
 	return best;
+}
+
+/* Why it could not be the primary now. */
+static const char *why_not(const struct supervisor *s, const struct peer_view *peer, uint64_t now)
+{
+	if (!peer->connected || !is_fresh(s, peer, now))
+		return "not connected";
+	if (peer->beat.state != HA_STANDBY)
+		return ha_state_name(peer->beat.state);
+	if (!peer->beat.good)
+		return "a standby that may not act yet, see its status";
+	return "a standby that does not see Redis";
+}
+
+void word_explain_successor(const struct supervisor *s, uint64_t now, struct buffer *out)
+{
+	struct peer_view peer;
+
+	for (size_t i = 0; i < peers_count(s->peers); i++) {
+		peers_get_view(s->peers, i, &peer);
+		buffer_printf(out, "%s%s is %s", i > 0 ? ", " : "", peer.name,
+			      why_not(s, &peer, now));
+	}
+}
+
+bool word_may_have_successor(const struct supervisor *s)
+{
+	struct peer_view peer;
+
+	for (size_t i = 0; i < peers_count(s->peers); i++) {
+		peers_get_view(s->peers, i, &peer);
+		if (!peer.connected || peer.beat.state != HA_MAINTENANCE)
+			return true;
+	}
+	return false;
 }
 
 static void heed(struct supervisor *s, const struct peer_view *peer, uint64_t now)

@@ -11,8 +11,8 @@ import subprocess
 import pytest
 
 from client import Client, Disconnected
-from keepsock import API_KEY, is_running, keepsockctl, wait_until
-from pair import Pair, hand_over, supervisor_binary
+from keepsock import API_KEY, is_running, wait_until
+from pair import Pair, supervisor_binary
 from sentinels import Group
 from wire import Closed, Http
 
@@ -194,7 +194,7 @@ def test_redis_and_the_standby_away_end_the_role(make_pair, redis):
 def test_an_empty_redis_gives_no_epoch_twice(make_pair, redis):
     pair = make_pair()
     primary, (standby,) = pair.start()
-    hand_over(primary)
+    primary.said("demote")
     pair.settle()
     before = max(node.status()["epoch"] for node in pair.nodes.values())
     redis.kill()
@@ -203,7 +203,7 @@ def test_an_empty_redis_gives_no_epoch_twice(make_pair, redis):
     wait_until(lambda: redis.command("GET", "keepsock.lease_epoch"), "the lease is there", 40)
     primary, (standby,) = pair.settle()
     assert primary.status()["epoch"] == before == 2
-    hand_over(primary)
+    primary.said("demote")
     primary, _ = pair.settle()
     assert primary.status()["epoch"] > before
 
@@ -277,10 +277,25 @@ def test_demote_wants_somebody_to_follow(make_pair):
         return any(row["state"] == "maintenance" for row in rows)
     wait_until(knows, "the primary knows")
     refused = primary.say("demote")
-    assert refused.returncode == 1 and "no other node" in refused.stderr
+    assert refused.returncode == 1
+    assert f"no other node could take over: {standby.name} is maintenance" in refused.stderr
     assert primary.say("demote", "force").returncode == 0
     primary.wait_for("standby")
     assert standby.say("maintenance", "off").returncode == 0
+    standby.wait_for("primary")
+
+
+def test_demote_waits_for_somebody_to_follow(make_pair):
+    """A standby that is held up for a moment is no reason to refuse."""
+    primary, (standby,) = make_pair().start()
+    standby.kill_supervisor(signal.SIGSTOP)
+    wait_until(lambda: not primary.said("show", "cluster")["rows"][1]["connected"], "it is missed")
+    demotion = subprocess.Popen(primary.asking("demote", "--json"), stdout=subprocess.PIPE, text=True)
+    wait_until(lambda: primary.said("show", "metrics")["requests_waiting"] == 1, "it waits")
+    assert primary.state() == "primary"
+    standby.kill_supervisor(signal.SIGCONT)
+    answer, _ = demotion.communicate(timeout=60)
+    assert json.loads(answer)["state"] == "standby"
     standby.wait_for("primary")
 
 
@@ -315,8 +330,7 @@ def test_changes_are_told_in_order(make_pair, tmp_path):
     if node is not primary:
         node.said("promote")
         pair.settle()
-    # The other one may have to hear first that it is a standby again.
-    hand_over(node)
+    node.said("demote")
     node.wait_for("standby")
     told = tmp_path / "told"
     wait_until(lambda: told.exists() and told.read_text().splitlines()[-1].startswith(
@@ -333,12 +347,11 @@ def test_changes_are_told_in_order(make_pair, tmp_path):
 
 def test_monitor_shows_changes_as_they_happen(make_pair):
     primary, (standby,) = make_pair().start()
-    monitor = subprocess.Popen([keepsockctl(), "-s", str(standby.directory / "supervisor.sock"),
-                                "monitor"], stdout=subprocess.PIPE, text=True)
+    monitor = subprocess.Popen(standby.asking("monitor"), stdout=subprocess.PIPE, text=True)
     try:
         wait_until(lambda: standby.said("show", "metrics")["requests_waiting"] == 1,
                    "it listens")
-        hand_over(primary)
+        primary.said("demote")
         assert "to=promoting" in monitor.stdout.readline()
         assert "to=primary" in monitor.stdout.readline()
     finally:

@@ -13,7 +13,7 @@ import pytest
 from certificates import Authority, put
 from client import Client
 from keepsock import DurableRedis, free_port, is_running, wait_until
-from pair import Pair, hand_over
+from pair import Pair
 from wire import Stream, http
 
 AS_US = {"notify_user": getpass.getuser()}
@@ -128,7 +128,7 @@ def test_the_fence_program_comes_before_the_promotion(make_pair, make_script, tm
     pair = make_pair(cluster={"fence": script, **AS_US})
     primary, (standby,) = pair.start()
     # Handed over in good order: nobody is to be fenced.
-    hand_over(primary)
+    primary.said("demote")
     primary, (standby,) = pair.settle()
     assert not told.exists()
     primary.signal_all(signal.SIGKILL)
@@ -211,7 +211,7 @@ def test_a_node_that_keeps_dying_does_not_flap(make_pair):
 def test_it_is_not_promoted_again_at_once(make_pair):
     pair = make_pair(cluster={"min_change_interval": "20s"})
     primary, (standby,) = pair.start()
-    hand_over(primary)
+    primary.said("demote")
     standby.wait_for("primary")
     standby.kill_supervisor()
     wait_until(lambda: primary.status()["lease_holder"] == "", "the lease has run out")
