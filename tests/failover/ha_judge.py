@@ -8,7 +8,7 @@ Every complaint is (rule, text). The rules:
   holder         after each fault the primary's host has the address, no other has
   epoch          no epoch is given twice, and each is higher than those before
   flapping       the role changes no more often than the faults explain, and the times at which
-                 the machine stood still
+                 the machine stood still or Sentinels made another server the master
   two holders    no frame bears the address of one host after another began to use it
   two addresses  no two hosts have the address at once
   fenced         nobody acknowledges a publication after another became the primary
@@ -28,14 +28,19 @@ and, as in tests/cluster:
   stream         what was acknowledged is in the stream where Redis may not have lost it
 """
 
+import functools
+
 from fault_judge import Judge, Walk
-from ha_record import OTHER, SAME
+from fault_record import NOTHING, TAIL
+from ha_record import ANY, OTHER, SAME, Fault
 
 # A process that is stopped inside the call that gives the address its lifetime: what DESIGN.md
 # states, for a lease of the tests' length, with the second by which the kernel is late at most.
 RESIDUAL = 4.0
 # rtnetlink's events bear no time: the time is when they were read.
 READ_WITHIN = 1.0
+# Seconds from the first server's new role to the Sentinels' word.
+FAILOVER_KNOWN_BEFORE = 3.0
 NEVER = float("inf")
 
 
@@ -105,9 +110,11 @@ class HaJudge(Judge):
                 self.complain("flapping", f"before any fault: {early}")
 
     def _stalls(self, fault, end=None):
-        """How often the machine stood still: a lease may run out by that."""
+        """How often the machine stood still, or Sentinels took the master for dead by themselves: a
+        lease may run out by that."""
         end = end or fault.end or NEVER
-        return sum(fault.begin - 1 <= at <= end for at in self.history.stalls)
+        times = self.history.stalls + (self.history.failovers if fault.loses == NOTHING else [])
+        return sum(fault.begin - 1 <= at <= end for at in times)
 
     # The address
 
@@ -222,8 +229,21 @@ class HaJudge(Judge):
 
     def fault_before(self, at):
         """The last one of those so far that lost anything, if it is not long settled."""
-        begun = [fault for fault in self.history.faults if fault.begin <= at]
+        begun = [fault for fault in self._losses if fault.begin <= at]
         return begun[-1] if begun else None
+
+    @functools.cached_property
+    def _losses(self):
+        """A busy machine's Sentinels may take a master for dead that nobody harmed. Then Redis may
+        lose its end as it does when they are made to; of a failover somebody may know before they
+        tell."""
+        faults = self.history.faults
+        own = []
+        for at in self.history.failovers:
+            meanwhile = max((fault.begin for fault in faults if fault.begin <= at), default=0)
+            own.append(Fault("Sentinels failed over", ANY, TAIL,
+                             begin=max(meanwhile, at - FAILOVER_KNOWN_BEFORE)))
+        return sorted([*faults, *own], key=lambda fault: fault.begin)
 
 
 class HaWalk(Walk):

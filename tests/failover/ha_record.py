@@ -66,4 +66,5 @@ class HaHistory(History):
     addresses: list = dataclasses.field(default_factory=list)
     changes: list = dataclasses.field(default_factory=list)
     standings: list = dataclasses.field(default_factory=list)   # one for each fault
+    failovers: list = dataclasses.field(default_factory=list)   # when Sentinels changed the master
     stalls: list = dataclasses.field(default_factory=list)      # when the machine stood still

@@ -273,6 +273,8 @@ class Site:
         for watch in self.watches:
             watch.stop()
         self.watches = []
+        if self.group:
+            self.history.failovers = self.group.failovers()
         return HaJudge(self.history).judge()
 
     def end(self):

@@ -65,7 +65,7 @@ def assert_nothing_is_wrong(site):
           f"{sum(p.acknowledged for p in history.publications)} acknowledged, "
           f"{sum(len(s.publications()) for s in history.subscriptions.values())} received, "
           f"{len(history.frames)} frames, {len(history.faults)} faults, "
-          f"{len(history.stalls)} stalls")
+          f"{len(history.stalls)} stalls, {len(history.failovers)} failovers of Redis")
     rules = sorted({rule for rule, _ in complaints})
     told = "\n".join(f"{rule}: {text}" for rule, text in complaints[:40])
     assert not complaints, f"{len(complaints)} complaints {rules}\n{told}\n{site.logs()}"

@@ -2,6 +2,8 @@
 """Real Sentinels around a master and a replica, all of the test's own."""
 
 import pathlib
+import re
+import time
 
 from keepsock import Redis, wait_until
 
@@ -23,11 +25,22 @@ class Sentinel(Redis):
             user, secret = master_login
             lines += [f"sentinel auth-user {NAME} {user}"] if user else []
             lines += [f"sentinel auth-pass {NAME} {secret}"]
+        self.log = pathlib.Path(self.directory) / "log"
+        lines.append(f"logfile {self.log}")
         self.config = pathlib.Path(self.directory) / "sentinel.conf"
         self.config.write_text("\n".join(lines) + "\n")
 
     def command_line(self):
         return ["redis-server", str(self.config), "--sentinel"]
+
+    def switches(self):
+        """[(seconds of the wall clock, the new master's port)] of all failovers that it saw."""
+        if not self.log.exists():
+            return []
+        found = re.findall(r"^\d+:X (.+)\.(\d{3}) # \+switch-master \S+ \S+ \d+ \S+ (\d+)$",
+                           self.log.read_text(errors="replace"), re.MULTILINE)
+        return [(time.mktime(time.strptime(at, "%d %b %Y %H:%M:%S")) + int(ms) / 1000, int(port))
+                for at, ms, port in found]
 
 
 class Group:
@@ -56,6 +69,16 @@ class Group:
         facts = sentinel.facts("SENTINEL", "MASTER", NAME)
         return (facts["num-slaves"], facts["num-other-sentinels"]) == \
             (str(len(self.replicas)), "2") and facts["flags"] == "master"
+
+    def failovers(self):
+        """When they made another server the master, as seconds of the wall clock: of what they all
+        tell, the first word of each."""
+        times, master = [], self.master.port
+        for at, port in sorted(switch for s in self.sentinels for switch in s.switches()):
+            if port != master:
+                times.append(at)
+                master = port
+        return times
 
     def stop(self):
         for server in [*self.sentinels, *self.replicas, self.master]:
