@@ -48,6 +48,8 @@ struct inquiry_answer {
 typedef void inquiry_done_fn(void *ctx, const struct inquiry_answer *answers, size_t count);
 
 #define INQUIRY_ALL_WORKERS UINT32_MAX
+/* Also those that are not ready yet, because they have not seen Redis for example. */
+#define INQUIRY_STARTING_TOO (UINT32_MAX - 1)
 
 /*
  * Asks; `args` (NULL = none) is taken over. done is called once, never before

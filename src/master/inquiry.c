@@ -71,7 +71,8 @@ static void free_inquiry(struct inquiry *inquiry)
 
 static bool asks(const struct inquiry *inquiry, uint32_t slot)
 {
-	return inquiry->only == INQUIRY_ALL_WORKERS || inquiry->only == slot;
+	return inquiry->only == INQUIRY_ALL_WORKERS || inquiry->only == INQUIRY_STARTING_TOO ||
+	       inquiry->only == slot;
 }
 
 /* Off the list first: whoever is told may cancel, or ask again. */
@@ -119,6 +120,12 @@ static void on_timeout(evutil_socket_t fd, short what, void *ctx)
 	finish(inquiry);
 }
 
+static bool can_answer(const struct inquiry *inquiry, const struct worker_slot *slot)
+{
+	return slot->state == WORKER_READY ||
+	       (slot->state == WORKER_STARTING && inquiry->only == INQUIRY_STARTING_TOO);
+}
+
 /* The request as text; {} stands for no arguments, so that workers need not ask. */
 static char *encode_request(const char *command, json_t *args)
 {
@@ -143,7 +150,7 @@ static bool ask_workers(struct inquiry *inquiry, json_t *args)
 	for (uint32_t i = 0; i < inquiry->worker_count; i++) {
 		struct worker_slot *slot = &inquiry->master->workers[i];
 
-		if (!asks(inquiry, i) || slot->state != WORKER_READY)
+		if (!asks(inquiry, i) || !can_answer(inquiry, slot))
 			continue;
 		inquiry->workers[i].pending =
 			worker_slot_send(slot, IPC_REQUEST, inquiry->id, text, strlen(text));

@@ -310,7 +310,7 @@ static void on_left(void *ctx, const struct inquiry_answer *answers, size_t coun
 static void ask_left(struct role_change *change)
 {
 	change->inquiry =
-		inquiry_start(change->master, "drain", NULL, INQUIRY_ALL_WORKERS, on_left, change);
+		inquiry_start(change->master, "drain", NULL, INQUIRY_STARTING_TOO, on_left, change);
 }
 
 static void on_timer(evutil_socket_t fd, short what, void *ctx)

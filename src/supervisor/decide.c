@@ -274,12 +274,12 @@ static const char *find_hindrance(struct supervisor *s, const struct lease_view 
 	const char *voucher = word_voucher(s, now);
 	const char *heir = word_other_heir(s, now);
 
+	if (!lease->connected)
+		return "Redis does not answer";
 	if (now - s->started_ms < (uint64_t)s->settings.cluster.start_grace)
 		return "started a moment ago (cluster.start_grace)";
 	if (now < s->tilt_until_ms)
 		return "was held up a moment ago: observing";
-	if (!lease->connected)
-		return "Redis does not answer";
 	if (!lease->settled)
 		return "Redis is new to us: a holder renews its lease first";
 	if (now < s->promise_until_ms)

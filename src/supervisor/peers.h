@@ -36,7 +36,7 @@ struct settings;
  *   grant     it grants the peer lease of that question of whom this is sent to; 0: none
  *   known     the highest epoch it knows of
  *   yield     it hands over to heir, whom others shall leave alone
- *   claim     an operator wants it to be the primary: the holder shall hand over
+ *   claim     an operator wants it to be the primary, and it could be: the holder shall hand over
  */
 #define PEER_BEAT(X)                \
 	X(STATE, state, "state")    \

@@ -56,12 +56,13 @@ static bool needs_peer_lease(const struct supervisor *s, uint64_t now)
 
 struct peer_beat word_of(const struct supervisor *s, uint64_t now)
 {
+	bool good = is_promotable(s, now) && is_free_to_act(s, now), sees = sees_redis(s);
 	struct peer_beat beat = {
 		.state = s->state,
 		.holds = ha_may_hold(s->state) && !s->address_given_up,
-		.good = is_promotable(s, now) && is_free_to_act(s, now),
-		.sees = sees_redis(s),
-		.claim = s->claim && now < s->claim_until_ms,
+		.good = good,
+		.sees = sees,
+		.claim = s->claim && now < s->claim_until_ms && good && sees,
 		.epoch = s->epoch,
 		.known = s->known_epoch,
 		.priority = (uint64_t)s->settings.cluster.priority,

@@ -191,6 +191,24 @@ def test_redis_and_the_standby_away_end_the_role(make_pair, redis):
     assert primary.status()["epoch"] >= 2, primary.logs()
 
 
+def test_a_standby_that_starts_while_redis_is_away(make_pair, redis):
+    """It learns its role all the same, and nobody hands over to who could not take over."""
+    primary, standby = make_pair().nodes.values()
+    primary.supervise()
+    primary.wait_for("primary")
+    redis.kill()
+    standby.supervise()
+    standby.wait_for("standby")
+    refused = standby.say("promote")
+    assert refused.returncode == 1 and "Redis does not answer" in refused.stderr
+    assert primary.state() == "primary" and primary.status()["epoch"] == 1, primary.logs()
+    log = standby.supervisor_log_path.read_text()
+    assert "event=node_not_demoted" not in log and "event=node_killed" not in log, log
+    redis.start()
+    assert primary.said("demote")["state"] == "standby"
+    standby.wait_for("primary")
+
+
 def test_an_empty_redis_gives_no_epoch_twice(make_pair, redis):
     pair = make_pair()
     primary, (standby,) = pair.start()
