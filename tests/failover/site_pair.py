@@ -62,14 +62,15 @@ class HostGroup(Group):
 class OnHost:
     """A server of Redis's on another host."""
 
-    host = None
+    host, judged = None, True
 
     def __init__(self, *arguments, **options):
         super().__init__(*arguments, **options)
-        self.clock = JumpingClock(self.directory)
+        self.clock = JumpingClock(self.directory) if self.judged else None
 
     def command_line(self):
-        environment = (f"{name}={value}" for name, value in self.clock.environment().items())
+        variables = self.clock.environment() if self.clock else {}
+        environment = (f"{name}={value}" for name, value in variables.items())
         return [*self.host.command("env", *environment, *super().command_line()),
                 "--protected-mode", "no"]
 
@@ -77,20 +78,22 @@ class OnHost:
         return in_namespace(self.host.name, lambda: super(OnHost, self).command(*words))
 
 
-def on_host(host, kind):
-    return type(kind.__name__, (OnHost, kind), {"host": host, "address": host.ipv4})
+def on_host(host, kind, judged):
+    return type(kind.__name__, (OnHost, kind),
+                {"host": host, "address": host.ipv4, "judged": judged})
 
 
 class HaNode(Supervised):
-    def __init__(self, name, host, peers, redis, timing, /, **overrides):
+    def __init__(self, name, host, peers, redis, timing, judged, /, **overrides):
         super().__init__(name, PEER_PORT, {}, redis, **merge(merge(SETTINGS, {"cluster": {
             **timing, "peers": [f"{peer}={at.ipv4}:{PEER_PORT}" for peer, at in peers.items()],
             "peer_listen": f"{host.ipv4}:{PEER_PORT}", "vip": [f"{VIP}/32"],
             "vip_interface": "eth0"}}), overrides))
         self.host = host
         self.before = host.command()
-        self.clock = JumpingClock(self.directory)
-        self.environment = {**os.environ, "PATH": PATH, **self.clock.environment()}
+        self.clock = JumpingClock(self.directory) if judged else None
+        self.environment = {**os.environ, "PATH": PATH,
+                            **(self.clock.environment() if judged else {})}
         self.powered = True
 
     def has_address(self):
@@ -110,40 +113,44 @@ class HaNode(Supervised):
 
 class Site:
     """sentinels: Redis is a master and a replica, watched by three Sentinels. timing: of the
-    group cluster."""
+    group cluster. judged=False leaves out what only a judge needs and all others pay for: every
+    frame on the switch is seen, and clocks can be made to jump."""
 
-    def __init__(self, rng, sentinels=False, longest=2, clients=CLIENTS, timing=TIMING,
+    def __init__(self, rng, sentinels=False, longest=2, clients=CLIENTS, timing=TIMING, judged=True,
                  **overrides):
-        self.rng, self.longest, self.clients = rng, longest, clients
+        self.rng, self.longest, self.clients, self.judged = rng, longest, clients, judged
         self.history = HaHistory()
         self.network = Network()
         self.nodes, self.subscribers, self.publisher = {}, None, None
-        self.watches, self.redis, self.group = [], None, None
+        self.watch, self.watches, self.redis, self.group = None, [], None, None
         try:
             hosts = {name: self.network.host(name) for name in NODES}
             self.store, self.client = self.network.host("redis"), self.network.host("client")
             url = self._start_redis(sentinels)
             for name, host in hosts.items():
                 peers = {other: at for other, at in hosts.items() if other != name}
-                self.nodes[name] = HaNode(name, host, peers, url, timing, **overrides)
+                self.nodes[name] = HaNode(name, host, peers, url, timing, judged, **overrides)
         except BaseException:
             self.close()
             raise
 
     def _start_redis(self, sentinels):
         if not sentinels:
-            self.redis = on_host(self.store, DurableRedis)().start()
+            self.redis = on_host(self.store, DurableRedis, self.judged)().start()
             return self.redis.url
-        kinds = {"server": on_host(self.store, Redis), "sentinel": on_host(self.store, Sentinel)}
+        kinds = {name: on_host(self.store, kind, self.judged)
+                 for name, kind in (("server", Redis), ("sentinel", Sentinel))}
         self.group = type("Servers", (HostGroup,), kinds)().start()
         return self.group.url()
 
     def start(self):
         hosts = {name: node.host for name, node in self.nodes.items()}
-        self.watches = [Watch(self.history, self.network, hosts, VIP),
-                        LogWatch(self.history, {name: node.supervisor_log_path
-                                                for name, node in self.nodes.items()}),
-                        Pulse(self.history)]
+        self.log_watch = LogWatch(self.history, {name: node.supervisor_log_path
+                                                 for name, node in self.nodes.items()})
+        self.watches = [self.log_watch]
+        if self.judged:
+            self.watch = Watch(self.history, self.network, hosts, VIP)
+            self.watches += [self.watch, Pulse(self.history)]
         for node in self.nodes.values():
             node.supervise()
         self.wait_settled()
@@ -225,12 +232,14 @@ class Site:
         return run.returncode != 0 or json.loads(run.stdout)["rows"][1]["connected"]
 
     def lose_power(self, node):
-        self.watches[0].close_host(node.name)
+        if self.watch:
+            self.watch.close_host(node.name)
         node.lose_power()
 
     def gain_power(self, node):
         node.host.build()
-        self.watches[0].open_host(node.name)
+        if self.watch:
+            self.watch.open_host(node.name)
         node.start_again()
 
     def settle(self, label):
