@@ -353,7 +353,8 @@ SETTING(cluster, lease_guard, DURATION_MS, "1s", SETTINGS_SEC, 60 * SETTINGS_SEC
 SETTING(cluster, start_grace, DURATION_MS, "2s", 0, 600 * SETTINGS_SEC, NULL, FIXED,
 	"A supervisor that has just started promotes nobody for this long, so that its peers can be heard.")
 SETTING(cluster, min_change_interval, DURATION_MS, "10s", 0, 3600 * SETTINGS_SEC, NULL, FIXED,
-	"A node that ceased to be the primary becomes it again no sooner than this, unless an operator wants it.")
+	"A node that ceased to be the primary becomes it again no sooner than this, unless an operator wants "
+	"it. A promotion that failed is tried again sooner.")
 SETTING(cluster, check_interval, DURATION_MS, "500ms", 50, 60 * SETTINGS_SEC, NULL, FIXED,
 	"How often each health check of the node is made.")
 SETTING(cluster, check_timeout, DURATION_MS, "1s", 50, 60 * SETTINGS_SEC, NULL, FIXED,

@@ -205,6 +205,31 @@ static bool keep_role(struct supervisor *s)
 	return kept;
 }
 
+/*
+ * min_change_interval is against flapping: clients that are sent to and fro. A
+ * promotion that failed has brought none, so the next try comes sooner, but not
+ * before any peer has had its turn, and each time later.
+ */
+static void rest(struct supervisor *s, uint64_t now)
+{
+	uint64_t longest = (uint64_t)s->settings.cluster.min_change_interval;
+	uint64_t turn = (peers_count(s->peers) + 1) * (uint64_t)s->settings.cluster.lease_renew;
+	unsigned doublings = s->failed_promotions < 16 ? s->failed_promotions : 16;
+	uint64_t pause = s->failed_promotions > 0 ? turn << doublings : longest;
+	uint64_t until = now + (pause < longest ? pause : longest);
+
+	if (until > s->not_before_ms)
+		s->not_before_ms = until;
+}
+
+/* An operator's word during a promotion is no failure of it. */
+static bool has_failed(const struct ha_transition *row)
+{
+	return row->from == HA_PROMOTING &&
+	       (row->event == HA_ON_REFUSED || row->event == HA_ON_NODE_BAD ||
+		row->event == HA_ON_LEASE_LOST || row->event == HA_ON_VIP_LOST);
+}
+
 static void enter(struct supervisor *s, const struct ha_transition *row, uint64_t now)
 {
 	switch (row->to) {
@@ -216,6 +241,7 @@ static void enter(struct supervisor *s, const struct ha_transition *row, uint64_
 		break;
 	case HA_PRIMARY:
 		s->claim = false;
+		s->failed_promotions = 0;
 		/* From here on it is who had it after us that counts. */
 		s->last_holder[0] = '\0';
 		inherit_serve(s);
@@ -224,11 +250,12 @@ static void enter(struct supervisor *s, const struct ha_transition *row, uint64_
 		break;
 	case HA_DEMOTING:
 		s->demote_asked = false;
+		s->failed_promotions = has_failed(row) ? s->failed_promotions + 1 : 0;
 		supervisor_count(s, SUPERVISOR_METRIC_demotions_total);
 		break;
 	case HA_STANDBY:
 		if (row->from == HA_DEMOTING)
-			s->not_before_ms = now + (uint64_t)s->settings.cluster.min_change_interval;
+			rest(s, now);
 		break;
 	case HA_MAINTENANCE: node_watch_hold(s->node, true); break;
 	case HA_FAULT:
@@ -249,7 +276,8 @@ static void change(struct supervisor *s, const struct ha_transition *row, const 
 	/* A role that could not be kept in mind is not begun. */
 	if (row->to == HA_PROMOTING && !keep_role(s)) {
 		lease_release(s->lease);
-		s->not_before_ms = now + (uint64_t)s->settings.cluster.min_change_interval;
+		s->failed_promotions++;
+		rest(s, now);
 		return;
 	}
 	snprintf(reason, sizeof(reason), "%s%s%s", row->reason, *detail ? ": " : "", detail);
@@ -289,7 +317,9 @@ static const char *find_hindrance(struct supervisor *s, const struct lease_view 
 	if (!lease->free && (lease->free_at_ms == 0 || now < lease->free_at_ms))
 		return "the lease is held";
 	if (now < s->not_before_ms && !s->claim)
-		return "was the primary a moment ago (cluster.min_change_interval)";
+		return s->failed_promotions > 0
+			       ? "a promotion failed a moment ago"
+			       : "was the primary a moment ago (cluster.min_change_interval)";
 	if (heir)
 		return "a peer is to be the primary";
 	return NULL;

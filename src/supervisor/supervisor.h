@@ -115,9 +115,10 @@ struct supervisor {
 	uint64_t started_ms;
 	uint64_t last_tick_ms;
 	uint64_t tilt_until_ms;
-	uint64_t not_before_ms;    /* after a demotion */
-	uint64_t promise_until_ms; /* a peer lease that we granted */
-	uint64_t free_since_ms;    /* since when it could be acquired; 0: it can't */
+	uint64_t not_before_ms;     /* after a demotion, or a promotion that failed */
+	unsigned failed_promotions; /* in a row */
+	uint64_t promise_until_ms;  /* a peer lease that we granted */
+	uint64_t free_since_ms;     /* since when it could be acquired; 0: it can't */
 	uint64_t jitter_ms;
 	uint64_t redis_since_ms; /* since when Redis answers without a gap; 0: it does not */
 	char hindrance[SUPERVISOR_TEXT_MAX]; /* for status: why we don't try, "" = we do */

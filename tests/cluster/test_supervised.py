@@ -219,6 +219,19 @@ def test_it_is_not_promoted_again_at_once(make_pair):
     assert primary.state() == "standby"
 
 
+def test_a_promotion_that_failed_is_tried_again(make_pair):
+    """It is no change to and fro that anybody has to be spared."""
+    taken = socket.create_server(("127.0.0.1", 0))
+    pair = make_pair(more={"a": {"cluster": {"min_change_interval": "1h"}, "listeners": [
+        listener(), {"address": "127.0.0.1", "port": taken.getsockname()[1], "when": "primary"}]}})
+    node = pair.nodes["a"].supervise()
+    wait_until(lambda: "the node was not promoted: cannot listen on" in node.logs(),
+               "the node refuses", 40)
+    taken.close()
+    node.wait_for("primary")
+    assert node.status()["epoch"] > 1
+
+
 # --- more than two ---
 
 def test_the_standby_with_the_highest_priority_follows(make_pair):
