@@ -16,7 +16,7 @@ uint64_t clock_boottime_ns(void);
 /* Milliseconds since 1970-01-01T00:00:00Z. */
 uint64_t clock_wall_ms(void);
 
-#define CLOCK_TEXT_SIZE 40
+#define CLOCK_TEXT_SIZE 80 /* for any struct tm, as compilers reckon */
 
 /* "2026-01-31T12:00:00.123Z", by RFC 3339; of the year 1900 for what no calendar has. */
 void clock_wall_text(uint64_t wall_ms, char text[CLOCK_TEXT_SIZE]);
