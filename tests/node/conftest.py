@@ -4,16 +4,17 @@
 import faulthandler
 import itertools
 import os
-import random
 import signal
 import sys
 
 import pytest
 
+import seeded
 import tokens
 from certificates import Authority
 from client import Client
 from keepsock import Keepsock, Redis, merge, keepsockd
+from seeded import rng  # noqa: F401
 from tls_client import VERSIONS, TlsClient, TlsStream, context, serve_tls
 from wire import Http, WebSocket
 
@@ -23,7 +24,7 @@ CHANNEL_NUMBERS = itertools.count(1)
 
 def pytest_addoption(parser):
     parser.addoption("--long", action="store_true", help="run the long campaigns too")
-    parser.addoption("--seed", type=int, default=None, help="seed of the randomized tests")
+    seeded.add_option(parser)
 
 
 def pytest_sessionstart():
@@ -46,15 +47,6 @@ def _guard_against_hanging(request):
     yield
     signal.alarm(0)
     signal.signal(signal.SIGALRM, previous)
-
-
-@pytest.fixture
-def rng(request):
-    """A random generator whose seed is printed when the test fails."""
-    seed = request.config.getoption("--seed")
-    seed = random.randrange(2**32) if seed is None else seed
-    print(f"seed {seed}: repeat with --seed {seed}")
-    return random.Random(seed)
 
 
 def _end(nodes):

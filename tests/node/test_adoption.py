@@ -12,10 +12,11 @@ import pytest
 
 import tokens
 from client import Disconnected
+from interrupted import a_compressed_message_is_in_fragments, output_is_not_taken
 from keepsock import API_KEY, wait_until
 from takeovers import FOLLOWED, need_test_build
 from tls_client import in_turn
-from wire import BINARY, PING, PONG, TEXT, Closed, WebSocket, deflate, frame, inflate
+from wire import BINARY, PING, PONG, TEXT, Closed, frame
 
 ONE_WORKER = {"node": {"workers": 1}}
 
@@ -90,28 +91,11 @@ def test_a_fragmented_message_in_the_middle_of_a_character(node, make_sockets, r
 
 def test_a_compressed_message_in_fragments(start_tls_node, replace_worker):
     node = start_tls_node(**ONE_WORKER, websocket={"compression": True})
-    text = b"a long message that compresses " * 100
-    packed = deflate(text)
-    with WebSocket(node.port, "/echo", deflate=True) as socket_:
-        socket_.send(TEXT, packed[:20], fin=False, rsv=4)
-        replace_worker(node)
-        socket_.send(0, packed[20:])
-        opcode, payload, fin = socket_.receive_frame()
-        assert (opcode, fin) == (TEXT, True)
-        assert payload == text or inflate(payload) == text
+    a_compressed_message_is_in_fragments(node, lambda: replace_worker(node))
 
 
 def test_output_that_was_not_taken(node, make_sockets, replace_worker):
-    """The socket's buffer is full, the rest waits in the passport."""
-    payload = os.urandom(60000)
-    sockets = make_sockets(node, receive_buffer=4096)
-    for socket_ in sockets:
-        for _ in range(20):
-            socket_.send(BINARY, payload)
-    replace_worker(node)
-    for socket_ in sockets:
-        for _ in range(20):
-            assert socket_.receive_frame() == (BINARY, payload, True)
+    output_is_not_taken(make_sockets(node, receive_buffer=4096), lambda: replace_worker(node))
 
 
 def test_an_idle_keep_alive_connection_and_half_a_request(node, make_streams, replace_worker):

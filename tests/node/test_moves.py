@@ -12,10 +12,11 @@ import pytest
 
 import tokens
 from client import Disconnected
+from interrupted import a_compressed_message_is_in_fragments, frames_are_cut, output_is_not_taken
 from keepsock import wait_until
 from test_reload import configure, reload
 from tls_client import in_turn
-from wire import BINARY, PING, PONG, TEXT, WebSocket, deflate, frame, http, inflate
+from wire import PING, PONG, TEXT, WebSocket, http
 
 TWO_WORKERS = {"node": {"workers": 2}}
 # Clients that are not read for a while answer no pings.
@@ -76,21 +77,7 @@ def there_and_back(node):
 @pytest.mark.parametrize("cut", [1, 3, 6, 300])
 def test_a_frame_cut_anywhere(node, make_sockets, cut):
     """Or its record."""
-    payload = bytes(range(256)) * 2
-    whole = frame(BINARY, payload)
-    framewise, recordwise = make_sockets(node), make_sockets(node)[1:]
-    records = [socket_.stream.seal(whole) for socket_ in recordwise]
-    for socket_ in framewise:
-        socket_.send_raw(whole[:cut])
-    for socket_, record in zip(recordwise, records):
-        socket_.stream.send_raw(record[:cut])
-    there_and_back(node)
-    for socket_ in framewise:
-        socket_.send_raw(whole[cut:])
-    for socket_, record in zip(recordwise, records):
-        socket_.stream.send_raw(record[cut:])
-    for socket_ in framewise + recordwise:
-        assert socket_.receive_frame() == (BINARY, payload, True)
+    frames_are_cut((make_sockets(node), make_sockets(node)[1:]), cut, lambda: there_and_back(node))
 
 
 def test_a_fragmented_message_in_the_middle_of_a_character(node):
@@ -108,28 +95,12 @@ def test_a_fragmented_message_in_the_middle_of_a_character(node):
 
 def test_a_compressed_message_in_fragments(start_node):
     node = two_workers(start_node, websocket={"compression": True})
-    text = b"a long message that compresses " * 100
-    packed = deflate(text)
-    with WebSocket(node.port, "/echo", deflate=True) as socket_:
-        socket_.send(TEXT, packed[:20], fin=False, rsv=4)
-        there_and_back(node)
-        socket_.send(0, packed[20:])
-        opcode, payload, fin = socket_.receive_frame()
-        assert (opcode, fin) == (TEXT, True)
-        assert payload == text or inflate(payload) == text
+    a_compressed_message_is_in_fragments(node, lambda: there_and_back(node))
 
 
 def test_output_that_was_not_taken(node, make_sockets):
-    """More than a message between workers holds waits in the passport."""
-    payload = os.urandom(60000)
-    sockets = make_sockets(node, receive_buffer=4096)
-    for socket_ in sockets:
-        for _ in range(20):
-            socket_.send(BINARY, payload)
-    there_and_back(node)
-    for socket_ in sockets:
-        for _ in range(20):
-            assert socket_.receive_frame() == (BINARY, payload, True)
+    """It is more than a message between workers holds."""
+    output_is_not_taken(make_sockets(node, receive_buffer=4096), lambda: there_and_back(node))
 
 
 def test_half_a_request(node, make_streams):

@@ -11,8 +11,9 @@ import threading
 
 import pytest
 
+from interrupted import frames_are_cut
 from keepsock import API_KEY, keepsockd, merge, wait_until
-from wire import BINARY, frame
+from wire import BINARY
 
 SETTINGS = {
     "node": {"workers": 1},
@@ -113,21 +114,7 @@ def test_idle_connections(node, make_clients, happen):
 @pytest.mark.parametrize("cut", [1, 5, 100])
 def test_connections_in_the_middle_of_a_frame(node, make_sockets, happen, cut):
     """By TLS also in the middle of the record that has it."""
-    payload = os.urandom(300)
-    whole = frame(BINARY, payload)
-    framewise, recordwise = make_sockets(node), make_sockets(node)[1:]
-    records = [connection.stream.seal(whole) for connection in recordwise]
-    for connection in framewise:
-        connection.send_raw(whole[:cut])
-    for connection, record in zip(recordwise, records):
-        connection.stream.send_raw(record[:cut])
-    happen(node)
-    for connection in framewise:
-        connection.send_raw(whole[cut:])
-    for connection, record in zip(recordwise, records):
-        connection.stream.send_raw(record[cut:])
-    for connection in framewise + recordwise:
-        assert connection.receive_frame() == (BINARY, payload, True)
+    frames_are_cut((make_sockets(node), make_sockets(node)[1:]), cut, lambda: happen(node))
 
 
 def test_connections_that_are_being_sent_to(node, make_sockets, happen):

@@ -18,7 +18,7 @@ from keepsock import keepsockd, wait_until
 from test_keeper import (assert_all_hear, crowd_of, fill,
                          start_small_node)    # noqa: F401, a fixture
 from test_masters import replace_master
-from test_reload import arm, takeovers
+from test_reload import arm, crowd, takeovers  # noqa: F401
 
 
 def version_of(program):
@@ -40,14 +40,6 @@ def other(tmp_path_factory):
     assert version_of(path) == changed
     yield path, changed
     shutil.rmtree(directory)
-
-
-@pytest.fixture
-def crowd(start_node, make_client):
-    node = start_node()
-    everyone = crowd_of(node, make_client)
-    wait_until(node.all_protected, "protected")
-    return node, everyone
 
 
 def running_version(node):

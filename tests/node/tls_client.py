@@ -76,14 +76,7 @@ class TlsStream(Http):
             self.send_raw(data)
 
     def receive(self, timeout=TIMEOUT):
-        self.socket.settimeout(timeout)
-        try:
-            data = self.socket.recv(65536)
-        except (ConnectionResetError, BrokenPipeError):
-            data = b""
-        if not data:
-            raise Closed()
-        self.incoming.write(data)
+        self.incoming.write(self.read_raw(timeout))
 
     def seal(self, data):
         """The records of data, which are to be sent before anything else is sealed."""

@@ -50,8 +50,8 @@ class Stream:
         for i in range(len(data)):
             self.socket.sendall(data[i:i + 1])
 
-    def fill(self, timeout=TIMEOUT):
-        """Reads once; raises Closed at the end of the stream."""
+    def read_raw(self, timeout=TIMEOUT):
+        """What the socket has, once; raises Closed at the end of the stream."""
         self.socket.settimeout(timeout)
         try:
             data = self.socket.recv(65536)
@@ -59,7 +59,11 @@ class Stream:
             data = b""
         if not data:
             raise Closed()
-        self.buffer += data
+        return data
+
+    def fill(self, timeout=TIMEOUT):
+        """Reads once; raises Closed at the end of the stream."""
+        self.buffer += self.read_raw(timeout)
 
     def take(self, count, timeout=TIMEOUT):
         while len(self.buffer) < count:
