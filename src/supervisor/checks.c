@@ -35,9 +35,10 @@ struct check {
 	struct checks *checks;
 	char *script; /* NULL = not a script; the settings' own */
 	struct rise_fall verdict;
-	bool known;             /* there is a verdict */
-	unsigned failed_in_row; /* before there is one */
-	uint64_t started_ms;    /* boottime; 0 = not under way */
+	bool known; /* there is a verdict */
+	unsigned failed_in_row;
+	unsigned late_in_row; /* of those, the last that had no result in time */
+	uint64_t started_ms;  /* boottime; 0 = not under way */
 	uint64_t runs, failures, took_ms, at_ms;
 	char text[CHECK_TEXT_MAX];
 	struct check_http *http;
@@ -109,6 +110,10 @@ static void take_result(struct check *check, const char *error)
 		snprintf(check->text, sizeof(check->text), "%s", error);
 	if (!is_judged(check) && error)
 		return;
+	check->late_in_row = error && check->took_ms >= (uint64_t)check->checks->options.settings
+								->cluster.check_timeout
+				     ? check->late_in_row + 1
+				     : 0;
 	check->failed_in_row = error ? check->failed_in_row + 1 : 0;
 	changed = rise_fall_add(&check->verdict, error == NULL);
 	check->known = check->known || changed || check->failed_in_row >= check->verdict.fall;
@@ -273,7 +278,8 @@ static void stop_all(struct checks *checks)
 void checks_forget(struct checks *checks)
 {
 	for (unsigned i = 0; i < checks->count; i++) {
-		checks->checks[i].verdict.count = checks->checks[i].failed_in_row = 0;
+		checks->checks[i].verdict.count = 0;
+		checks->checks[i].failed_in_row = checks->checks[i].late_in_row = 0;
 		checks->checks[i].known = false;
 	}
 }
@@ -284,6 +290,23 @@ bool checks_bad(const struct checks *checks, const char **worst)
 		const struct check *check = &checks->checks[i];
 
 		if (is_judged(check) && check->known && !rise_fall_good(&check->verdict)) {
+			*worst = check->text;
+			return true;
+		}
+	}
+	return false;
+}
+
+bool checks_hang(const struct checks *checks, const char **worst)
+{
+	unsigned fall = (unsigned)checks->options.settings->cluster.check_fall;
+
+	for (unsigned i = 0; i < checks->count; i++) {
+		const struct check *check = &checks->checks[i];
+		bool echo = check->kind == CHECK_ECHO || check->kind == CHECK_ECHO_TLS;
+
+		if ((check->kind == CHECK_MASTER && check->failed_in_row >= fall) ||
+		    (echo && is_judged(check) && check->late_in_row >= fall)) {
 			*worst = check->text;
 			return true;
 		}

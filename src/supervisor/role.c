@@ -178,6 +178,27 @@ static void see_to_node(struct supervisor *s, uint64_t now)
 		tell_demote(s, "demote", s->settings.cluster.check_timeout);
 }
 
+/*
+ * Nobody else ends a node that hangs where no role is at stake, and as long as it
+ * lives it is not started again. What the budget does not allow is left as it is.
+ */
+static void see_to_hung_node(struct supervisor *s, uint64_t now)
+{
+	uint64_t patience = (uint64_t)s->settings.cluster.restart_timeout;
+	struct node_view node;
+	const char *why;
+
+	node_watch_get_view(s->node, &node);
+	if (s->state != HA_FAULT || now < s->tilt_until_ms || !node.up || node.spent ||
+	    node_watch_is_fencing(s->node) || now - s->state_since_ms < patience ||
+	    now - node.since_ms < patience || !checks_hang(s->checks, &why))
+		return;
+	log_warning("standby_hung reason=%s restarts=%u", log_value_str(why), node.restarts);
+	node_call_cancel(s->role_call);
+	s->role_call = NULL;
+	fence_node(s);
+}
+
 void role_on_node_up(struct supervisor *s)
 {
 	s->node_role = NODE_ROLE_UNKNOWN;
@@ -378,6 +399,7 @@ void role_progress(struct supervisor *s, uint64_t now)
 		s->step = ROLE_IDLE;
 	inherit_progress(s, now);
 	see_to_node(s, now);
+	see_to_hung_node(s, now);
 }
 
 void role_free(struct supervisor *s)

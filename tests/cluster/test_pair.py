@@ -87,6 +87,16 @@ def test_a_hanging_node_fails_over(make_pair, whom):
     primary.wait_for("standby")
 
 
+def test_a_hanging_standby_is_started_again(make_pair):
+    pair = make_pair(cluster={"restart_timeout": "2s"})
+    _, (standby,) = pair.start()
+    processes = standby.node_processes()
+    for pid in processes:
+        os.kill(pid, signal.SIGSTOP)
+    wait_until(lambda: not any(map(is_running, processes)), "the node that hung is gone", 40)
+    pair.settle()
+
+
 def test_a_supervisor_told_to_end_leaves_nothing_of_a_node_without_master(make_pair):
     """The budget is spent and the workers serve on, as no standby is there to take over."""
     pair = make_pair(count=1, cluster={"restart_limit": 0, "restart_timeout": "60s"})
