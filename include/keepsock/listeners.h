@@ -56,6 +56,12 @@ int listeners_take_primary(struct listeners *listeners, const struct settings *s
  */
 void listeners_close_primary(struct listeners *listeners);
 
+/*
+ * Those of `before` that are not among `now` take nobody any more, whoever has
+ * duplicates. They stay open; what waits in their queues is reset.
+ */
+void listeners_shut_removed(const struct listeners *before, const struct listeners *now);
+
 /* The `count` descriptors of that slot; they stay the listeners'. */
 const int *listeners_of_slot(const struct listeners *listeners, uint32_t slot);
 

@@ -12,6 +12,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "keepsock/alloc.h"
@@ -274,6 +275,39 @@ void listeners_close_primary(struct listeners *listeners)
 		close(listeners->primary[i]);
 	}
 	listeners->primary_count = 0;
+}
+
+/* Duplicates share an inode. */
+static bool has_socket(const int *fds, size_t count, const struct stat *socket)
+{
+	struct stat own;
+
+	for (size_t i = 0; i < count; i++) {
+		if (fds[i] >= 0 && fstat(fds[i], &own) == 0 && own.st_ino == socket->st_ino)
+			return true;
+	}
+	return false;
+}
+
+static void shut_unless_kept(int fd, const int *kept, size_t count)
+{
+	struct stat socket;
+
+	if (fd >= 0 && fstat(fd, &socket) == 0 && !has_socket(kept, count, &socket))
+		(void)shutdown(fd, SHUT_RDWR);
+}
+
+void listeners_shut_removed(const struct listeners *before, const struct listeners *now)
+{
+	for (uint32_t slot = 0; slot < before->slots; slot++) {
+		size_t kept = slot < now->slots ? now->count : 0;
+
+		for (size_t i = 0; i < before->count; i++)
+			shut_unless_kept(before->fds[slot * before->count + i],
+					 &now->fds[slot * now->count], kept);
+	}
+	for (size_t i = 0; i < before->primary_count; i++)
+		shut_unless_kept(before->primary[i], now->primary, now->primary_count);
 }
 
 const int *listeners_of_slot(const struct listeners *listeners, uint32_t slot)

@@ -273,7 +273,7 @@ static void revert(void *ctx)
 	exchange(reload->master, &reload->other);
 }
 
-/* The log and the admin socket change in place, once the workers have. */
+/* What changes in place, once the workers have. */
 static void apply_in_place(struct reload *reload)
 {
 	struct master *master = reload->master;
@@ -293,6 +293,8 @@ static void apply_in_place(struct reload *reload)
 		   0) {
 		log_error("admin_mode_not_changed error=%s", strerror(errno));
 	}
+	/* Workers that were taken over from have duplicates for a moment. */
+	listeners_shut_removed(&reload->other.listeners, &master->listeners);
 	master_redis_reloaded(master);
 }
 

@@ -274,6 +274,47 @@ static void test_the_primary_has_its_address_alone(void **state)
 	settings_free(&settings);
 }
 
+/* Two addresses, of which the second configuration has one, and another one. */
+static void test_what_is_removed_is_shut_for_everybody(void **state)
+{
+	struct listeners before, after;
+	struct listener_member have[SLOTS * 2];
+	struct settings settings;
+	struct buffer error = {0};
+	unsigned ports[3] = {free_port(), free_port(), free_port()};
+	int left[SLOTS];
+
+	(void)state;
+	parse(&settings,
+	      "listeners = ({ address = \"127.0.0.1\"; port = %u; },"
+	      "             { address = \"127.0.0.1\"; port = %u; });",
+	      ports[0], ports[1]);
+	assert_int_equal(listeners_open(&before, &settings, SLOTS, NULL, 0, &error), 0);
+	settings_free(&settings);
+	for (uint32_t slot = 0; slot < SLOTS; slot++) {
+		const int *fds = listeners_of_slot(&before, slot);
+
+		have[slot * 2] = (struct listener_member){slot, fds[0]};
+		have[slot * 2 + 1] = (struct listener_member){slot, fds[1]};
+		left[slot] = dup(fds[0]);
+	}
+	parse(&settings,
+	      "listeners = ({ address = \"127.0.0.1\"; port = %u; },"
+	      "             { address = \"127.0.0.1\"; port = %u; });",
+	      ports[2], ports[1]);
+	assert_int_equal(listeners_open(&after, &settings, SLOTS, have, SLOTS * 2, &error), 0);
+	assert_true(is_served(ports[0]));
+	listeners_shut_removed(&before, &after);
+	listeners_close(&before);
+	assert_false(is_served(ports[0]));
+	for (int i = 0; i < 20; i++)
+		assert_true(is_served(ports[1]) && is_served(ports[2]));
+	for (uint32_t slot = 0; slot < SLOTS; slot++)
+		close(left[slot]);
+	listeners_close(&after);
+	settings_free(&settings);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -283,6 +324,7 @@ int main(void)
 		cmocka_unit_test(test_what_is_open_is_taken_over),
 		cmocka_unit_test(test_an_address_this_host_does_not_have),
 		cmocka_unit_test(test_the_primary_has_its_address_alone),
+		cmocka_unit_test(test_what_is_removed_is_shut_for_everybody),
 	};
 
 	log_set_level(LOG_LEVEL_ERROR);
