@@ -54,6 +54,7 @@ struct checks {
 	struct node_call *metrics; /* under way */
 	struct check checks[CHECKS_MAX];
 	unsigned count;
+	uint64_t excused_until_ms;
 };
 
 static const char *kind_name(enum check_kind kind)
@@ -108,7 +109,7 @@ static void take_result(struct check *check, const char *error)
 	check->failures += error != NULL;
 	if (error)
 		snprintf(check->text, sizeof(check->text), "%s", error);
-	if (!is_judged(check) && error)
+	if (error && (!is_judged(check) || now < check->checks->excused_until_ms))
 		return;
 	check->late_in_row = error && check->took_ms >= (uint64_t)check->checks->options.settings
 								->cluster.check_timeout
@@ -282,6 +283,13 @@ void checks_forget(struct checks *checks)
 		checks->checks[i].failed_in_row = checks->checks[i].late_in_row = 0;
 		checks->checks[i].known = false;
 	}
+}
+
+void checks_excuse(struct checks *checks, uint64_t until_ms)
+{
+	checks->excused_until_ms = until_ms;
+	for (unsigned i = 0; i < checks->count; i++)
+		checks->checks[i].failed_in_row = checks->checks[i].late_in_row = 0;
 }
 
 bool checks_bad(const struct checks *checks, const char **worst)

@@ -61,6 +61,9 @@ void checks_free(struct checks *checks); /* NULL is fine */
 /* All verdicts begin anew. */
 void checks_forget(struct checks *checks);
 
+/* We were held up, and the node perhaps as well: until then, in boottime, failures don't count. */
+void checks_excuse(struct checks *checks, uint64_t until_ms);
+
 /* All verdicts that count are good; *worst is one that is not, or "". */
 bool checks_good(const struct checks *checks, const char **worst);
 

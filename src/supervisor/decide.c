@@ -362,6 +362,8 @@ static void decide_once(struct supervisor *s)
 {
 	uint64_t now = clock_boottime_ms();
 
+	/* Whatever woke us: the tick may be late as well. */
+	supervisor_note_time(s, now);
 	learn(s, now);
 	(void)is_resuming(s, now);
 	role_progress(s, now);

@@ -35,13 +35,24 @@
 #include "supervisor/supervisor.h"
 
 #define TICK_MS 100
+/* A worker tells for a second how late its loop was; it has been held up as we have. */
+#define NODE_SETTLES_MS 2000
 
 /* ---- clocks ---- */
 
-/* Held up for longer than this, what we know is from before. */
-static uint64_t tilt_limit(const struct supervisor *s)
+void supervisor_note_time(struct supervisor *s, uint64_t now)
 {
-	return TICK_MS + (uint64_t)s->settings.cluster.lease_renew;
+	uint64_t renew = (uint64_t)s->settings.cluster.lease_renew;
+	uint64_t late = now - s->last_tick_ms;
+
+	if (late <= TICK_MS + renew)
+		return;
+	s->last_tick_ms = now;
+	log_warning("tilt ms=%" PRIu64, late);
+	supervisor_count(s, SUPERVISOR_METRIC_tilts_total);
+	/* Time for everything to be heard and looked at anew. */
+	s->tilt_until_ms = now + 4 * renew;
+	checks_excuse(s->checks, now + (4 * renew > NODE_SETTLES_MS ? 4 * renew : NODE_SETTLES_MS));
 }
 
 static void on_tick(evutil_socket_t fd, short what, void *ctx)
@@ -52,12 +63,7 @@ static void on_tick(evutil_socket_t fd, short what, void *ctx)
 	(void)fd;
 	(void)what;
 	MAGIC_CHECK(s, SUPERVISOR_MAGIC);
-	if (now - s->last_tick_ms > tilt_limit(s)) {
-		log_warning("tilt ms=%" PRIu64, now - s->last_tick_ms);
-		supervisor_count(s, SUPERVISOR_METRIC_tilts_total);
-		/* Time for everything to be heard and looked at anew. */
-		s->tilt_until_ms = now + 4 * (uint64_t)s->settings.cluster.lease_renew;
-	}
+	supervisor_note_time(s, now);
 	s->last_tick_ms = now;
 	supervisor_decide(s);
 }

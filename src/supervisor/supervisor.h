@@ -189,6 +189,8 @@ int supervisor_run(struct supervisor_options *options);
 int supervisor_check_files(const struct settings *settings, struct buffer *error);
 /* Nothing of a role is left, and we are told to end. */
 void supervisor_end(struct supervisor *s);
+/* Held up for too long, all we know is from before: nothing is begun or judged for a while. */
+void supervisor_note_time(struct supervisor *s, uint64_t now);
 
 /* decide.c: looks at everything and does what follows; from anywhere, at any time. */
 void supervisor_decide(struct supervisor *s);

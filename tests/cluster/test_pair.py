@@ -116,8 +116,9 @@ def ask_to_publish(port, number):
 
 
 def test_who_was_stopped_acknowledges_nothing_when_it_goes_on(make_pair):
-    """All of a host stands still beyond the lease, with publishes under way, and goes on."""
-    pair = make_pair(cluster={"lease_ttl": "2s"})
+    """All of a host stands still beyond the lease, with publishes under way, and goes on. It is
+    not taken for unhealthy because of that."""
+    pair = make_pair(cluster={"lease_ttl": "5s", "check_loop_lag": "3s"})
     primary, (standby,) = pair.start()
     client = Client(primary.port)
     assert "result" in ask_to_publish(primary.port, 0).read_response().json()
@@ -133,6 +134,15 @@ def test_who_was_stopped_acknowledges_nothing_when_it_goes_on(make_pair):
     primary.wait_for("standby")
     history = standby.api("history", channel="news", limit=100)["result"]["publications"]
     assert [p["data"] for p in history] == [0]
+    looks = loop_checks(primary) + 8
+    wait_until(lambda: loop_checks(primary) >= looks, "its loop was looked at again and again")
+    log = primary.supervisor_log_path.read_text()
+    assert "event=tilt" in log and "check name=loop change=good->bad" not in log, log
+
+
+def loop_checks(node):
+    return next(row["runs"] for row in node.said("show", "checks")["rows"]
+                if row["check"] == "loop")
 
 
 def read_to_end(connection):
