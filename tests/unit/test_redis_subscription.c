@@ -82,32 +82,6 @@ void loop_watch_begin(struct worker *w, enum loop_activity activity)
 	w->now_ms = clock_boottime_ms();
 }
 
-struct connection *connection_at(struct worker *w, arena_ref passport)
-{
-	return arena_companion(w->arena, passport, sizeof(struct connection));
-}
-
-struct passport_draft *connection_draft(struct connection *c)
-{
-	passport_draft_begin(&c->worker->draft, c->passport);
-	return &c->worker->draft;
-}
-
-bool connection_commit(struct connection *c)
-{
-	return passport_draft_commit(&c->worker->draft);
-}
-
-bool connection_check_queue(struct connection *c)
-{
-	return c->fd >= 0;
-}
-
-void connection_flush(struct connection *c)
-{
-	(void)c;
-}
-
 void connection_close(struct connection *c, const char *why)
 {
 	(void)c;
