@@ -80,6 +80,8 @@ struct lease {
 	uint64_t settled_at_ms;
 	uint64_t seen_ms;
 	uint64_t seen_left_until_ms;
+	uint64_t stuck_since_ms; /* it lasts too long and nobody renews it; 0: it does not */
+	uint64_t stuck_end_ms;   /* ... and ended then by our clock at the earliest */
 	uint64_t redis_epoch;
 	char seen[LEASE_TEXT_MAX + 1]; /* the lease that we saw last, "" = none */
 	char random[17];               /* of our own leases */
@@ -148,7 +150,7 @@ static bool send_words(struct lease *lease, enum call_kind kind, const char *con
 static bool send_script(struct lease *lease, enum call_kind kind, const char *script,
 			const char *const *arguments, size_t n)
 {
-	const char *words[9] = {"EVAL", script, "2", REDIS_KEY_LEASE, REDIS_KEY_LEASE_EPOCH};
+	const char *words[11] = {"EVAL", script, "2", REDIS_KEY_LEASE, REDIS_KEY_LEASE_EPOCH};
 
 	for (size_t i = 0; i < n; i++)
 		words[5 + i] = arguments[i];
@@ -211,8 +213,51 @@ static bool is_own(const struct lease *lease, const char *text)
 	return len > tail && strcmp(text + len - tail, lease->random) == 0;
 }
 
-static void see(struct lease *lease, const struct lease_reply *reply)
+/* No lease that was granted, or renewed, by a clock that only goes ahead has so much left. */
+static uint64_t stuck_left_ms(const struct lease *lease)
 {
+	return 2 * (uint64_t)lease->settings->cluster.lease_ttl;
+}
+
+/*
+ * Redis counts by a clock that may be set back, and then a dead holder's lease lasts
+ * that much longer. By ours its end stays where it is for as long as nobody renews
+ * it, while each renewal moves it, and leaves no more than lease_ttl besides. So one
+ * that has too much left, with an end that has not moved by more than lease_renew,
+ * was renewed no later than lease_renew after we saw it first.
+ */
+static void watch_stuck(struct lease *lease, uint64_t sent_ms, const struct lease_reply *reply)
+{
+	uint64_t left = reply->left_ms > 0 ? (uint64_t)reply->left_ms : 0;
+	bool same = strcmp(reply->text, lease->seen) == 0;
+	uint64_t moved_ms = lease->stuck_end_ms + (uint64_t)lease->settings->cluster.lease_renew;
+
+	if (!reply->text[0] || left <= stuck_left_ms(lease)) {
+		lease->stuck_since_ms = 0;
+	} else if (lease->stuck_since_ms == 0 || !same || clock_boottime_ms() + left > moved_ms) {
+		lease->stuck_since_ms = clock_boottime_ms();
+		lease->stuck_end_ms = sent_ms + left;
+	}
+}
+
+/* When whoever has it has given up for lack of renewals, by our own clock; 0: that can't be told.
+ */
+static uint64_t overdue_ms(const struct lease *lease)
+{
+	return lease->stuck_since_ms == 0
+		       ? 0
+		       : lease->stuck_since_ms + (uint64_t)lease->settings->cluster.lease_renew +
+				 (uint64_t)lease->timing.promise;
+}
+
+static bool is_overdue(const struct lease *lease)
+{
+	return overdue_ms(lease) > 0 && clock_boottime_ms() >= overdue_ms(lease);
+}
+
+static void see(struct lease *lease, uint64_t sent_ms, const struct lease_reply *reply)
+{
+	watch_stuck(lease, sent_ms, reply);
 	lease->seen_ms = clock_boottime_ms();
 	lease->redis_epoch = reply->epoch;
 	snprintf(lease->seen, sizeof(lease->seen), "%s", reply->text);
@@ -294,7 +339,7 @@ static void on_state_reply(struct lease *lease, const struct call *call, const r
 			on_acquire_reply(lease, call, &answer);
 		else if (call->kind == CALL_RENEW)
 			on_renew_reply(lease, call, &answer);
-		see(lease, &answer);
+		see(lease, call->sent_ms, &answer);
 	}
 	if (call->kind == CALL_ACQUIRE)
 		lease->acquiring = false;
@@ -403,6 +448,7 @@ static void forget_calls(struct lease *lease)
 	}
 	lease->acquiring = false;
 	lease->ready = false;
+	lease->stuck_since_ms = 0;
 }
 
 static void on_link_lost(void *ctx, const char *reason)
@@ -510,15 +556,21 @@ void lease_look(struct lease *lease)
 
 bool lease_acquire(struct lease *lease, uint64_t floor)
 {
-	char ttl[24], least[24];
-	const char *const arguments[] = {lease->settings->node.name, lease->random, ttl, least};
+	char ttl[24], least[24], left[24];
+	const char *const arguments[] = {
+		lease->settings->node.name,           lease->random, ttl, least,
+		is_overdue(lease) ? lease->seen : "", left};
 
 	if (lease->text[0] || lease->acquiring)
 		return false;
 	snprintf(ttl, sizeof(ttl), "%" PRId64, lease->settings->cluster.lease_ttl);
 	snprintf(least, sizeof(least), "%" PRIu64, floor);
+	snprintf(left, sizeof(left), "%" PRIu64, stuck_left_ms(lease));
+	if (is_overdue(lease))
+		log_warning("lease_overdue lease=%s left_ms=%" PRIu64, log_value_str(lease->seen),
+			    lease->seen_left_until_ms - lease->seen_ms);
 	lease->acquiring =
-		send_script(lease, CALL_ACQUIRE, redis_script_lease_acquire, arguments, 4);
+		send_script(lease, CALL_ACQUIRE, redis_script_lease_acquire, arguments, 6);
 	return lease->acquiring;
 }
 
@@ -586,6 +638,7 @@ void lease_get_view(const struct lease *lease, struct lease_view *view)
 	uint64_t now = clock_boottime_ms();
 	/* One answer may be late, two are a fault. */
 	uint64_t fresh = 2 * (uint64_t)lease->settings->cluster.lease_renew + 100;
+	uint64_t overdue = overdue_ms(lease), end = lease->seen_left_until_ms;
 
 	*view = (struct lease_view){
 		.connected = lease->ready && lease->seen_ms > 0 && now - lease->seen_ms <= fresh &&
@@ -600,7 +653,7 @@ void lease_get_view(const struct lease *lease, struct lease_view *view)
 		.held_until_ms = lease->held_until_ms,
 		.redis_epoch = lease->redis_epoch,
 		.seen_ms = lease->seen_ms,
-		.free_at_ms = lease->seen_left_until_ms,
+		.free_at_ms = overdue > 0 && overdue < end ? overdue : end,
 		.text = lease->text,
 		.place = lease->place,
 		.error = lease->error,

@@ -279,10 +279,18 @@ class RedisFaults(HostFaults):
         self.site.pause(0.5, 1.5)
         self._redis_away("redis rewound", heal, ANYTHING)
 
-
     def redis_clock_jumps(self):
-        """Ahead: everything with a lifetime is gone at once, the lease too."""
-        self._jumps("clock of Redis", self.site.redis.clock, 1)
+        """Ahead: everything with a lifetime is gone at once, the lease too. Back: it lasts longer,
+        and who has the lease renews it as before."""
+        self._jumps("clock of Redis", self.site.redis.clock, self.rng.choice((-1, 1)))
+
+    def power_lost_and_redis_clock_set_back(self):
+        """What the lost host's lease has left grows by as much; nobody waits for that."""
+        def impose(primary):
+            self.site.lose_power(primary)
+            self.site.redis.clock.jump(-self.rng.randrange(1, 6) * JUMP)
+
+        self._fails_over("power lost and Redis's clock set back", impose, self.site.gain_power)
 
 
 class SentinelFaults(HostFaults):

@@ -186,6 +186,59 @@ static void test_a_successor_takes_it_up(void **state)
 	free(text);
 }
 
+/* ---- a Redis whose clock is set back ---- */
+
+/* What that does to a key that has still to end. */
+static void prolong(struct fixture *f)
+{
+	redis_server_do(f->redis, "EVAL %s 0",
+			"redis.call('SELECT', 2) redis.call('PEXPIRE', 'keepsock.lease', 3600000)");
+}
+
+static void open_with_a_dead_holder(struct fixture *f)
+{
+	open_side(f, 0, "1200ms");
+	open_side(f, 1, "1200ms");
+	acquire(f, 0, 0);
+	WAIT_FOR(f->base, strcmp(view(f, 1).holder, "a") == 0);
+	close_side(&f->sides[0]);
+	prolong(f);
+}
+
+static void test_a_dead_holder_is_not_waited_for_by_redis_clock(void **state)
+{
+	struct fixture *f = *state;
+	uint64_t began = clock_boottime_ms();
+
+	open_with_a_dead_holder(f);
+	WAIT_FOR(f->base, view(f, 1).free_at_ms > began + 2200);
+	/* Not sooner than without Redis: nobody else may have it any more. */
+	acquire(f, 1, 0);
+	assert_true(!view(f, 1).holding || clock_boottime_ms() >= began + 2200);
+	while (!view(f, 1).holding) {
+		WAIT_FOR(f->base, clock_boottime_ms() >= view(f, 1).free_at_ms);
+		acquire(f, 1, 0);
+	}
+	assert_int_equal(view(f, 1).epoch, 2);
+	/* Whoever had it, and lived, would be fenced. */
+	assert_int_equal(view(f, 1).redis_epoch, 2);
+}
+
+static void test_a_lease_that_is_renewed_is_never_overdue(void **state)
+{
+	struct fixture *f = *state;
+	uint64_t end = clock_boottime_ms() + 4000;
+
+	open_with_a_dead_holder(f);
+	while (clock_boottime_ms() < end) {
+		uint64_t seen = view(f, 1).seen_ms, now = clock_boottime_ms();
+
+		prolong(f);
+		WAIT_FOR(f->base, view(f, 1).seen_ms > seen + 100);
+		assert_true(view(f, 1).free_at_ms >= now + 2200);
+	}
+}
+
 /* ---- a Redis that lost something ---- */
 
 static void restart_without(struct fixture *f, const char *data)
@@ -351,6 +404,8 @@ int main(void)
 		WITH_REDIS(test_an_epoch_is_above_what_anybody_knows),
 		WITH_REDIS(test_a_lease_of_the_dead_runs_out),
 		WITH_REDIS(test_a_successor_takes_it_up),
+		WITH_REDIS(test_a_dead_holder_is_not_waited_for_by_redis_clock),
+		WITH_REDIS(test_a_lease_that_is_renewed_is_never_overdue),
 		WITH_REDIS(test_the_holder_makes_it_again_where_redis_lost_it),
 		WITH_REDIS(test_an_old_lease_that_comes_back_gives_way),
 		WITH_REDIS(test_a_holder_is_fenced_by_a_higher_epoch),
