@@ -12,12 +12,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include <arpa/inet.h>
-#include <event2/buffer.h>
-#include <event2/bufferevent.h>
 #include <event2/event.h>
-#include <event2/listener.h>
-#include <netinet/in.h>
 
 #include <cmocka.h>
 
@@ -26,182 +21,22 @@
 #include "keepsock/sentinel.h"
 #include "keepsock/settings.h"
 #include "redis_wait.h"
+#include "sentinel_peer.h"
 
 #define SENTINELS 3
 #define SERVERS   2 /* the last peers */
 #define PEERS     (SENTINELS + SERVERS)
 
-struct fixture;
-
-/* A peer of the watch: what it answers to which command. */
-struct peer {
-	struct fixture *fixture;
-	struct evconnlistener *listener;
-	uint16_t port;
-	const char *role;     /* a server: "master" or "slave" */
-	const char *raw;      /* instead of all answers */
-	uint16_t master;      /* a Sentinel: the port it names, 0 = it knows no such master */
-	unsigned epoch;       /* ... with this */
-	const char *password; /* wanted, or NULL */
-	unsigned asked;       /* SENTINEL MASTER and ROLE, how often */
-	bool slow;            /* a Sentinel: it owes its answers */
-	unsigned owed;
-	struct bufferevent *subscriber;
-};
-
 struct fixture {
 	struct event_base *base;
-	struct peer peers[PEERS];
+	struct sentinel_peers all;
+	struct sentinel_peer peers[PEERS];
 	struct settings_host_port places[SENTINELS];
 	struct sentinel_options options;
 	struct sentinel_watch *watch;
-	struct bufferevent *connections[256];
-	unsigned n_connections;
 	unsigned changes;
 	uint16_t master; /* what the watch told last */
 };
-
-/* -- peers --------------------------------------------------------------- */
-
-static void say(struct bufferevent *connection, const char *text)
-{
-	assert_int_equal(bufferevent_write(connection, text, strlen(text)), 0);
-}
-
-static void say_words(struct bufferevent *connection, const char *const *words, size_t n)
-{
-	struct evbuffer *out = bufferevent_get_output(connection);
-
-	evbuffer_add_printf(out, "*%zu\r\n", n);
-	for (size_t i = 0; i < n; i++)
-		evbuffer_add_printf(out, "$%zu\r\n%s\r\n", strlen(words[i]), words[i]);
-}
-
-static void tell_master(struct peer *peer, struct bufferevent *connection)
-{
-	char port[16], epoch[16];
-	const char *words[] = {"name", "m", "ip", "127.0.0.1", "port", port, "config-epoch", epoch};
-
-	if (peer->master == 0) {
-		say(connection, "-ERR No such master with that name\r\n");
-		return;
-	}
-	snprintf(port, sizeof(port), "%u", peer->master);
-	snprintf(epoch, sizeof(epoch), "%u", peer->epoch);
-	say_words(connection, words, 8);
-}
-
-static void answer_sentinel(struct peer *peer, struct bufferevent *connection)
-{
-	peer->asked++;
-	if (peer->slow) {
-		peer->owed++;
-	} else {
-		tell_master(peer, connection);
-	}
-}
-
-static void answer(struct peer *peer, struct bufferevent *connection, const char *command,
-		   const char *argument)
-{
-	static const char *const pong[] = {"pong", ""};
-	const char *role[] = {peer->role};
-
-	if (peer->raw) {
-		say(connection, peer->raw);
-	} else if (strcmp(command, "AUTH") == 0) {
-		bool right = peer->password && strcmp(argument, peer->password) == 0;
-
-		say(connection, right ? "+OK\r\n" : "-WRONGPASS invalid\r\n");
-	} else if (strcmp(command, "SENTINEL") == 0) {
-		answer_sentinel(peer, connection);
-	} else if (strcmp(command, "SUBSCRIBE") == 0) {
-		peer->subscriber = connection;
-		say(connection, "*3\r\n$9\r\nsubscribe\r\n$14\r\n+switch-master\r\n:1\r\n");
-	} else if (strcmp(command, "PING") == 0) {
-		say_words(connection, pong, 2);
-	} else if (strcmp(command, "ROLE") == 0 && peer->role) {
-		peer->asked++;
-		say_words(connection, role, 1);
-	} else {
-		say(connection, "-ERR unknown command\r\n");
-	}
-}
-
-/* "*n", then "$len" and the word, n times; every command here arrives whole. */
-static void on_command(struct bufferevent *connection, void *ctx)
-{
-	struct evbuffer *in = bufferevent_get_input(connection);
-	char *head;
-
-	while ((head = evbuffer_readln(in, NULL, EVBUFFER_EOL_CRLF_STRICT))) {
-		unsigned long n = strtoul(head + 1, NULL, 10);
-		char words[2][64] = {"", ""};
-
-		free(head);
-		for (unsigned long i = 0; i < n; i++) {
-			char *length = evbuffer_readln(in, NULL, EVBUFFER_EOL_CRLF_STRICT);
-			char *word = evbuffer_readln(in, NULL, EVBUFFER_EOL_CRLF_STRICT);
-
-			assert_non_null(word);
-			if (i < 2)
-				snprintf(words[i], sizeof(words[i]), "%s", word);
-			free(length);
-			free(word);
-		}
-		answer(ctx, connection, words[0], words[1]);
-	}
-}
-
-static void on_end(struct bufferevent *connection, short what, void *ctx)
-{
-	struct peer *peer = ctx;
-
-	(void)what;
-	if (peer->subscriber == connection)
-		peer->subscriber = NULL;
-	bufferevent_disable(connection, EV_READ | EV_WRITE);
-}
-
-static void on_connection(struct evconnlistener *listener, evutil_socket_t fd,
-			  struct sockaddr *address, int len, void *ctx)
-{
-	struct peer *peer = ctx;
-	struct fixture *f = peer->fixture;
-	struct bufferevent *connection = bufferevent_socket_new(f->base, fd, BEV_OPT_CLOSE_ON_FREE);
-
-	(void)listener;
-	(void)address;
-	(void)len;
-	assert_true(f->n_connections < sizeof(f->connections) / sizeof(f->connections[0]));
-	f->connections[f->n_connections++] = connection;
-	bufferevent_setcb(connection, on_command, NULL, on_end, peer);
-	bufferevent_enable(connection, EV_READ | EV_WRITE);
-}
-
-static void start_peer(struct fixture *f, struct peer *peer)
-{
-	struct sockaddr_in address = {.sin_family = AF_INET,
-				      .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
-	socklen_t len = sizeof(address);
-
-	peer->fixture = f;
-	peer->listener =
-		evconnlistener_new_bind(f->base, on_connection, peer, LEV_OPT_CLOSE_ON_FREE, -1,
-					(struct sockaddr *)&address, sizeof(address));
-	assert_non_null(peer->listener);
-	assert_int_equal(getsockname(evconnlistener_get_fd(peer->listener),
-				     (struct sockaddr *)&address, &len),
-			 0);
-	peer->port = ntohs(address.sin_port);
-}
-
-static void stop_peer(struct peer *peer)
-{
-	if (peer->listener)
-		evconnlistener_free(peer->listener);
-	peer->listener = NULL;
-}
 
 /* -- the fixture --------------------------------------------------------- */
 
@@ -210,9 +45,9 @@ static int setup(void **state)
 {
 	struct fixture *f = xcalloc(1, sizeof(*f));
 
-	f->base = event_base_new();
+	f->base = f->all.base = event_base_new();
 	for (size_t i = 0; i < PEERS; i++)
-		start_peer(f, &f->peers[i]);
+		sentinel_peer_start(&f->all, &f->peers[i]);
 	f->peers[SENTINELS].role = f->peers[SENTINELS + 1].role = "master";
 	for (size_t i = 0; i < SENTINELS; i++) {
 		f->peers[i].master = f->peers[SENTINELS].port;
@@ -237,10 +72,9 @@ static int teardown(void **state)
 	struct fixture *f = *state;
 
 	sentinel_watch_free(f->watch);
-	for (unsigned i = 0; i < f->n_connections; i++)
-		bufferevent_free(f->connections[i]);
+	sentinel_peers_end(&f->all);
 	for (size_t i = 0; i < PEERS; i++)
-		stop_peer(&f->peers[i]);
+		sentinel_peer_stop(&f->peers[i]);
 	event_base_loop(f->base, EVLOOP_NONBLOCK);
 	event_base_free(f->base);
 	free(f);
@@ -379,14 +213,14 @@ static void test_announcements(void **state)
 	for (size_t i = 0; i < sizeof(texts) / sizeof(texts[0]); i++) {
 		const char *words[] = {"message", "+switch-master", texts[i]};
 
-		say_words(f->peers[0].subscriber, words, 3);
+		sentinel_peer_say_words(f->peers[0].subscriber, words, 3);
 	}
-	say(f->peers[0].subscriber, "*3\r\n$7\r\nmessage\r\n$1\r\nx\r\n:1\r\n");
+	sentinel_peer_say(f->peers[0].subscriber, "*3\r\n$7\r\nmessage\r\n$1\r\nx\r\n:1\r\n");
 	WAIT_FOR(f->base, f->changes == 2 && f->peers[1].asked > asked);
 	assert_int_equal(f->master, f->peers[SENTINELS + 1].port);
 	assert_true(is_heard(f, 0));
 	/* An answer to no question ends the connection; the next one hears again. */
-	say(f->peers[0].subscriber, ":1\r\n");
+	sentinel_peer_say(f->peers[0].subscriber, ":1\r\n");
 	WAIT_FOR(f->base, !is_heard(f, 0));
 	WAIT_FOR(f->base, is_heard(f, 0));
 }
@@ -479,7 +313,7 @@ static void test_dead_silent_and_unknown_ones(void **state)
 {
 	struct fixture *f = *state;
 
-	stop_peer(&f->peers[0]);
+	sentinel_peer_stop(&f->peers[0]);
 	f->peers[1].raw = "";
 	f->options.timeout_ms = 200;
 	watch_until_found(f);
