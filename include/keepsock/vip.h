@@ -105,6 +105,14 @@ void vip_take(struct vip *vip, uint64_t until_ms);
 bool vip_renew(struct vip *vip, uint64_t until_ms);
 
 /*
+ * Resets the connections on it, so that their clients know at once; without the address
+ * nothing tells them. Before vip_drop(), by whoever has the right to the address for
+ * certain; does nothing unless HELD. Goes on while it finds any, at most until end_ms
+ * (boottime), and returns when it is done.
+ */
+void vip_disconnect(struct vip *vip, uint64_t end_ms);
+
+/*
  * Deletes the address, whoever set it, before it returns, and then destroys the
  * connections on it, until on_clean. No on_taken, on_refused or on_lost of before
  * comes after this. False with the reason logged when the kernel refused: the address then

@@ -93,6 +93,12 @@ void addresses_renew(struct addresses *addresses, uint64_t held_until_ms)
 	}
 }
 
+void addresses_disconnect(struct addresses *addresses, uint64_t end_ms)
+{
+	for (size_t i = 0; i < addresses->count; i++)
+		vip_disconnect(addresses->vips[i], end_ms);
+}
+
 void addresses_drop(struct addresses *addresses)
 {
 	addresses->problem[0] = '\0';

@@ -35,6 +35,12 @@ void addresses_free(struct addresses *addresses);
 void addresses_take(struct addresses *addresses, uint64_t held_until_ms);
 void addresses_renew(struct addresses *addresses, uint64_t held_until_ms);
 
+/*
+ * Resets the connections on them, until end_ms (boottime) at most, so that clients know
+ * before the address goes; only for whoever holds the lease.
+ */
+void addresses_disconnect(struct addresses *addresses, uint64_t end_ms);
+
 /* At once; safe at any time. */
 void addresses_drop(struct addresses *addresses);
 

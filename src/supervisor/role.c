@@ -30,6 +30,8 @@
 #define RETRY_MS 1000
 /* ... and so often, before it is ended: it would go on as what it is. */
 #define REFUSALS_MAX 3
+/* So long the addresses may be kept to reset the connections on them. */
+#define DISCONNECT_MS 200
 /* The end of killed processes is waited for so long before the next state. */
 #define FENCE_LIMIT_MS 5000
 
@@ -277,13 +279,29 @@ static void begin_promotion(struct supervisor *s, bool lost)
 
 /* ---- giving up ---- */
 
-/* At once and without asking anybody: from here on nothing of the role is ours. */
+/*
+ * Idle clients would notice nothing until their next ping, and the node, if it lives, takes
+ * them out of the registry that our successor wakes them by. Only by a lease that is ours,
+ * or two hosts would send in the address's name.
+ */
+static void disconnect_clients(struct supervisor *s)
+{
+	uint64_t now = clock_boottime_ms(), until = supervisor_hold_until(s);
+
+	if (now >= until || word_outvoted(s, now))
+		return;
+	addresses_disconnect(s->addresses,
+			     now + DISCONNECT_MS < until ? now + DISCONNECT_MS : until);
+}
+
+/* Without asking anybody: from here on nothing of the role is ours. */
 static void give_up(struct supervisor *s)
 {
 	struct buffer error = {0};
 
 	s->address_given_up = true;
 	inherit_end(s);
+	disconnect_clients(s);
 	addresses_drop(s->addresses);
 	lease_release(s->lease);
 	memset(s->granted_until_ms, 0, sizeof(s->granted_until_ms));

@@ -401,6 +401,27 @@ bool vip_renew(struct vip *vip, uint64_t until_ms)
 	return renewed;
 }
 
+static bool is_ours(const struct vip *vip)
+{
+	return vip->state == VIP_STATE_HELD && !vip->deleted &&
+	       clock_boottime_ns() < vip->hold.expires_ns;
+}
+
+void vip_disconnect(struct vip *vip, uint64_t end_ms)
+{
+	uint64_t begun = clock_boottime_ns(), end = end_ms * NS_PER_MS, count;
+
+	MAGIC_CHECK(vip, VIP_MAGIC);
+	read_events(vip);
+	if (!is_ours(vip))
+		return;
+	/* Later ones would be dropped by the rule. */
+	count = vip_sweep_now(vip->sweep, end < vip->hold.expires_ns ? end : vip->hold.expires_ns);
+	if (count)
+		log_info("vip_disconnected address=%s count=%" PRIu64 " ms=%" PRIu64, vip->name,
+			 count, (clock_boottime_ns() - begun) / NS_PER_MS);
+}
+
 bool vip_drop(struct vip *vip)
 {
 	bool removed;
@@ -412,12 +433,6 @@ bool vip_drop(struct vip *vip)
 }
 
 /* ---- events ---- */
-
-static bool is_ours(const struct vip *vip)
-{
-	return vip->state == VIP_STATE_HELD && !vip->deleted &&
-	       clock_boottime_ns() < vip->hold.expires_ns;
-}
 
 static void on_address_events(evutil_socket_t fd, short what, void *ctx)
 {

@@ -43,17 +43,17 @@ struct vip_sweep {
 	struct netlink kill;
 	int families[2]; /* an IPv4 VIP has connections of dual-stack sockets too */
 	unsigned n_families, family;
-	uint64_t found; /* by this look, in all families so far */
+	uint32_t states; /* what is looked for: 1 << state */
+	uint64_t found;  /* by this look, in all families so far */
 	uint64_t killed;
 	int error; /* the last refusal, as a negative errno; 0 = none in this look */
 	uint64_t destroyed;
 };
 
-/* States of interest: all but LISTEN and CLOSE. */
-static uint32_t wanted_states(void)
-{
-	return UINT32_MAX & ~(1u << TCP_LISTEN | 1u << TCP_CLOSE);
-}
+#define ALL_STATES (UINT32_MAX & ~(1u << TCP_LISTEN | 1u << TCP_CLOSE))
+/* In these the client believes that there is a connection. */
+#define CLIENT_STATES \
+	(1u << TCP_ESTABLISHED | 1u << TCP_SYN_RECV | 1u << TCP_CLOSE_WAIT | 1u << TCP_FIN_WAIT1)
 
 /* A filter that the kernel runs: the local address is ours. */
 static void put_filter(struct netlink_request *request, const struct settings_vip *address)
@@ -77,7 +77,7 @@ static int begin_look(struct vip_sweep *sweep)
 {
 	struct inet_diag_req_v2 header = {.sdiag_family = (uint8_t)sweep->families[sweep->family],
 					  .sdiag_protocol = IPPROTO_TCP,
-					  .idiag_states = wanted_states()};
+					  .idiag_states = sweep->states};
 	struct netlink_request request;
 	int code;
 
@@ -241,6 +241,7 @@ void vip_sweep_close(struct vip_sweep *sweep)
 void vip_sweep_start(struct vip_sweep *sweep)
 {
 	MAGIC_CHECK(sweep, SWEEP_MAGIC);
+	sweep->states = ALL_STATES;
 	sweep->destroyed = 0;
 	first_look(sweep);
 	schedule(sweep, 0);
@@ -251,6 +252,38 @@ void vip_sweep_stop(struct vip_sweep *sweep)
 	MAGIC_CHECK(sweep, SWEEP_MAGIC);
 	evtimer_del(sweep->turn);
 	netlink_close(&sweep->look);
+}
+
+/* In one family; false when there is nothing more to be had. */
+static bool look_now(struct vip_sweep *sweep, uint64_t end_ns)
+{
+	int code = begin_look(sweep);
+
+	while (code == 0 && clock_boottime_ns() < end_ns) {
+		code = netlink_dump_next(&sweep->look, on_socket, sweep);
+		if (code != 1)
+			break;
+		code = 0;
+	}
+	netlink_close(&sweep->look);
+	return code == 0 || code == -EINTR;
+}
+
+uint64_t vip_sweep_now(struct vip_sweep *sweep, uint64_t end_ns)
+{
+	bool more = true;
+
+	MAGIC_CHECK(sweep, SWEEP_MAGIC);
+	sweep->states = CLIENT_STATES;
+	sweep->destroyed = 0;
+	while (more && clock_boottime_ns() < end_ns) {
+		first_look(sweep);
+		for (; more && sweep->family < sweep->n_families; sweep->family++)
+			more = look_now(sweep, end_ns);
+		sweep->destroyed += sweep->killed;
+		more = more && sweep->killed > 0;
+	}
+	return sweep->destroyed;
 }
 
 uint64_t vip_sweep_destroyed(const struct vip_sweep *sweep)

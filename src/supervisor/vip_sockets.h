@@ -29,6 +29,12 @@ void vip_sweep_close(struct vip_sweep *sweep);
 void vip_sweep_start(struct vip_sweep *sweep);
 void vip_sweep_stop(struct vip_sweep *sweep);
 
+/*
+ * Destroys those whose clients don't know yet, at once: until none is found, or end_ns
+ * (boottime) has come. How many. Not while a sweep goes on; on_clean does not follow.
+ */
+uint64_t vip_sweep_now(struct vip_sweep *sweep, uint64_t end_ns);
+
 /* Destroyed since the start. */
 uint64_t vip_sweep_destroyed(const struct vip_sweep *sweep);
 

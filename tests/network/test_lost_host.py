@@ -2,80 +2,27 @@
 """A host that holds the primary loses its power: what the clients it leaves behind, who say nothing
 for an hour, notice of it, and what becomes of their presence and sessions."""
 
-import os
-import shutil
-import signal
-import subprocess
-import tempfile
-
 import pytest
 
-from client import Client
-from network import PATH, in_namespace, is_dead, wait_until
-from pair import Supervised, supervisor_binary
-from wire import Http
+from hosted import VIP4, VIP6, Hosted, client_at, is_tickle, names, redis_on, sockets
+from network import is_dead, wait_until
 
-VIP4, VIP6 = "10.9.0.100", "fd09::100"
-PORT, PEER_PORT = 8000, 8500
 RATE = 50
-NEAR = {"node": {"workers": 2},
-        "listeners": [{"address": "0.0.0.0", "port": PORT}, {"address": "::", "port": PORT}],
-        # No word of their own tells them.
-        "client": {"ping_interval": "1h"},
-        # The pair must not change sides by itself on a machine with much else to do.
-        "cluster": {"lease_ttl": "8s", "vip": [f"{VIP4}/32", f"{VIP6}/128"], "vip_interface": "eth0",
-                    "tickle_rate": RATE}}
-
-
-class Hosted(Supervised):
-    """A supervisor and its node on a host."""
-
-    def __init__(self, host, other, redis):
-        names = [h.name.rsplit("-", 1)[1] for h in (host, other)]
-        peers = {"peers": [f"{names[1]}={other.ipv4}:{PEER_PORT}"],
-                 "peer_listen": f"{host.ipv4}:{PEER_PORT}"}
-        super().__init__(names[0], PEER_PORT, {}, redis,
-                         **{**NEAR, "cluster": {**NEAR["cluster"], **peers}})
-        self.host = host
-
-    def supervise(self):
-        with open(self.supervisor_log_path, "ab") as log:
-            self.supervisor = subprocess.Popen(
-                ["ip", "netns", "exec", self.host.name, supervisor_binary(), "-c",
-                 str(self.config)], env={**os.environ, "PATH": PATH}, stdout=log, stderr=log,
-                stdin=subprocess.DEVNULL, start_new_session=True)
-        self.sessions.append(self.supervisor.pid)
-        return self
-
-    def call(self, method, **body):
-        return in_namespace(self.host.name, lambda: self.api(method, **body))
-
-    def power_off(self):
-        self.host.network.cut(self.host)
-        self.signal_all(signal.SIGSTOP)
-        self.kill_everybody()
-        self.supervisor.wait()
+# The pair must not change sides by itself on a machine with much else to do.
+NEAR = {"cluster": {"lease_ttl": "8s", "tickle_rate": RATE}}
 
 
 @pytest.fixture
 def redis(network):
-    host = network.host("redis")
-    directory = tempfile.mkdtemp(prefix="keepsock-")
-    server = subprocess.Popen(
-        ["ip", "netns", "exec", host.name, "redis-server", "--bind", host.ipv4, "--port", "6379",
-         "--protected-mode", "no", "--save", "", "--dir", directory, "--loglevel", "warning"],
-        env={**os.environ, "PATH": PATH}, stdout=subprocess.DEVNULL, stdin=subprocess.DEVNULL)
-    yield f"redis://{host.ipv4}:6379"
-    server.kill()
-    server.wait()
-    shutil.rmtree(directory)
+    with redis_on(network.host("redis")) as url:
+        yield url
 
 
 @pytest.fixture
 def pair(network, redis):
     """The primary and its standby."""
     hosts = network.host("a"), network.host("b")
-    nodes = [Hosted(hosts[0], hosts[1], redis), Hosted(hosts[1], hosts[0], redis)]
+    nodes = [Hosted(hosts[0], hosts[1:], redis, **NEAR), Hosted(hosts[1], hosts[:1], redis, **NEAR)]
     for node in nodes:
         node.supervise()
     wait_until(lambda: sorted(str(node.state()) for node in nodes) == ["primary", "standby"],
@@ -87,19 +34,6 @@ def pair(network, redis):
     for node in nodes:
         node.end()
         node.remove()
-
-
-def client_at(host, address):
-    """A client that is present in a channel."""
-    stream = in_namespace(host.name, lambda: Http(PORT, host=address))
-    client = Client(PORT, stream=stream)
-    client.local_port = stream.socket.getsockname()[1]
-    client.result("subscribe", channel="room", join_leave=True)
-    return client
-
-
-def sockets(clients):
-    return [client.websocket.stream.socket for client in clients]
 
 
 def test_idle_clients_are_woken_and_presence_is_gone(network, pair):
@@ -122,8 +56,4 @@ def test_idle_clients_are_woken_and_presence_is_gone(network, pair):
     assert heir.ctl_json("show", "sessions")["rows"] == []
     assert "event=purged" in heir.logs()
     wait_until(lambda: heir.said("show", "metrics")["clients_woken_total"] == 80, "all counted")
-    tickles = [f for f in sent.up_to_now() if f.kind == "tcp" and f.source in (VIP4, VIP6)
-               and f.flags == 0x10 and f.ports[0] == PORT]
-    woken = {(f.source, f.ports[1]) for f in tickles}
-    assert woken == {(VIP4 if client.websocket.stream.socket.family == 2 else VIP6,
-                      client.local_port) for client in clients}
+    assert {(f.source, f.ports[1]) for f in sent.up_to_now() if is_tickle(f)} == names(clients)

@@ -250,6 +250,36 @@ def test_a_crowd_is_swept(hosts, start_vip):
             end.close()
 
 
+# ---- told before it goes ----
+
+@BOTH
+def test_clients_are_told_before_it_is_given_up(network, hosts, start_vip, address):
+    holder, _, client = hosts
+    vip = start_vip(holder, address)
+    vip.take()
+    vip.expect("taken")
+    pairs = [connected(holder, client, address, port) for port in range(8000, 8010)]
+    own = holder.ipv4 if address == IPV4 else holder.ipv6
+    _, other, other_end = connected(holder, client, own, 9000)
+    sent = network.capture(holder)
+    vip.say("disconnect")
+    vip.expect("disconnected")
+    resets = {f.ports for f in sent.up_to_now()
+              if f.kind == "tcp" and f.source == address and f.flags & RST}
+    assert resets == {(port, near.getsockname()[1])
+                      for port, (_, near, _) in zip(range(8000, 8010), pairs)}
+    wait_until(lambda: all(is_dead(near) for _, near, _ in pairs), "every client knows")
+    other.sendall(b"x")
+    assert other_end.recv(1) == b"x", "a connection on another address lives on"
+    again, accepted = client.connect(address, 8000), pairs[0][0].accept()[0]
+    vip.drop()
+    vip.expect("clean")
+    assert is_dead(accepted) == "ECONNABORTED"
+    assert is_dead(again) is False, "too late to be told"
+    vip.say("disconnect")
+    vip.expect("disconnected")
+
+
 # ---- tickle ACKs ----
 
 @BOTH

@@ -6,7 +6,7 @@
  *
  *	vip_driver INTERFACE ADDRESS ANNOUNCE_MS ANNOUNCE_EVERY_MS TICKLES_PER_SECOND
  *
- *	take UNTIL_MS · renew UNTIL_MS · drop · announce · state
+ *	take UNTIL_MS · renew UNTIL_MS · disconnect · drop · announce · state
  *	peer PORT LOCAL_PORT ADDRESS   (collects)      tickle   (sends to those collected)
  */
 #include <inttypes.h>
@@ -20,10 +20,12 @@
 
 #include "keepsock/alloc.h"
 #include "keepsock/buffer.h"
+#include "keepsock/clock.h"
 #include "keepsock/log.h"
 #include "keepsock/vip.h"
 
-#define TICKLES_MAX 100000
+#define TICKLES_MAX   100000
+#define DISCONNECT_MS 10000
 
 struct driver {
 	struct event_base *base;
@@ -97,6 +99,9 @@ static void run(struct driver *driver, const char *line)
 		say(vip_renew(driver->vip, until_ms) ? "renewed" : "not renewed");
 	} else if (strcmp(line, "drop") == 0) {
 		say(vip_drop(driver->vip) ? "dropped" : "not dropped");
+	} else if (strcmp(line, "disconnect") == 0) {
+		vip_disconnect(driver->vip, clock_boottime_ms() + DISCONNECT_MS);
+		say("disconnected");
 	} else if (strcmp(line, "announce") == 0) {
 		vip_announce(driver->vip);
 	} else if (strcmp(line, "state") == 0) {

@@ -289,6 +289,38 @@ static void test_stopped_and_started_again(void **state)
 	end(sweep);
 }
 
+static void test_at_once(void **state)
+{
+	struct vip_sweep *sweep = begin();
+
+	(void)state;
+	for (unsigned i = 0; i < SOCKETS; i++)
+		kernel.sockets[i] =
+			(struct fake){.alive = true, .mapped = i % 2, .misses = i % 5 ? 0 : 1};
+	kernel.sockets[7].foreign = true;
+	kernel.sockets[8].refusal = -EOPNOTSUPP;
+	assert_int_equal(vip_sweep_now(sweep, UINT64_MAX), SOCKETS - 2);
+	for (unsigned i = 0; i < SOCKETS; i++)
+		assert_int_equal(kernel.sockets[i].alive, i == 7 || i == 8);
+	assert_int_equal(kernel.destroyed_foreign, 0);
+	assert_int_equal(event_base_loop(base, EVLOOP_NONBLOCK), 1); /* nothing follows */
+	kernel.dump_failures = 1;
+	assert_int_equal(vip_sweep_now(sweep, UINT64_MAX), 0);
+	assert_false(kernel.clean);
+	end(sweep);
+}
+
+static void test_not_at_once_beyond_its_time(void **state)
+{
+	struct vip_sweep *sweep = begin();
+
+	(void)state;
+	kernel.sockets[0] = (struct fake){.alive = true};
+	assert_int_equal(vip_sweep_now(sweep, 1), 0);
+	assert_true(kernel.sockets[0].alive);
+	end(sweep);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -299,6 +331,8 @@ int main(void)
 		cmocka_unit_test_setup(test_remainders_do_not_count, reset),
 		cmocka_unit_test_setup(test_other_addresses_are_left_alone, reset),
 		cmocka_unit_test_setup(test_stopped_and_started_again, reset),
+		cmocka_unit_test_setup(test_at_once, reset),
+		cmocka_unit_test_setup(test_not_at_once_beyond_its_time, reset),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
