@@ -18,7 +18,8 @@
  * - Before it is taken again, every TCP connection on it has been destroyed.
  *   One that is still there from a predecessor of this process is kept, with
  *   its connections.
- * - While it is new, it is announced to the neighbours.
+ * - While it is new, it is announced to the neighbours, and clients whose
+ *   connections were destroyed without a word get one, as by vip_tickle().
  *
  * Needs CAP_NET_ADMIN and CAP_NET_RAW. Used by the supervisor, from one event
  * loop; every handler is called from that loop, never from inside a call, and
@@ -126,12 +127,16 @@ void vip_announce(struct vip *vip);
 /*
  * Sends each peer one ACK from the address, at spec.tickles_per_second: it answers
  * with what it believes to be its connection, is told by our kernel that there is
- * none, and comes back. Only while HELD. Returns how many of the peers were taken
- * in. A loss of the address forgets those that wait.
+ * none, and comes back. Only while HELD. Those that have a connection to the address
+ * here are left alone. Returns how many of the peers were taken in. A loss of the
+ * address forgets those that wait.
  */
 size_t vip_tickle(struct vip *vip, const struct vip_peer *peers, size_t count);
 
 enum vip_state vip_state(const struct vip *vip);
+
+/* It was on the interface already when it was taken, and the connections with it. */
+bool vip_was_there(const struct vip *vip);
 
 /* When the kernel will remove the address if nobody renews it (boottime); 0 unless HELD. */
 uint64_t vip_expires_ms(const struct vip *vip);

@@ -115,6 +115,15 @@ bool addresses_ready(const struct addresses *addresses)
 	return true;
 }
 
+bool addresses_were_there(const struct addresses *addresses)
+{
+	for (size_t i = 0; i < addresses->count; i++) {
+		if (!vip_was_there(addresses->vips[i]))
+			return false;
+	}
+	return true;
+}
+
 const char *addresses_problem(const struct addresses *addresses)
 {
 	return addresses->problem;
@@ -165,10 +174,10 @@ static bool open_address(struct addresses *addresses, const char *text, struct b
 		.interface = settings->cluster.vip_interface,
 		.announce_ms = (uint32_t)(2 * settings->cluster.lease_ttl),
 		.announce_every_ms = ANNOUNCE_EVERY_MS,
-		/* 0: nobody asks for any. */
+		/* 0: there are none. */
 		.tickles_per_second =
 			settings->cluster.tickle_rate ? (uint32_t)settings->cluster.tickle_rate : 1,
-		.tickles_max = TICKLES_MAX,
+		.tickles_max = settings->cluster.tickle_rate ? TICKLES_MAX : 0,
 	};
 	const char *problem = settings_vip_parse(text, &spec.address);
 	struct vip *vip;

@@ -47,10 +47,16 @@ void addresses_drop(struct addresses *addresses);
 /* All of them are held. */
 bool addresses_ready(const struct addresses *addresses);
 
+/* All of them were there already when they were taken, so no client has missed anything. */
+bool addresses_were_there(const struct addresses *addresses);
+
 /* Since addresses_take(): why one was refused or lost; "" = none was. */
 const char *addresses_problem(const struct addresses *addresses);
 
-/* Wakes clients of that family that were connected to one of them, cluster.tickle_rate a second. */
+/*
+ * Wakes clients of that family that were connected to one of them and are not now,
+ * cluster.tickle_rate a second.
+ */
 void addresses_tickle(struct addresses *addresses, int family, const struct vip_peer *peers,
 		      size_t count);
 

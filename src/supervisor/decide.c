@@ -242,9 +242,9 @@ static void enter(struct supervisor *s, const struct ha_transition *row, uint64_
 	case HA_PRIMARY:
 		s->claim = false;
 		s->failed_promotions = 0;
+		inherit_serve(s);
 		/* From here on it is who had it after us that counts. */
 		s->last_holder[0] = '\0';
-		inherit_serve(s);
 		supervisor_count(s, SUPERVISOR_METRIC_promotions_total);
 		s->metrics[SUPERVISOR_METRIC_promotion_milliseconds] = now - s->promoting_since_ms;
 		break;

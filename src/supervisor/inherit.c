@@ -60,6 +60,20 @@ void inherit_begin(struct supervisor *s, const char *node)
 	inherit_progress(s, s->inherited_ms);
 }
 
+/*
+ * Whose clients don't know that they have to come back: the lost node's, or our own, where
+ * nobody else has been the primary since. NULL: nobody's, or they have been told.
+ */
+static const char *find_silenced(const struct supervisor *s)
+{
+	if (s->inherited[0])
+		return s->inherited;
+	if (s->last_holder[0] || s->settings.cluster.active_active ||
+	    addresses_were_there(s->addresses))
+		return NULL;
+	return s->settings.node.name;
+}
+
 static void on_peers(void *ctx, int family, const struct vip_peer *peers, size_t count)
 {
 	struct supervisor *s = ctx;
@@ -71,14 +85,15 @@ static void on_peers(void *ctx, int family, const struct vip_peer *peers, size_t
 static void on_crowd_done(void *ctx, uint64_t told, const char *error)
 {
 	struct supervisor *s = ctx;
+	const char *node = s->inherited[0] ? s->inherited : s->settings.node.name;
 
 	MAGIC_CHECK(s, SUPERVISOR_MAGIC);
 	s->crowd = NULL;
 	if (error)
-		log_warning("clients_not_known node=%s found=%" PRIu64 " reason=%s", s->inherited,
-			    told, log_value_str(error));
+		log_warning("clients_not_known node=%s found=%" PRIu64 " reason=%s", node, told,
+			    log_value_str(error));
 	else
-		log_info("clients_found node=%s count=%" PRIu64, s->inherited, told);
+		log_info("clients_found node=%s count=%" PRIu64, node, told);
 }
 
 void inherit_serve(struct supervisor *s)
@@ -87,14 +102,14 @@ void inherit_serve(struct supervisor *s)
 	struct crowd_options options = {
 		.base = s->base,
 		.redis = &redis,
-		.node = s->inherited,
+		.node = find_silenced(s),
 		.timeout_ms = (unsigned)s->timing.hold,
 		.on_peers = on_peers,
 		.on_done = on_crowd_done,
 		.ctx = s,
 	};
 
-	if (!s->inherited[0] || s->settings.cluster.vip.count == 0 ||
+	if (!options.node || s->settings.cluster.vip.count == 0 ||
 	    s->settings.cluster.tickle_rate == 0 || s->crowd)
 		return;
 	redis = lease_copy_redis(s->lease);

@@ -17,7 +17,10 @@ struct supervisor;
 /* The verdict: this node (copied) has been the primary and is not any more. */
 void inherit_begin(struct supervisor *s, const char *node);
 
-/* We serve in its place. */
+/*
+ * We serve: in its place, or again. Then clients of processes that our node had before, on
+ * addresses that were gone since, are woken too. Before last_holder is forgotten.
+ */
 void inherit_serve(struct supervisor *s);
 
 /* Tries again what failed. */

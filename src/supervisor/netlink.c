@@ -234,16 +234,22 @@ int netlink_dump_next(struct netlink *netlink, netlink_message on_message, void 
 	return 1;
 }
 
-int netlink_ask(struct netlink *netlink, struct netlink_request *request)
+int netlink_ask_for(struct netlink *netlink, struct netlink_request *request,
+		    netlink_message on_message, void *ctx)
 {
 	int code = send_request(netlink, request, NLM_F_REQUEST | NLM_F_ACK);
 
 	if (code < 0)
 		return code;
 	do
-		code = netlink_dump_next(netlink, NULL, NULL);
+		code = netlink_dump_next(netlink, on_message, ctx);
 	while (code == 1);
 	return code;
+}
+
+int netlink_ask(struct netlink *netlink, struct netlink_request *request)
+{
+	return netlink_ask_for(netlink, request, NULL, NULL);
 }
 
 int netlink_dump(struct netlink *netlink, struct netlink_request *request)

@@ -52,6 +52,10 @@ void netlink_request_put(struct netlink_request *request, uint16_t type, const v
 /* Sends it and waits for the acknowledgement: 0 or a negative errno, with ->why. */
 int netlink_ask(struct netlink *netlink, struct netlink_request *request);
 
+/* The same with the messages that come before the acknowledgement. */
+int netlink_ask_for(struct netlink *netlink, struct netlink_request *request,
+		    netlink_message on_message, void *ctx);
+
 /* Sends a request whose answer is a dump, for netlink_dump_next(). */
 int netlink_dump(struct netlink *netlink, struct netlink_request *request);
 

@@ -38,6 +38,16 @@ struct notices {
 	struct buffer reason; /* of lost or refused */
 };
 
+/* Clients whose connections ended here without a word to them. */
+struct silenced {
+	struct vip_peer *peers; /* owned */
+	size_t count, room;
+	uint64_t at_ns; /* the last of them (boottime) */
+};
+
+/* After such a time they have found out by themselves. */
+#define SILENCE_NS UINT64_C(300000000000)
+
 struct vip {
 	uint32_t magic;
 	struct vip_spec spec;
@@ -59,6 +69,8 @@ struct vip {
 	struct vip_sweep *sweep;
 	struct vip_announcer *announcer;
 	struct vip_tickler *tickler;
+	struct silenced silenced;
+	bool was_there; /* when it was taken */
 };
 
 static const char *const state_names[] = {
@@ -271,6 +283,34 @@ static bool set_address(struct vip *vip, enum vip_hold_way way, struct buffer *e
 	return !vip->deleted;
 }
 
+static void on_silent(void *ctx, const struct vip_peer *client)
+{
+	struct vip *vip = ctx;
+	struct silenced *silenced = &vip->silenced;
+
+	MAGIC_CHECK(vip, VIP_MAGIC);
+	if (silenced->count == vip->spec.tickles_max)
+		return;
+	if (silenced->count == silenced->room) {
+		silenced->room = silenced->room ? 2 * silenced->room : 64;
+		silenced->peers =
+			xrealloc(silenced->peers, silenced->room * sizeof(*silenced->peers));
+	}
+	silenced->peers[silenced->count++] = *client;
+	silenced->at_ns = clock_boottime_ns();
+}
+
+/* Another host may have had it meanwhile, and woken them: one packet more does no harm. */
+static void wake_silenced(struct vip *vip)
+{
+	struct silenced *silenced = &vip->silenced;
+
+	if (silenced->count && clock_boottime_ns() - silenced->at_ns < SILENCE_NS)
+		(void)vip_tickler_add(vip->tickler, silenced->peers, silenced->count);
+	free(silenced->peers);
+	*silenced = (struct silenced){0};
+}
+
 static void take_now(struct vip *vip, enum vip_hold_way way)
 {
 	struct buffer error = {0};
@@ -284,6 +324,8 @@ static void take_now(struct vip *vip, enum vip_hold_way way)
 		change_state(vip, VIP_STATE_HELD, way == VIP_HOLD_ADOPT ? "it was there" : "set");
 		set_timer(vip->deadline, vip->hold.expires_ns);
 		vip_announcer_start(vip->announcer, vip->hold.interface);
+		vip->was_there = way == VIP_HOLD_ADOPT;
+		wake_silenced(vip);
 		notify(vip, &vip->notices.taken, NULL);
 	}
 	buffer_free(&error);
@@ -503,8 +545,19 @@ void vip_announce(struct vip *vip)
 
 size_t vip_tickle(struct vip *vip, const struct vip_peer *peers, size_t count)
 {
+	struct vip_peer *gone;
+	size_t n = 0;
+
 	MAGIC_CHECK(vip, VIP_MAGIC);
-	return vip->state == VIP_STATE_HELD ? vip_tickler_add(vip->tickler, peers, count) : 0;
+	if (vip->state != VIP_STATE_HELD)
+		return 0;
+	gone = xcalloc(count + 1, sizeof(*gone));
+	for (size_t i = 0; i < count; i++)
+		if (!vip_sweep_finds(vip->sweep, &peers[i]))
+			gone[n++] = peers[i];
+	n = vip_tickler_add(vip->tickler, gone, n);
+	free(gone);
+	return n;
 }
 
 /* ---- open and close ---- */
@@ -533,9 +586,10 @@ static bool open_netlink(struct vip *vip, struct event_base *base, struct buffer
 
 static bool open_parts(struct vip *vip, struct event_base *base, struct buffer *error)
 {
+	static const struct vip_sweep_handlers sweeping = {on_swept, on_silent};
 	const struct settings_vip *address = &vip->spec.address;
 
-	return (vip->sweep = vip_sweep_open(base, address, on_swept, vip, error)) &&
+	return (vip->sweep = vip_sweep_open(base, address, &sweeping, vip, error)) &&
 	       (vip->announcer = vip_announcer_open(base, &vip->spec, may_send, vip, error)) &&
 	       (vip->tickler = vip_tickler_open(base, &vip->spec, may_send, on_tickles_done, vip,
 						error)) &&
@@ -584,6 +638,7 @@ void vip_close(struct vip *vip)
 	netlink_close(&vip->events);
 	buffer_free(&vip->notices.reason);
 	free(vip->interface_name);
+	free(vip->silenced.peers);
 	vip->magic = 0;
 	free(vip);
 }
@@ -592,6 +647,12 @@ enum vip_state vip_state(const struct vip *vip)
 {
 	MAGIC_CHECK(vip, VIP_MAGIC);
 	return vip->state;
+}
+
+bool vip_was_there(const struct vip *vip)
+{
+	MAGIC_CHECK(vip, VIP_MAGIC);
+	return vip->was_there;
 }
 
 uint64_t vip_expires_ms(const struct vip *vip)

@@ -12,6 +12,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include <arpa/inet.h>
 #include <event2/event.h>
 #include <linux/inet_diag.h>
 #include <linux/sock_diag.h>
@@ -36,7 +37,7 @@
 struct vip_sweep {
 	uint32_t magic;
 	struct settings_vip address;
-	void (*on_clean)(void *ctx);
+	struct vip_sweep_handlers handlers;
 	void *ctx;
 	struct event *turn;
 	struct netlink look; /* one dump at a time; open while a look goes on */
@@ -105,6 +106,23 @@ static bool is_on_address(const struct vip_sweep *sweep, const struct inet_diag_
 	       memcmp(source + sizeof(mapped), sweep->address.address, 4) == 0;
 }
 
+static void tell_silent(struct vip_sweep *sweep, const struct inet_diag_msg *socket)
+{
+	const uint8_t *target = (const uint8_t *)socket->id.idiag_dst;
+	size_t bytes = vip_address_bytes(&sweep->address);
+	struct vip_peer client = {.port = ntohs(socket->id.idiag_dport),
+				  .local_port = ntohs(socket->id.idiag_sport)};
+
+	if (!sweep->handlers.on_silent || sweep->states != ALL_STATES ||
+	    !(CLIENT_STATES & 1u << socket->idiag_state))
+		return;
+	/* Of a mapped address the end is what counts. */
+	if (socket->idiag_family != sweep->address.family)
+		target += SOURCE_BYTES - bytes;
+	memcpy(client.address, target, bytes);
+	sweep->handlers.on_silent(sweep->ctx, &client);
+}
+
 static void on_socket(const struct nlmsghdr *message, void *ctx)
 {
 	struct vip_sweep *sweep = ctx;
@@ -127,10 +145,12 @@ static void on_socket(const struct nlmsghdr *message, void *ctx)
 	if (socket.idiag_timer == TIMER_TIMEWAIT)
 		return;
 	sweep->found++;
-	if (code == 0)
+	if (code == 0) {
 		sweep->killed++;
-	else if (code != -ENOENT)
+		tell_silent(sweep, &socket);
+	} else if (code != -ENOENT) {
 		sweep->error = code;
+	}
 }
 
 static void schedule(struct vip_sweep *sweep, unsigned ms)
@@ -161,7 +181,7 @@ static bool end_look(struct vip_sweep *sweep, int code)
 		return true;
 	sweep->destroyed += sweep->killed;
 	if (code == 0 && sweep->found == 0) {
-		sweep->on_clean(sweep->ctx);
+		sweep->handlers.on_clean(sweep->ctx);
 		return false;
 	}
 	useful = code == -EINTR || (code == 0 && sweep->killed > 0);
@@ -204,14 +224,15 @@ static void on_turn(evutil_socket_t fd, short what, void *ctx)
 }
 
 struct vip_sweep *vip_sweep_open(struct event_base *base, const struct settings_vip *address,
-				 void (*on_clean)(void *ctx), void *ctx, struct buffer *error)
+				 const struct vip_sweep_handlers *handlers, void *ctx,
+				 struct buffer *error)
 {
 	struct vip_sweep *sweep = xcalloc(1, sizeof(*sweep));
 	int code;
 
 	sweep->magic = SWEEP_MAGIC;
 	sweep->address = *address;
-	sweep->on_clean = on_clean;
+	sweep->handlers = *handlers;
 	sweep->ctx = ctx;
 	sweep->look.fd = -1;
 	sweep->families[sweep->n_families++] = address->family;
@@ -284,6 +305,38 @@ uint64_t vip_sweep_now(struct vip_sweep *sweep, uint64_t end_ns)
 		more = more && sweep->killed > 0;
 	}
 	return sweep->destroyed;
+}
+
+static void on_found(const struct nlmsghdr *message, void *ctx)
+{
+	struct inet_diag_msg socket;
+	bool *found = ctx;
+
+	if (message->nlmsg_len < NLMSG_LENGTH(sizeof(socket)))
+		return;
+	memcpy(&socket, NLMSG_DATA(message), sizeof(socket));
+	/* For want of a connection the kernel names the listening socket. */
+	*found = CLIENT_STATES & 1u << socket.idiag_state;
+}
+
+bool vip_sweep_finds(struct vip_sweep *sweep, const struct vip_peer *client)
+{
+	struct inet_diag_req_v2 header = {
+		.sdiag_family = (uint8_t)sweep->address.family,
+		.sdiag_protocol = IPPROTO_TCP,
+		.idiag_states = UINT32_MAX,
+		.id = {.idiag_sport = htons(client->local_port),
+		       .idiag_dport = htons(client->port),
+		       .idiag_cookie = {INET_DIAG_NOCOOKIE, INET_DIAG_NOCOOKIE}}};
+	size_t bytes = vip_address_bytes(&sweep->address);
+	struct netlink_request request;
+	bool found = false;
+
+	MAGIC_CHECK(sweep, SWEEP_MAGIC);
+	memcpy(header.id.idiag_src, sweep->address.address, bytes);
+	memcpy(header.id.idiag_dst, client->address, bytes);
+	netlink_request_init(&request, SOCK_DIAG_BY_FAMILY, 0, &header, sizeof(header));
+	return netlink_ask_for(&sweep->kill, &request, on_found, &found) == 0 && found;
 }
 
 uint64_t vip_sweep_destroyed(const struct vip_sweep *sweep)

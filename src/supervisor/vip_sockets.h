@@ -16,9 +16,16 @@ struct buffer;
 struct event_base;
 struct vip_sweep;
 
-/* on_clean is called from the loop, once for each start. */
+/* Both are called from the loop. */
+struct vip_sweep_handlers {
+	void (*on_clean)(void *ctx); /* once for each start */
+	/* One was destroyed whose client does not know, and is not told: may be NULL. */
+	void (*on_silent)(void *ctx, const struct vip_peer *client);
+};
+
 struct vip_sweep *vip_sweep_open(struct event_base *base, const struct settings_vip *address,
-				 void (*on_clean)(void *ctx), void *ctx, struct buffer *error);
+				 const struct vip_sweep_handlers *handlers, void *ctx,
+				 struct buffer *error);
 void vip_sweep_close(struct vip_sweep *sweep);
 
 /*
@@ -34,6 +41,9 @@ void vip_sweep_stop(struct vip_sweep *sweep);
  * (boottime) has come. How many. Not while a sweep goes on; on_clean does not follow.
  */
 uint64_t vip_sweep_now(struct vip_sweep *sweep, uint64_t end_ns);
+
+/* Whether the client has a connection to the address here. */
+bool vip_sweep_finds(struct vip_sweep *sweep, const struct vip_peer *client);
 
 /* Destroyed since the start. */
 uint64_t vip_sweep_destroyed(const struct vip_sweep *sweep);

@@ -41,6 +41,10 @@ class Hosted(Supervised):
     def call(self, method, **body):
         return in_namespace(self.host.name, lambda: self.api(method, **body))
 
+    def is_ready(self):
+        """All of its workers are."""
+        return in_namespace(self.host.name, self.metrics)["keepsock_ready"] == 1
+
     def power_off(self):
         """The host stays, with its addresses: nobody looks at it any more."""
         self.host.network.cut(self.host)

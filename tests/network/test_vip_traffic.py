@@ -325,6 +325,49 @@ def test_tickles_are_paced(network, hosts, start_vip):
     assert ports == list(range(10000, 10060)), "each of them once, in order"
 
 
+@BOTH
+@pytest.mark.parametrize("listen_on", [None, "::"])
+def test_who_is_connected_is_left_alone(network, hosts, start_vip, address, listen_on):
+    holder, _, client = hosts
+    vip = start_vip(holder, address)
+    vip.take()
+    vip.expect("taken")
+    _, near, accepted = connected(holder, client, address, listen_on=listen_on)
+    sent = network.capture(holder)
+    peer = client.ipv4 if address == IPV4 else client.ipv6
+    for port in (near.getsockname()[1], 9):
+        vip.say(f"peer {port} 8000 {peer}")
+    vip.say("tickle")
+    vip.expect("queued 1", "tickled 1 0")
+    assert {f.ports[1] for f in sent.up_to_now()
+            if f.kind == "tcp" and f.source == address and f.flags == ACK} == {9}
+    near.sendall(b"x")
+    assert accepted.recv(1) == b"x"
+
+
+@BOTH
+@pytest.mark.parametrize("listen_on", [None, "::"])
+def test_who_was_silenced_is_woken_when_it_is_back(network, hosts, start_vip, address, listen_on):
+    """Nobody has to say whom."""
+    holder, _, client = hosts
+    vip = start_vip(holder, address)
+    vip.take()
+    vip.expect("taken")
+    _, near, accepted = connected(holder, client, address, listen_on=listen_on)
+    vip.drop()
+    vip.expect("clean")
+    assert is_dead(accepted) == "ECONNABORTED"
+    assert not is_dead(near)
+    vip.take()
+    vip.expect("taken", "tickled 1 0")
+    wait_until(lambda: is_dead(near) == "ECONNRESET", "the client knows")
+    vip.drop()
+    vip.expect("clean")
+    vip.take()
+    vip.expect("taken")
+    assert vip.state() == "held", "and nobody a second time"
+
+
 def test_tickles_end_with_the_address(hosts, start_vip):
     holder, _, client = hosts
     vip = start_vip(holder, IPV4, tickles_per_second=1)

@@ -18,6 +18,7 @@
 #include <event2/event.h>
 #include <linux/inet_diag.h>
 #include <linux/sock_diag.h>
+#include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <sys/socket.h>
 
@@ -33,6 +34,7 @@ struct fake {
 	bool mapped;  /* an IPv4 connection of an IPv6 socket */
 	bool foreign; /* on another address, past the kernel's filter */
 	uint8_t timer;
+	uint8_t state;   /* 0: established */
 	unsigned misses; /* looks in which it is not shown */
 	int refusal;     /* what destroying it answers */
 };
@@ -42,6 +44,7 @@ static struct {
 	uint8_t family; /* of the dump under way */
 	unsigned looks, dump_failures, destroyed_foreign;
 	bool clean;
+	unsigned silent; /* clients that were not told */
 } kernel;
 
 static struct event_base *base;
@@ -53,6 +56,8 @@ void __wrap_netlink_close(struct netlink *netlink);
 int __wrap_netlink_dump(struct netlink *netlink, struct netlink_request *request);
 int __wrap_netlink_dump_next(struct netlink *netlink, netlink_message on_message, void *ctx);
 int __wrap_netlink_ask(struct netlink *netlink, struct netlink_request *request);
+int __wrap_netlink_ask_for(struct netlink *netlink, struct netlink_request *request,
+			   netlink_message on_message, void *ctx);
 
 int __wrap_netlink_open(struct netlink *netlink, int protocol)
 {
@@ -85,13 +90,19 @@ static void show(unsigned i, netlink_message on_message, void *ctx)
 	struct fake *fake = &kernel.sockets[i];
 	struct inet_diag_msg message = {.idiag_family = kernel.family,
 					.idiag_state = TCP_ESTABLISHED,
-					.idiag_timer = fake->timer};
+					.idiag_timer = fake->timer,
+					.id.idiag_sport = htons(8000),
+					.id.idiag_dport = htons((uint16_t)(20000 + i))};
+	uint8_t target[16] = {[10] = 0xff, [11] = 0xff, [12] = 10, [15] = 9};
 	uint8_t source[16] = {[10] = 0xff, [11] = 0xff, [12] = 10, [15] = 5};
 	struct netlink_request buffer;
 
 	if (fake->foreign)
 		source[15] = 6;
 	memcpy(message.id.idiag_src, fake->mapped ? source : source + 12, fake->mapped ? 16 : 4);
+	memcpy(message.id.idiag_dst, fake->mapped ? target : target + 12, fake->mapped ? 16 : 4);
+	if (fake->state)
+		message.idiag_state = fake->state;
 	message.id.idiag_cookie[0] = i;
 	netlink_request_init(&buffer, SOCK_DIAG_BY_FAMILY, 0, &message, sizeof(message));
 	on_message(&buffer.header, ctx);
@@ -133,6 +144,28 @@ int __wrap_netlink_ask(struct netlink *netlink, struct netlink_request *request)
 	return fake->refusal;
 }
 
+/* The first one, if it is there: whoever asks has its client's address. */
+int __wrap_netlink_ask_for(struct netlink *netlink, struct netlink_request *request,
+			   netlink_message on_message, void *ctx)
+{
+	const uint8_t source[4] = {10, 0, 0, 5}, target[4] = {10, 0, 0, 9};
+	struct inet_diag_req_v2 header;
+
+	(void)netlink;
+	assert_int_equal(request->header.nlmsg_type, SOCK_DIAG_BY_FAMILY);
+	memcpy(&header, NLMSG_DATA(&request->header), sizeof(header));
+	assert_memory_equal(header.id.idiag_src, source, sizeof(source));
+	assert_memory_equal(header.id.idiag_dst, target, sizeof(target));
+	assert_int_equal(ntohs(header.id.idiag_sport), 8000);
+	assert_int_equal(ntohs(header.id.idiag_dport), 20000);
+	assert_int_equal(header.id.idiag_cookie[0], INET_DIAG_NOCOOKIE);
+	if (!kernel.sockets[0].alive)
+		return -ENOENT;
+	kernel.family = AF_INET;
+	show(0, on_message, ctx);
+	return 0;
+}
+
 static void on_clean(void *ctx)
 {
 	(void)ctx;
@@ -141,10 +174,22 @@ static void on_clean(void *ctx)
 	event_base_loopbreak(base);
 }
 
+static void on_silent(void *ctx, const struct vip_peer *client)
+{
+	const uint8_t from[4] = {10, 0, 0, 9};
+
+	(void)ctx;
+	assert_memory_equal(client->address, from, sizeof(from));
+	assert_in_range(client->port, 20000, 20000 + SOCKETS - 1);
+	assert_int_equal(client->local_port, 8000);
+	kernel.silent++;
+}
+
 static struct vip_sweep *begin(void)
 {
 	struct buffer error = {0};
-	struct vip_sweep *sweep = vip_sweep_open(base, &address, on_clean, NULL, &error);
+	static const struct vip_sweep_handlers handlers = {on_clean, on_silent};
+	struct vip_sweep *sweep = vip_sweep_open(base, &address, &handlers, NULL, &error);
 
 	assert_non_null(sweep);
 	buffer_free(&error);
@@ -194,9 +239,11 @@ static void test_all_are_destroyed(void **state)
 		kernel.sockets[i] =
 			(struct fake){.alive = true, .mapped = i % 2, .misses = i % 5 ? 0 : 1};
 	vip_sweep_start(sweep);
+	kernel.sockets[9].state = TCP_LAST_ACK;
 	turn(1000);
 	assert_true(kernel.clean);
 	assert_int_equal(vip_sweep_destroyed(sweep), SOCKETS);
+	assert_int_equal(kernel.silent, SOCKETS - 1); /* one knew that it was over */
 	for (unsigned i = 0; i < SOCKETS; i++)
 		assert_false(kernel.sockets[i].alive);
 	end(sweep);
@@ -303,10 +350,28 @@ static void test_at_once(void **state)
 	for (unsigned i = 0; i < SOCKETS; i++)
 		assert_int_equal(kernel.sockets[i].alive, i == 7 || i == 8);
 	assert_int_equal(kernel.destroyed_foreign, 0);
+	assert_int_equal(kernel.silent, 0); /* they are told by the kernel */
 	assert_int_equal(event_base_loop(base, EVLOOP_NONBLOCK), 1); /* nothing follows */
 	kernel.dump_failures = 1;
 	assert_int_equal(vip_sweep_now(sweep, UINT64_MAX), 0);
 	assert_false(kernel.clean);
+	end(sweep);
+}
+
+static void test_who_is_connected(void **state)
+{
+	const struct vip_peer client = {
+		.address = {10, 0, 0, 9}, .port = 20000, .local_port = 8000};
+	struct vip_sweep *sweep = begin();
+
+	(void)state;
+	assert_false(vip_sweep_finds(sweep, &client));
+	kernel.sockets[0] = (struct fake){.alive = true};
+	assert_true(vip_sweep_finds(sweep, &client));
+	kernel.sockets[0].state = TCP_LISTEN;
+	assert_false(vip_sweep_finds(sweep, &client));
+	kernel.sockets[0].state = TCP_TIME_WAIT;
+	assert_false(vip_sweep_finds(sweep, &client));
 	end(sweep);
 }
 
@@ -332,6 +397,7 @@ int main(void)
 		cmocka_unit_test_setup(test_other_addresses_are_left_alone, reset),
 		cmocka_unit_test_setup(test_stopped_and_started_again, reset),
 		cmocka_unit_test_setup(test_at_once, reset),
+		cmocka_unit_test_setup(test_who_is_connected, reset),
 		cmocka_unit_test_setup(test_not_at_once_beyond_its_time, reset),
 	};
 
