@@ -29,6 +29,7 @@
 #include "keepsock/sentinel.h"
 #include "keepsock/settings.h"
 #include "redis/redis_info.h"
+#include "supervisor/lease_overdue.h"
 
 #define LEASE_MAGIC UINT32_C(0x4553454c) /* "LESE" */
 #define CALLS_MAX   32
@@ -80,8 +81,7 @@ struct lease {
 	uint64_t settled_at_ms;
 	uint64_t seen_ms;
 	uint64_t seen_left_until_ms;
-	uint64_t stuck_since_ms; /* it lasts too long and nobody renews it; 0: it does not */
-	uint64_t stuck_end_ms;   /* ... and ended then by our clock at the earliest */
+	struct lease_overdue overdue; /* that one */
 	uint64_t redis_epoch;
 	char seen[LEASE_TEXT_MAX + 1]; /* the lease that we saw last, "" = none */
 	char random[17];               /* of our own leases */
@@ -213,51 +213,28 @@ static bool is_own(const struct lease *lease, const char *text)
 	return len > tail && strcmp(text + len - tail, lease->random) == 0;
 }
 
-/* No lease that was granted, or renewed, by a clock that only goes ahead has so much left. */
-static uint64_t stuck_left_ms(const struct lease *lease)
+static void watch_overdue(struct lease *lease, uint64_t sent_ms, const struct lease_reply *reply)
 {
-	return 2 * (uint64_t)lease->settings->cluster.lease_ttl;
-}
+	const struct lease_look look = {
+		.sent_ms = sent_ms,
+		.answered_ms = clock_boottime_ms(),
+		.left_ms = reply->left_ms > 0 ? (uint64_t)reply->left_ms : 0,
+		.same = reply->text[0] && strcmp(reply->text, lease->seen) == 0,
+	};
 
-/*
- * Redis counts by a clock that may be set back, and then a dead holder's lease lasts
- * that much longer. By ours its end stays where it is for as long as nobody renews
- * it, while each renewal moves it, and leaves no more than lease_ttl besides. So one
- * that has too much left, with an end that has not moved by more than lease_renew,
- * was renewed no later than lease_renew after we saw it first.
- */
-static void watch_stuck(struct lease *lease, uint64_t sent_ms, const struct lease_reply *reply)
-{
-	uint64_t left = reply->left_ms > 0 ? (uint64_t)reply->left_ms : 0;
-	bool same = strcmp(reply->text, lease->seen) == 0;
-	uint64_t moved_ms = lease->stuck_end_ms + (uint64_t)lease->settings->cluster.lease_renew;
-
-	if (!reply->text[0] || left <= stuck_left_ms(lease)) {
-		lease->stuck_since_ms = 0;
-	} else if (lease->stuck_since_ms == 0 || !same || clock_boottime_ms() + left > moved_ms) {
-		lease->stuck_since_ms = clock_boottime_ms();
-		lease->stuck_end_ms = sent_ms + left;
-	}
-}
-
-/* When whoever has it has given up for lack of renewals, by our own clock; 0: that can't be told.
- */
-static uint64_t overdue_ms(const struct lease *lease)
-{
-	return lease->stuck_since_ms == 0
-		       ? 0
-		       : lease->stuck_since_ms + (uint64_t)lease->settings->cluster.lease_renew +
-				 (uint64_t)lease->timing.promise;
+	lease_overdue_see(&lease->overdue, &look, lease->settings);
 }
 
 static bool is_overdue(const struct lease *lease)
 {
-	return overdue_ms(lease) > 0 && clock_boottime_ms() >= overdue_ms(lease);
+	uint64_t at = lease_overdue_ms(&lease->overdue, lease->settings);
+
+	return at > 0 && clock_boottime_ms() >= at;
 }
 
 static void see(struct lease *lease, uint64_t sent_ms, const struct lease_reply *reply)
 {
-	watch_stuck(lease, sent_ms, reply);
+	watch_overdue(lease, sent_ms, reply);
 	lease->seen_ms = clock_boottime_ms();
 	lease->redis_epoch = reply->epoch;
 	snprintf(lease->seen, sizeof(lease->seen), "%s", reply->text);
@@ -448,7 +425,7 @@ static void forget_calls(struct lease *lease)
 	}
 	lease->acquiring = false;
 	lease->ready = false;
-	lease->stuck_since_ms = 0;
+	lease->overdue.since_ms = 0;
 }
 
 static void on_link_lost(void *ctx, const char *reason)
@@ -565,7 +542,7 @@ bool lease_acquire(struct lease *lease, uint64_t floor)
 		return false;
 	snprintf(ttl, sizeof(ttl), "%" PRId64, lease->settings->cluster.lease_ttl);
 	snprintf(least, sizeof(least), "%" PRIu64, floor);
-	snprintf(left, sizeof(left), "%" PRIu64, stuck_left_ms(lease));
+	snprintf(left, sizeof(left), "%" PRIu64, lease_overdue_left_ms(lease->settings));
 	if (is_overdue(lease))
 		log_warning("lease_overdue lease=%s left_ms=%" PRIu64, log_value_str(lease->seen),
 			    lease->seen_left_until_ms - lease->seen_ms);
@@ -638,7 +615,8 @@ void lease_get_view(const struct lease *lease, struct lease_view *view)
 	uint64_t now = clock_boottime_ms();
 	/* One answer may be late, two are a fault. */
 	uint64_t fresh = 2 * (uint64_t)lease->settings->cluster.lease_renew + 100;
-	uint64_t overdue = overdue_ms(lease), end = lease->seen_left_until_ms;
+	uint64_t overdue = lease_overdue_ms(&lease->overdue, lease->settings);
+	uint64_t end = lease->seen_left_until_ms;
 
 	*view = (struct lease_view){
 		.connected = lease->ready && lease->seen_ms > 0 && now - lease->seen_ms <= fresh &&

@@ -1,7 +1,9 @@
 /* SPDX-License-Identifier: ISC */
 /*
  * The listener of /metrics, see metrics_server.h. As much of HTTP/1.1 as a scraper
- * speaks: one GET without a body, and the connection closes after the answer.
+ * speaks: one GET without a body, and the connection closes after the answer. Not
+ * libevent's evhttp: up to 2.1 it has no limit of connections, and each one here
+ * takes a descriptor that the lease or a peer may need.
  */
 #include "supervisor/metrics_server.h"
 
