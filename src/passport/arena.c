@@ -142,9 +142,9 @@ struct arena *arena_create(uint64_t cap, const char **error)
 	return arena;
 }
 
-/* What is wrong with a header, NULL if nothing is. */
-static const char *header_problem(const struct arena_header *header, size_t size, bool any_layout)
+const char *arena_header_problem(const struct arena_header *header, size_t size, bool any_layout)
 {
+	/* What is looked at is where it is in every layout. */
 	if (header->magic != ARENA_MAGIC)
 		return ARENA_NOT_ONE;
 	if (header->layout_version > ARENA_LAYOUT_VERSION)
@@ -196,7 +196,7 @@ static struct arena *map_existing(int fd, int sharing, bool any_layout, const ch
 		close(own);
 		return NULL;
 	}
-	*error = header_problem(arena->header, arena->size, any_layout);
+	*error = arena_header_problem(arena->header, arena->size, any_layout);
 	if (*error) {
 		arena_destroy(arena);
 		return NULL;

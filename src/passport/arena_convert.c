@@ -83,20 +83,6 @@ static uint32_t old_number(const struct arena_layout *old, enum arena_record rec
 
 /* --- the old arena --- */
 
-static const char *header_problem(const struct arena_header *header, size_t size)
-{
-	/* These three are where they are in every layout. */
-	if (header->magic != ARENA_MAGIC)
-		return ARENA_NOT_ONE;
-	if (header->layout_version > ARENA_LAYOUT_VERSION)
-		return ARENA_TOO_NEW;
-	if (!arena_layout_of(header->layout_version))
-		return ARENA_TOO_OLD;
-	if ((uint64_t)header->page_count * ARENA_PAGE_SIZE != size)
-		return ARENA_SIZE_DIFFERS;
-	return NULL;
-}
-
 /* The same as arena_redo(), where the old layout has it. */
 static bool complete_commit(struct conversion *c)
 {
@@ -129,7 +115,7 @@ static uint32_t first_page(const struct arena_layout *layout, uint32_t pages)
 static const char *open_old(struct conversion *c)
 {
 	const struct arena_header *header = (const void *)c->from;
-	const char *problem = header_problem(header, c->size);
+	const char *problem = arena_header_problem(header, c->size, true);
 
 	if (problem)
 		return problem;

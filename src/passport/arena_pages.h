@@ -49,6 +49,8 @@ static inline uint32_t *arena_free_link(struct arena *arena, arena_ref ref)
 	return (uint32_t *)((uint8_t *)arena_at(arena, ref) + 16);
 }
 
+/* What is wrong with a header, NULL if nothing is; any_layout: an older one is none. */
+const char *arena_header_problem(const struct arena_header *header, size_t size, bool any_layout);
 /* Maps a duplicate of the fd (MAP_SHARED or MAP_PRIVATE) after checking the header; changes
  * nothing. */
 struct arena *arena_map_existing(int fd, int sharing, const char **error);
