@@ -459,6 +459,13 @@ bool passport_draft_commit(struct passport_draft *draft);
 void passport_draft_drop(struct passport_draft *draft);
 
 /*
+ * Without a draft: `length` bytes of the passport's output, at least one, are
+ * written; *announced, the word that said so, becomes 0 in the same commit.
+ */
+void passport_commit_written(struct passport_draft *draft, arena_ref passport, uint64_t length,
+			     void *announced);
+
+/*
  * Frees a passport with its queues, identity and TLS keys (its subscriptions are gone
  * before); `forget`, if not NULL, is a word that becomes 0 in the same commit.
  */

@@ -55,6 +55,59 @@ static enum tls_seal append_one(struct tls_ciphers *ciphers, const struct tls_fo
 	return TLS_SEALED;
 }
 
+static size_t records_for(const struct tls_state *state, size_t plaintext)
+{
+	return (plaintext + state->max_plaintext - 1) / state->max_plaintext;
+}
+
+static size_t sealed_length(const struct tls_state *state, const struct tls_format *format,
+			    size_t plaintext)
+{
+	return plaintext + records_for(state, plaintext) * tls_format_length(format, 0);
+}
+
+static bool is_ready(const struct tls_state *state, const struct tls_format *format,
+		     size_t plaintext)
+{
+	return !(state->flags & (TLS_CLOSE_SEALED | TLS_KEY_UPDATE_DUE)) &&
+	       state->write.sequence < format->aead->limit &&
+	       records_for(state, plaintext) <= format->aead->limit - state->write.sequence;
+}
+
+/* Seals data into room that is there, in as many records as it takes. False: OpenSSL failed. */
+static bool seal_data(struct tls_ciphers *ciphers, const struct tls_format *format,
+		      struct slice plaintext, const struct tls_state *state, uint8_t *out)
+{
+	uint64_t sequence = state->write.sequence;
+
+	for (size_t at = 0; at < plaintext.len; sequence++) {
+		struct slice content = slice_from(plaintext.data + at, plaintext.len - at);
+
+		if (content.len > state->max_plaintext)
+			content.len = state->max_plaintext;
+		if (!seal_one(ciphers, format, &state->write, sequence, TLS_APPLICATION_DATA,
+			      content, out))
+			return false;
+		out += tls_format_length(format, content.len);
+		at += content.len;
+	}
+	return true;
+}
+
+/* What needs no other key: the state is changed in one word, and needs no copy. */
+static enum tls_seal append_ready(struct tls_ciphers *ciphers, const struct tls_format *format,
+				  struct tls_state *state, struct slice plaintext,
+				  struct buffer *out)
+{
+	size_t length = sealed_length(state, format, plaintext.len);
+
+	if (!seal_data(ciphers, format, plaintext, state, (uint8_t *)buffer_reserve(out, length)))
+		return TLS_SEAL_FAILED;
+	out->len += length;
+	state->write.sequence += records_for(state, plaintext.len);
+	return TLS_SEALED;
+}
+
 static enum tls_seal append_key_update(struct tls_ciphers *ciphers, const struct tls_format *format,
 				       struct tls_state *next, bool request, struct buffer *out)
 {
@@ -114,6 +167,8 @@ enum tls_seal tls_record_seal(struct tls_ciphers *ciphers, struct tls_state *sta
 		return TLS_SEAL_CLOSED;
 	if (!tls_format_of(state, &format))
 		return TLS_SEAL_FAILED;
+	if (is_ready(state, &format, plaintext.len))
+		return append_ready(ciphers, &format, state, plaintext, out);
 	next = *state;
 	return settle(append_data(ciphers, &format, &next, plaintext, out), state, &next, out,
 		      before);
@@ -159,25 +214,6 @@ enum tls_seal tls_record_seal_key_update(struct tls_ciphers *ciphers, struct tls
 
 /* ---- one plaintext for many ---- */
 
-static size_t records_for(const struct tls_state *state, size_t plaintext)
-{
-	return (plaintext + state->max_plaintext - 1) / state->max_plaintext;
-}
-
-static size_t sealed_length(const struct tls_state *state, const struct tls_format *format,
-			    size_t plaintext)
-{
-	return plaintext + records_for(state, plaintext) * tls_format_length(format, 0);
-}
-
-static bool is_ready(const struct tls_state *state, const struct tls_format *format,
-		     size_t plaintext)
-{
-	return !(state->flags & (TLS_CLOSE_SEALED | TLS_KEY_UPDATE_DUE)) &&
-	       state->write.sequence < format->aead->limit &&
-	       records_for(state, plaintext) <= format->aead->limit - state->write.sequence;
-}
-
 size_t tls_record_sealed_length(const struct tls_state *state, size_t plaintext)
 {
 	struct tls_format format;
@@ -190,26 +226,6 @@ bool tls_record_seal_ready(const struct tls_state *state, size_t plaintext)
 	struct tls_format format;
 
 	return tls_format_of(state, &format) && is_ready(state, &format, plaintext);
-}
-
-/* Seals for one connection into room that is there. False: OpenSSL failed. */
-static bool seal_entry(struct tls_ciphers *ciphers, const struct tls_format *format,
-		       struct slice plaintext, const struct tls_state *state, uint8_t *out)
-{
-	uint64_t sequence = state->write.sequence;
-
-	for (size_t at = 0; at < plaintext.len; sequence++) {
-		struct slice content = slice_from(plaintext.data + at, plaintext.len - at);
-
-		if (content.len > state->max_plaintext)
-			content.len = state->max_plaintext;
-		if (!seal_one(ciphers, format, &state->write, sequence, TLS_APPLICATION_DATA,
-			      content, out))
-			return false;
-		out += tls_format_length(format, content.len);
-		at += content.len;
-	}
-	return true;
 }
 
 size_t tls_record_seal_block(struct tls_ciphers *ciphers, struct slice plaintext,
@@ -231,7 +247,7 @@ size_t tls_record_seal_block(struct tls_ciphers *ciphers, struct slice plaintext
 		length = sealed_length(entry->state, &format, plaintext.len);
 		if (length > size - used)
 			return i;
-		if (!seal_entry(ciphers, &format, plaintext, entry->state, scratch + used))
+		if (!seal_data(ciphers, &format, plaintext, entry->state, scratch + used))
 			continue;
 		entry->records = slice_from(scratch + used, length);
 		entry->sequence += records_for(entry->state, plaintext.len);

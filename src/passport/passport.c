@@ -364,6 +364,31 @@ void queue_consume(struct passport_draft *draft, struct stream_queue *queue, uin
 	}
 }
 
+_Static_assert(offsetof(struct stream_queue, head) % 8 == 0 && sizeof(struct stream_queue) == 24,
+	       "head and tail are one word");
+
+void passport_commit_written(struct passport_draft *draft, arena_ref passport, uint64_t length,
+			     void *announced)
+{
+	struct stream_queue *out = &((struct passport *)arena_at(draft->arena, passport))->out;
+	arena_ref chunk = out->head;
+
+	if (draft->live || length < queue_length(out) || chunk != out->tail) {
+		passport_draft_begin(draft, passport);
+		queue_consume(draft, &draft->now.out, length);
+		arena_commit_add(&draft->commit, announced, 0);
+		passport_draft_commit(draft);
+		return;
+	}
+	/* Most often it was all there was, and in one chunk: three words, no copy to compare. */
+	arena_commit_begin(&draft->commit, draft->arena);
+	arena_commit_add(&draft->commit, &out->done, out->end);
+	arena_commit_add(&draft->commit, &out->head, 0);
+	arena_commit_add(&draft->commit, announced, 0);
+	arena_commit_apply(&draft->commit);
+	arena_record_free(draft->arena, chunk);
+}
+
 /* The chunk that holds `offset`, 0 if the queue does not. */
 static arena_ref queue_find(const struct arena *arena, const struct stream_queue *queue,
 			    uint64_t offset)

@@ -101,6 +101,8 @@ struct connection *connection_arrive(struct worker *w, arena_ref passport, int f
 
 /* A poller_callback: the socket is ready. */
 void connection_ready(void *worker, arena_ref passport, short what);
+/* A poller_round_end: writes what waited for it. */
+void connection_round_end(void *worker);
 
 struct connection *connection_at(struct worker *w, arena_ref passport);
 /* For a reference from earlier, which may have been given up. NULL: its page is free or holds
@@ -129,6 +131,8 @@ bool connection_commit(struct connection *c);
 
 /* Writes what is committed, as far as the socket takes it. */
 void connection_flush(struct connection *c);
+/* The same for short answers that may wait for the end of the poller's round. */
+void connection_flush_soon(struct connection *c);
 /* Appends a WebSocket frame to the draft's output, compressed where that was agreed and pays. */
 void connection_append_frame(struct connection *c, unsigned opcode, struct slice payload);
 /* Committed output beyond client.queue_max_size: disconnects with 3008. */

@@ -22,6 +22,7 @@
 #include "keepsock/settings.h"
 #include "worker/connection.h"
 #include "worker/loop_watch.h"
+#include "worker/poller.h"
 #include "worker/timer_wheel.h"
 #include "worker/users.h"
 
@@ -109,7 +110,11 @@ struct worker {
 	struct event *turn;            /* end of a loop turn: scheduled connections, reaping */
 	struct connection *turn_first; /* connections with work left */
 	struct connection *closed;     /* to be freed at the turn's end */
-	uint64_t now_ms;               /* CLOCK_BOOTTIME, taken at the start of each callback */
+	/* Connections served in this round of the poller whose answers go out at its end. */
+	arena_ref unsent[POLLER_ROUND_MAX];
+	unsigned unsent_count;
+	bool in_round;
+	uint64_t now_ms; /* CLOCK_BOOTTIME, taken at the start of each callback */
 	uint64_t started_ms;
 	struct loop_watch watch;
 

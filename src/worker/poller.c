@@ -15,13 +15,11 @@
 #include "keepsock/alloc.h"
 #include "keepsock/log.h"
 
-/* Sockets served before the loop turns. */
-#define ROUND_MAX 128
-
 struct poller {
 	int fd;              /* owned; the set */
 	struct event *event; /* owned; the set is readable */
 	poller_callback callback;
+	poller_round_end round_end; /* NULL: nobody wants to know */
 	void *ctx;
 };
 
@@ -35,17 +33,20 @@ static short ready_for(uint32_t events)
 static void on_ready(evutil_socket_t fd, short what, void *arg)
 {
 	struct poller *poller = arg;
-	struct epoll_event events[ROUND_MAX];
-	int count = epoll_wait((int)fd, events, ROUND_MAX, 0);
+	struct epoll_event events[POLLER_ROUND_MAX];
+	int count = epoll_wait((int)fd, events, POLLER_ROUND_MAX, 0);
 
 	(void)what;
 	if (count < 0 && errno != EINTR)
 		log_fatal("poller_failed error=%s", log_value_str(strerror(errno)));
 	for (int i = 0; i < count; i++)
 		poller->callback(poller->ctx, events[i].data.u32, ready_for(events[i].events));
+	if (poller->round_end)
+		poller->round_end(poller->ctx);
 }
 
-struct poller *poller_create(struct event_base *base, poller_callback callback, void *ctx)
+struct poller *poller_create(struct event_base *base, poller_callback callback,
+			     poller_round_end round_end, void *ctx)
 {
 	int fd = epoll_create1(EPOLL_CLOEXEC);
 	struct poller *poller;
@@ -55,6 +56,7 @@ struct poller *poller_create(struct event_base *base, poller_callback callback, 
 	poller = xcalloc(1, sizeof(*poller));
 	poller->fd = fd;
 	poller->callback = callback;
+	poller->round_end = round_end;
 	poller->ctx = ctx;
 	poller->event = event_new(base, fd, EV_READ | EV_PERSIST, on_ready, poller);
 	if (!poller->event || event_add(poller->event, NULL) < 0) {

@@ -22,9 +22,14 @@ struct poller;
  * has to look whether the reference is still open.
  */
 typedef void (*poller_callback)(void *ctx, arena_ref ref, short what);
+/* Sockets that are served in one round at most; then the loop turns. */
+#define POLLER_ROUND_MAX 128
+/* Called when a round's last socket was served. */
+typedef void (*poller_round_end)(void *ctx);
 
-/* NULL with errno when the kernel refuses. */
-struct poller *poller_create(struct event_base *base, poller_callback callback, void *ctx);
+/* round_end may be NULL. NULL with errno when the kernel refuses. */
+struct poller *poller_create(struct event_base *base, poller_callback callback,
+			     poller_round_end round_end, void *ctx);
 void poller_free(struct poller *poller);
 
 /*

@@ -515,7 +515,7 @@ void tls_accept_open(struct worker *w)
 	all->worker = w;
 	all->ready_end = &all->ready_first;
 	all->turn = evtimer_new(w->base, on_turn, all);
-	all->poller = poller_create(w->base, on_socket, all);
+	all->poller = poller_create(w->base, on_socket, NULL, all);
 	if (!all->turn || !all->poller)
 		log_fatal("tls_accept_failed error=%s", log_value_str(strerror(ENOMEM)));
 	w->accepting = all;

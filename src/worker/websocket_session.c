@@ -246,7 +246,7 @@ static void after_commit(struct connection *c, enum session_end end)
 	if (queue_length(&passport->messages) > 0)
 		client_session_pump(c);
 	if (c->fd >= 0 && queue_length(&passport->out) > 0)
-		connection_flush(c);
+		connection_flush_soon(c);
 	/* Echo has no other bound on what a peer may make us hold. */
 	if (c->fd >= 0 && passport->state == PASSPORT_STATE_ECHO)
 		connection_set_paused(c,

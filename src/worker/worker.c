@@ -517,7 +517,7 @@ static void worker_start(struct worker *w, int keeper_fd)
 	w->started_ms = w->now_ms;
 	w->connection_max = client_descriptors(&w->settings);
 	timer_wheel_init(&w->wheel, w->now_ms);
-	w->poller = poller_create(w->base, connection_ready, w);
+	w->poller = poller_create(w->base, connection_ready, connection_round_end, w);
 	if (!w->poller)
 		log_fatal("poller_failed error=%s", log_value_str(strerror(errno)));
 	tokens_open(w);

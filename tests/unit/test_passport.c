@@ -429,6 +429,46 @@ static void test_sending_past_the_queue(void **state)
 	world_check(world);
 }
 
+static void take_written(struct world *world, arena_ref ref, uint64_t most)
+{
+	struct passport *live = world_passport_at(world, ref);
+	struct work_slot *work = &world->arena->header->work;
+	uint64_t before = live->out.done, length = queue_length(&live->out);
+
+	if (length > most)
+		length = most;
+	arena_store(&work->syscall, WORK_WORD(WORK_SYSCALL_WRITE, ref));
+	passport_commit_written(&world->draft, ref, length, &work->syscall);
+	assert_int_equal(live->out.done, before + length);
+	assert_int_equal(work->syscall, 0);
+	assert_null(world->draft.live);
+}
+
+/* What was written leaves the queue together with its announcement: all of it, or a part. */
+static void test_written_output_leaves_the_queue(void **state)
+{
+	struct world *world = *state;
+	arena_ref ref = world_passport(world);
+	struct passport *live = world_passport_at(world, ref);
+	static const size_t lengths[] = {1, 48, 4000, 70000}, written[] = {1, 20, 70000};
+	char *bytes = xcalloc(1, 70000);
+	uint64_t end = 0;
+
+	for (size_t i = 0; i < sizeof(lengths) / sizeof(lengths[0]); i++) {
+		for (size_t j = 0; j < sizeof(written) / sizeof(written[0]); j++) {
+			world_append(world, ref, offsetof(struct passport, out), bytes, lengths[i]);
+			end += lengths[i];
+			take_written(world, ref, written[j]);
+			assert_int_equal(live->out.end, end);
+			if (queue_length(&live->out) > 0)
+				take_written(world, ref, queue_length(&live->out));
+			assert_int_equal(live->out.done, end);
+			assert_int_equal(world_check(world).chunks, 0);
+		}
+	}
+	free(bytes);
+}
+
 static void test_append_fills_the_last_chunk_without_touching_what_is_there(void **state)
 {
 	struct world *world = *state;
@@ -534,6 +574,7 @@ int main(void)
 		IN_WORLD(test_queue_against_a_plain_stream),
 		IN_WORLD(test_queue_leaves_no_chunk_behind),
 		IN_WORLD(test_sending_past_the_queue),
+		IN_WORLD(test_written_output_leaves_the_queue),
 		IN_WORLD(test_append_fills_the_last_chunk_without_touching_what_is_there),
 		IN_WORLD(test_taking_more_than_there_is_takes_all),
 		IN_WORLD(test_words_of_a_queue_can_be_committed),

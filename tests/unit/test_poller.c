@@ -19,7 +19,7 @@ struct world {
 	struct poller *poller;
 	int ours[SOCKETS], theirs[SOCKETS];
 	short seen[SOCKETS + 1]; /* by reference, from 1 */
-	unsigned calls;
+	unsigned calls, rounds;
 };
 
 static void on_ready(void *ctx, arena_ref ref, short what)
@@ -31,10 +31,19 @@ static void on_ready(void *ctx, arena_ref ref, short what)
 	world->calls++;
 }
 
+static void on_round_end(void *ctx)
+{
+	struct world *world = ctx;
+
+	/* Behind all of them, whose calls another round would add to. */
+	assert_true(world->calls > 0);
+	world->rounds++;
+}
+
 static void turn(struct world *world)
 {
 	memset(world->seen, 0, sizeof(world->seen));
-	world->calls = 0;
+	world->calls = world->rounds = 0;
 	event_base_loop(world->base, EVLOOP_ONCE | EVLOOP_NONBLOCK);
 }
 
@@ -44,7 +53,7 @@ static int setup(void **state)
 
 	memset(&world, 0, sizeof(world));
 	world.base = event_base_new();
-	world.poller = poller_create(world.base, on_ready, &world);
+	world.poller = poller_create(world.base, on_ready, on_round_end, &world);
 	assert_non_null(world.poller);
 	for (int i = 0; i < SOCKETS; i++) {
 		int pair[2];
@@ -77,9 +86,11 @@ static void reports_what_is_asked_for(void **state)
 	assert_true(poller_watch(world->poller, world->ours[0], 1, 0, EV_READ));
 	turn(world);
 	assert_int_equal(world->calls, 0);
+	assert_int_equal(world->rounds, 0);
 	assert_int_equal(write(world->theirs[0], "x", 1), 1);
 	turn(world);
 	assert_int_equal(world->seen[1], EV_READ);
+	assert_int_equal(world->rounds, 1);
 	/* Level-triggered: unread input is told again. */
 	turn(world);
 	assert_int_equal(world->seen[1], EV_READ);
