@@ -88,7 +88,7 @@ enum keeper_direction {
 	KEEPER(ADOPTED,       WORKER_TO_KEEPER, "struct keeper_adopted: the successor runs on the arena") \
 	KEEPER(ADOPT_REFUSED, WORKER_TO_KEEPER, "text, why: the kept connections end, the worker starts fresh") \
 	KEEPER(READY,         WORKER_TO_KEEPER, "struct keeper_turn, new: prepared, holds what it was handed over") \
-	KEEPER(FROZEN,        WORKER_TO_KEEPER, "struct keeper_frozen, old: serves nobody, everything is deposited") \
+	KEEPER(FROZEN,        WORKER_TO_KEEPER, "struct keeper_frozen, old: serves nobody, everything is deposited; fd, if handshakes are under way: a channel to new for them") \
 	KEEPER(THAWED,        WORKER_TO_KEEPER, "struct keeper_turn, old: owns the arena and goes on") \
 	KEEPER(COMMITTED,     WORKER_TO_KEEPER, "struct keeper_committed, new: owns the arena and serves") \
 	KEEPER(START,         KEEPER_TO_WORKER, "struct keeper_start, JSON struct ipc_start; fds: with ADOPT or TAKEOVER first the arena, then those of ipc_start") \
@@ -98,8 +98,8 @@ enum keeper_direction {
 	KEEPER(TAKEN_BACK,    KEEPER_TO_WORKER, "n struct keeper_item, to new: closed since they were handed over") \
 	KEEPER(FREEZE,        KEEPER_TO_WORKER, "struct keeper_turn, to old: finish the loop turn, then serve nobody") \
 	KEEPER(THAW,          KEEPER_TO_WORKER, "struct keeper_turn, to old: go on if the arena is still yours") \
-	KEEPER(COMMIT,        KEEPER_TO_WORKER, "struct keeper_turn, to new: everything is handed over, take the arena") \
-	KEEPER(LEAVE,         KEEPER_TO_WORKER, "struct keeper_turn, to old: exit, and touch nothing") \
+	KEEPER(COMMIT,        KEEPER_TO_WORKER, "struct keeper_turn, to new: everything is handed over, take the arena; fd: that of FROZEN, if there was one") \
+	KEEPER(LEAVE,         KEEPER_TO_WORKER, "struct keeper_turn, to old: touch nothing any more, and exit") \
 	KEEPER(CHANNEL,       KEEPER_TO_WORKER, "fd: the channel to a master that goes on for a dead one")
 
 enum keeper_type {

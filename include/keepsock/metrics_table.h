@@ -195,6 +195,10 @@
 	       "Those of them that resumed a session by a ticket.")                                \
 	METRIC(tls_handshakes_timeout_total, COUNTER,                                              \
 	       "TLS handshakes that took longer than handshake_timeout.")                          \
+	METRIC(tls_handshakes_inherited_total, COUNTER,                                            \
+	       "Those that the worker before ended, after its successor had taken over.")          \
+	METRIC(tls_handshakes_dropped_total, COUNTER,                                              \
+	       "TLS handshakes that were closed because they outlasted takeover.linger.")          \
 	METRIC(tls_handshakes_aborted_total, COUNTER,                                              \
 	       "TLS handshakes whose client went away.")                                           \
 	METRIC(tls_handshakes_failed_plain_http_total, COUNTER,                                    \

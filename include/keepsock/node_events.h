@@ -39,7 +39,8 @@ struct node_page;
 	EVENT(DEMOTED, "demoted")                                                                  \
 	EVENT(FENCED, "fenced")                       /* another node is the primary */            \
 	EVENT(DRAIN, "drain")                         /* begun or ended by an operator */          \
-	EVENT(PURGED_OURSELVES, "purged ourselves")   /* we were taken for dead, and register again */
+	EVENT(PURGED_OURSELVES, "purged ourselves")   /* we were taken for dead, and register again */ \
+	EVENT(HANDSHAKES_DROPPED, "handshakes dropped") /* they outlasted takeover.linger */
 /* clang-format on */
 
 enum node_event {

@@ -421,6 +421,12 @@ SETTING(drain, window, DURATION_MS, "10s", 0, 3600 * SETTINGS_SEC, NULL, RELOADA
 	"evenly. Less than cluster.demote_timeout.")
 SETTINGS_GROUP_END(drain)
 
+SETTINGS_GROUP(takeover, "Reloads and upgrades, in which one worker takes over from another.")
+SETTING(takeover, linger, DURATION_MS, "10s", 0, 15 * SETTINGS_SEC, NULL, RELOADABLE,
+	"How long the worker that was taken over from stays to end the TLS handshakes it has begun; their "
+	"connections then go to the one that serves. What takes longer is closed, and counted as dropped.")
+SETTINGS_GROUP_END(takeover)
+
 SETTINGS_GROUP(http_api, "The server HTTP API under /api.")
 SETTING(http_api, key_file, PATH, "", 0, 4000, NULL, RELOADABLE,
 	"File whose first line is the API key; nobody but its owner may read it (mode 0600). Empty: "

@@ -220,7 +220,7 @@ static const char *take(struct keeper *keeper, struct ipc_message *message, stru
 	case KEEPER_NEXT: return on_next(keeper);
 	case KEEPER_ADOPTED: return on_adopted(keeper, payload);
 	case KEEPER_FROZEN:
-	case KEEPER_THAWED: return keeper_takeover_on_old(keeper, message->type, payload);
+	case KEEPER_THAWED: return keeper_takeover_on_old(keeper, message, payload);
 	default: return on_refused(keeper, payload);
 	}
 }

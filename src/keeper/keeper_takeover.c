@@ -158,6 +158,7 @@ static void forget_new(struct keeper *keeper)
 	keeper_free_event(&takeover->event);
 	keeper_close_fd(&takeover->fd);
 	keeper_close_fd(&takeover->master_end);
+	keeper_close_fd(&takeover->link);
 	keeper->due &= ~(unsigned)(DUE_NEXT_START | DUE_NEXT_BATCH | DUE_NEXT_WORKER);
 }
 
@@ -354,7 +355,8 @@ static void freeze_old(struct keeper *keeper)
 	keeper_send_due(keeper, DUE_FREEZE);
 }
 
-static const char *on_frozen(struct keeper *keeper, struct slice payload)
+static const char *on_frozen(struct keeper *keeper, struct ipc_message *message,
+			     struct slice payload)
 {
 	struct takeover *takeover = &keeper->takeover;
 	struct keeper_frozen frozen;
@@ -367,6 +369,10 @@ static const char *on_frozen(struct keeper *keeper, struct slice payload)
 	if (frozen.descriptors != keeper->kept.count) {
 		give_up(keeper, TAKEOVER_NOT_DONE, "what is deposited and what is kept differ");
 		return NULL;
+	}
+	if (message->nfds > 0) {
+		takeover->link = message->fds[0];
+		message->fds[0] = -1;
 	}
 	takeover->frozen_ns = frozen.at_ns;
 	change_step(keeper, STEP_HANDING, HAND_LIMIT_MS, "the old worker is frozen");
@@ -392,9 +398,11 @@ static const char *on_thawed(struct keeper *keeper, struct slice payload)
 	return NULL;
 }
 
-const char *keeper_takeover_on_old(struct keeper *keeper, uint32_t type, struct slice payload)
+const char *keeper_takeover_on_old(struct keeper *keeper, struct ipc_message *message,
+				   struct slice payload)
 {
-	return type == KEEPER_FROZEN ? on_frozen(keeper, payload) : on_thawed(keeper, payload);
+	return message->type == KEEPER_FROZEN ? on_frozen(keeper, message, payload)
+					      : on_thawed(keeper, payload);
 }
 
 /* The way to the master: what it has not taken yet is taken as any other worker's. */
@@ -644,6 +652,18 @@ static int send_turn(int fd, const struct keeper *keeper, uint32_t type)
 	return ipc_send(fd, type, 0, &turn, sizeof(turn), NULL, 0);
 }
 
+static int send_commit(struct keeper *keeper)
+{
+	struct takeover *takeover = &keeper->takeover;
+	const struct keeper_turn turn = {.takeover = takeover->order.number};
+	int result = ipc_send(takeover->fd, KEEPER_COMMIT, 0, &turn, sizeof(turn), &takeover->link,
+			      takeover->link >= 0);
+
+	if (result == 0)
+		keeper_close_fd(&takeover->link);
+	return result;
+}
+
 int keeper_takeover_send_freeze(struct keeper *keeper)
 {
 	return send_turn(keeper->worker_fd, keeper, KEEPER_FREEZE);
@@ -673,7 +693,7 @@ static int send_end_of_batches(struct keeper *keeper)
 
 	if (takeover->step == STEP_PREPARING)
 		return ipc_send(takeover->fd, KEEPER_HAND_OVER_END, 0, &end, sizeof(end), NULL, 0);
-	if (send_turn(takeover->fd, keeper, KEEPER_COMMIT) < 0)
+	if (send_commit(keeper) < 0)
 		return -1;
 	change_step(keeper, STEP_SWAPPING, SWAP_LIMIT_MS, "everything is handed over");
 	crash_point(CRASH_KEEPER_COMMITTED);
@@ -746,7 +766,7 @@ void keeper_takeover_init(struct keeper *keeper)
 {
 	struct takeover *takeover = &keeper->takeover;
 
-	takeover->fd = takeover->master_end = -1;
+	takeover->fd = takeover->master_end = takeover->link = -1;
 	takeover->limit = evtimer_new(keeper->base, on_limit, keeper);
 	if (!takeover->limit)
 		log_fatal("keeper_timer_failed");

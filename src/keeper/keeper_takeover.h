@@ -69,6 +69,7 @@ struct takeover {
 	int fd;              /* owned; our end of its channel, -1 */
 	struct event *event; /* owned */
 	int master_end;      /* owned; until the master has it; -1 */
+	int link;            /* owned; between the two, of the one that is frozen; -1 */
 	uint64_t worker_order;
 	int32_t new_status; /* of one that died after it was told to take the arena */
 	bool other_master;  /* the one that knew of it is gone, and another one is there */
@@ -104,7 +105,8 @@ void keeper_takeover_cancel(struct keeper *keeper, const char *reason);
 /* Another master is there, which knows nothing of it. */
 void keeper_takeover_on_other_master(struct keeper *keeper);
 /* FROZEN or THAWED of the worker that runs; what is wrong with it, or NULL. */
-const char *keeper_takeover_on_old(struct keeper *keeper, uint32_t type, struct slice payload);
+const char *keeper_takeover_on_old(struct keeper *keeper, struct ipc_message *message,
+				   struct slice payload);
 /*
  * The worker that ran died with that status. True: the arena may be another's by
  * now, nothing else is to be done about it. Else *status is that of whoever had

@@ -38,6 +38,7 @@
 #include "worker/remains.h"
 #include "worker/sessions.h"
 #include "worker/shards.h"
+#include "worker/tls_linger.h"
 #include "worker/tls_stream.h"
 
 static void log_findings(const struct adoption *adoption)
@@ -112,6 +113,7 @@ static struct adoption *create(struct worker *w)
 
 	adoption->worker = w;
 	adoption->began_ns = clock_boottime_ns();
+	adoption->handshakes = -1;
 	for (unsigned i = 0; i < ARENA_SHARDS_MAX; i++)
 		adoption->redis_fds[i] = -1;
 	return adoption;
@@ -223,6 +225,8 @@ void adopt_finish(struct adoption *adoption)
 	adopt_punish(adoption);
 	sessions_register_all(w);
 	remains_look(w);
+	if (adoption->handshakes >= 0)
+		tls_linger_follow(w, adoption->handshakes);
 	tell(adoption);
 	arena_adoption_free(&adoption->found);
 	free(adoption);

@@ -20,6 +20,7 @@ struct adoption {
 	struct kept_table held;          /* owned; what a takeover was handed over so far */
 	struct keeper_hand_over_end end; /* how the predecessor ended */
 	int redis_fds[ARENA_SHARDS_MAX]; /* owned; -1 = none */
+	int handshakes; /* owned; from the predecessor, which ends those it has begun; -1 = none */
 	/* Who has died for the last time. */
 	arena_ref guilty_connection; /* 0 = nobody */
 	bool guilty_batch;

@@ -157,6 +157,10 @@ static void wait_for_commit(struct adoption *adoption, struct ipc_message *messa
 	    !keeper_payload_take(payload, &turn, sizeof(turn)) ||
 	    turn.takeover != adoption->takeover)
 		leave("a message of the keeper out of turn");
+	if (message->nfds > 0) {
+		adoption->handshakes = message->fds[0];
+		message->fds[0] = -1;
+	}
 	ipc_message_close_fds(message);
 }
 

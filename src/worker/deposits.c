@@ -475,14 +475,19 @@ static void wait_until(const struct deposits *d, short events)
 		log_fatal("poll_failed error=%s", log_value_str(strerror(errno)));
 }
 
-int deposits_say(struct deposits *d, uint32_t type, const void *payload, size_t length)
+int deposits_say_with(struct deposits *d, uint32_t type, const void *payload, size_t length, int fd)
 {
-	while (ipc_send(d->fd, type, 0, payload, length, NULL, 0) < 0) {
+	while (ipc_send(d->fd, type, 0, payload, length, &fd, fd >= 0) < 0) {
 		if (errno != EAGAIN)
 			return -1;
 		wait_until(d, POLLOUT);
 	}
 	return 0;
+}
+
+int deposits_say(struct deposits *d, uint32_t type, const void *payload, size_t length)
+{
+	return deposits_say_with(d, type, payload, length, -1);
 }
 
 int deposits_hear(struct deposits *d, struct ipc_message *message)

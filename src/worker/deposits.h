@@ -44,6 +44,9 @@ int deposits_refuse(struct deposits *deposits, const char *reason);
  * worker that is frozen.
  */
 int deposits_say(struct deposits *deposits, uint32_t type, const void *payload, size_t length);
+/* With a descriptor, which stays open here; -1: without. */
+int deposits_say_with(struct deposits *deposits, uint32_t type, const void *payload, size_t length,
+		      int fd);
 int deposits_hear(struct deposits *deposits, struct ipc_message *message);
 /* What the keeper said meanwhile and is not about the takeover. */
 void deposits_on_message(struct worker *w, struct ipc_message *message);

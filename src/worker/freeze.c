@@ -22,10 +22,10 @@
 #include "worker/deposits.h"
 #include "worker/grace.h"
 #include "worker/internal.h"
-#include "worker/tls_accept.h"
+#include "worker/tls_linger.h"
 
 /* The arena is another's, or about to be: nothing is to be run down, closed or told. */
-_Noreturn static void leave(const struct worker *w, const char *why)
+_Noreturn static void leave(struct worker *w, const char *why)
 {
 	crash_point(CRASH_TAKEOVER_LEAVE);
 	/* First: closing thousands of others takes its time, and a listener may be one no more. */
@@ -33,6 +33,7 @@ _Noreturn static void leave(const struct worker *w, const char *why)
 		if (w->listeners[i].fd >= 0)
 			close(w->listeners[i].fd);
 	}
+	tls_linger(w);
 	log_info("worker_left reason=%s", log_value_str(why));
 	_exit(EXIT_SUCCESS);
 }
@@ -71,7 +72,6 @@ void freeze_on_message(struct worker *w, uint32_t type, struct slice payload)
 		log_info("freeze_asked takeover=%llu", (unsigned long long)turn.takeover);
 		crash_point(CRASH_TAKEOVER_FREEZE);
 		w->freeze = turn.takeover;
-		w->freeze_asked_at = w->now_ms;
 		/* Whoever comes waits in the queue of the listener, for either of us. */
 		worker_pause_accepting(w, true);
 		send_away(w);
@@ -93,14 +93,20 @@ void freeze_forget(struct worker *w)
 
 static bool tell_frozen(struct worker *w)
 {
+	int handshakes = tls_linger_offer(w);
 	const struct keeper_frozen frozen = {
 		.takeover = w->freeze,
 		.at_ns = clock_boottime_ns(),
 		.descriptors = deposits_kept(w),
 	};
 
+	int result;
+
 	crash_point(CRASH_TAKEOVER_FROZEN);
-	return deposits_say(w->deposits, KEEPER_FROZEN, &frozen, sizeof(frozen)) == 0;
+	result = deposits_say_with(w->deposits, KEEPER_FROZEN, &frozen, sizeof(frozen), handshakes);
+	if (handshakes >= 0)
+		close(handshakes);
+	return result == 0;
 }
 
 /* True: it is to be thawed. */
@@ -147,6 +153,7 @@ static void go_on(struct worker *w)
 
 	w->freeze = 0;
 	w->frozen = false;
+	tls_linger_withdraw(w);
 	log_warning("thawed takeover=%llu", (unsigned long long)turn.takeover);
 	worker_now(w);
 	/* If nobody hears it, its channel's end is about to be noticed. */
@@ -158,7 +165,7 @@ static void go_on(struct worker *w)
 
 void freeze_if_asked(struct worker *w)
 {
-	if (!w->freeze || w->stopping || tls_accept_busy(w))
+	if (!w->freeze || w->stopping)
 		return;
 	worker_end_turn(w);
 	deposits_flush(w);

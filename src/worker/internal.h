@@ -39,6 +39,7 @@ struct role_raise;
 struct redis_subscription;
 struct survey;
 struct tls_accepting;
+struct tls_link;
 struct tls_ciphers;
 struct tls_context;
 struct token_verifier;
@@ -141,6 +142,8 @@ struct worker {
 	struct tls_ciphers *ciphers;     /* owned */
 	struct tls_accepting *accepting; /* owned; TLS handshakes under way */
 	uint64_t handshake_count;
+	struct tls_link *handshakes_from; /* owned; of the worker that this one took over from */
+	int handshakes_to;                /* owned; to the one that takes over; -1 = none */
 
 	struct channel *lost_first; /* channels with subscribers to be told (lost_subscribers.c) */
 	struct event *lost_event;   /* owned */
@@ -158,10 +161,9 @@ struct worker {
 	arena_ref presence_cursor; /* where the presence refresh goes on */
 	uint64_t connection_max;   /* descriptors for clients */
 	uint64_t connection_count;
-	uint64_t turned_away;     /* of them, those over the limit */
-	uint64_t takeover;        /* number of the one that this worker began with; 0 = none */
-	uint64_t freeze;          /* of the one for which it is to freeze; 0 = none */
-	uint64_t freeze_asked_at; /* boottime ms */
+	uint64_t turned_away; /* of them, those over the limit */
+	uint64_t takeover;    /* number of the one that this worker began with; 0 = none */
+	uint64_t freeze;      /* of the one for which it is to freeze; 0 = none */
 	bool frozen;
 	bool stopping;
 	bool ready; /* the master is told, and told again when it is another one */
@@ -207,6 +209,8 @@ void worker_now(struct worker *w);
 void worker_end_turn(struct worker *w);
 /* Counts in the slot from now on; its gauges begin anew. */
 void worker_claim_slot(struct worker *w);
+/* It is another's: what this process dies of is no concern of it any more. */
+void worker_disown_arena(void);
 /* While a takeover is under way nobody new is let in. */
 void worker_pause_accepting(struct worker *w, bool pause);
 /* Accepts from it from now on; takes fd over. */

@@ -4,6 +4,7 @@
  *
  *	accepted ── records ──► running ── done ──► detached: a connection's passport
  *	                           │
+ *	                           │          └─ after a takeover: given to who serves now
  *	                           ├── failed ──► leaving: the alert is written, the peer closes
  *	                           └── time is up, the peer is gone ──► closed
  *
@@ -36,8 +37,6 @@
 #define SLICE_NS   (4 * 1000000ull) /* of a loop turn */
 #define READ_MAX   (64u * 1024u)
 #define LEAVING_MS 2000u /* for the peer to read why, and to close */
-/* A takeover waits so long for handshakes that are about to end. */
-#define TAKEOVER_WAIT_MS 1500u
 /* When a crowd of so many is over, what it needed goes back to the system. */
 #define CROWD_MIN     16u
 #define CROWD_PAST_MS 1000u /* between two times */
@@ -72,6 +71,8 @@ struct tls_accepting {
 	struct event *turn; /* owned */
 	unsigned most;      /* at once since memory was given back */
 	uint64_t given_back_at;
+	tls_accept_give give; /* NULL: they become our own connections */
+	void *give_ctx;
 };
 
 /* --- their table --- */
@@ -202,28 +203,47 @@ static void carry_over(struct connection *c, struct slice rest, struct slice uns
 		connection_schedule(c);
 }
 
+void tls_accept_establish(struct worker *w, int fd, const struct tls_established *established)
+{
+	struct connection *c;
+
+	metric_add(METRIC_tls_handshakes_total, 1);
+	if (established->resumed)
+		metric_add(METRIC_tls_handshakes_resumed_total, 1);
+	c = connection_accept_tls(w, fd, &established->peer, established->local_port,
+				  &established->tls, established->certificate, established->sent);
+	if (c)
+		carry_over(c, established->rest, established->unsent);
+}
+
 static void establish(struct handshake *h, const struct tls_state *state,
 		      const struct tls_peer *peer)
 {
+	struct tls_accepting *all = h->all;
 	struct listener *listener = h->listener;
-	struct worker *w = listener->worker;
+	struct worker *w = all->worker;
 	struct slice rest = tls_handshake_rest(h->tls);
-	struct passport_tls tls = {.state = *state};
-	struct connection *c;
+	struct tls_established established = {
+		.peer = h->peer,
+		.local_port = listener->port,
+		.resumed = peer->resumed,
+		.tls = {.state = *state},
+		.sent = h->sent,
+		.rest = rest,
+		.unsent = slice_from(h->out.data + h->written, h->out.len - h->written),
+	};
 
-	tls.in.done = tls.in.end = h->received - rest.len;
-	metric_add(METRIC_tls_handshakes_total, 1);
-	if (peer->resumed)
-		metric_add(METRIC_tls_handshakes_resumed_total, 1);
+	established.tls.in.done = established.tls.in.end = h->received - rest.len;
 	/* Two sets would hear of it. */
 	watch_for(h, 0);
 	buffer_reset(&w->scratch);
 	append_certificate(&w->scratch, peer);
-	c = connection_accept_tls(w, h->fd, &h->peer, listener->port, &tls,
-				  buffer_slice(&w->scratch), h->sent);
-	tls_state_wipe(&tls.state);
-	if (c)
-		carry_over(c, rest, slice_from(h->out.data + h->written, h->out.len - h->written));
+	established.certificate = buffer_slice(&w->scratch);
+	if (all->give)
+		all->give(all->give_ctx, h->fd, &established);
+	else
+		tls_accept_establish(w, h->fd, &established);
+	tls_state_wipe(&established.tls.state);
 	(void)release(h);
 	resume_listener(listener);
 }
@@ -501,9 +521,44 @@ void tls_accept_end(struct listener *listener)
 	}
 }
 
-bool tls_accept_busy(const struct worker *w)
+/* The loop in which they have their turns. */
+static void open_loop(struct tls_accepting *all, struct event_base *base)
 {
-	return w->handshake_count > 0 && w->now_ms < w->freeze_asked_at + TAKEOVER_WAIT_MS;
+	all->turn = evtimer_new(base, on_turn, all);
+	all->poller = poller_create(base, on_socket, NULL, all);
+	if (!all->turn || !all->poller)
+		log_fatal("tls_accept_failed error=%s", log_value_str(strerror(ENOMEM)));
+}
+
+/* --- after a takeover --- */
+
+unsigned tls_accept_running(const struct worker *w)
+{
+	unsigned count = 0;
+
+	for (const struct handshake *h = w->accepting->first; h; h = h->next)
+		count += h->tls != NULL;
+	return count;
+}
+
+void tls_accept_give_away(struct worker *w, struct event_base *base, tls_accept_give give,
+			  void *ctx)
+{
+	struct tls_accepting *all = w->accepting;
+
+	all->give = give;
+	all->give_ctx = ctx;
+	event_free(all->turn);
+	poller_free(all->poller);
+	open_loop(all, base);
+	for (struct handshake *h = all->first, *next; h; h = next) {
+		next = h->next;
+		h->watched = 0;
+		if (!watch_for(h, (short)(EV_READ | (h->written < h->out.len ? EV_WRITE : 0))))
+			drop(h);
+	}
+	if (all->ready_first)
+		next_turn(all);
 }
 
 /* --- life --- */
@@ -514,10 +569,7 @@ void tls_accept_open(struct worker *w)
 
 	all->worker = w;
 	all->ready_end = &all->ready_first;
-	all->turn = evtimer_new(w->base, on_turn, all);
-	all->poller = poller_create(w->base, on_socket, NULL, all);
-	if (!all->turn || !all->poller)
-		log_fatal("tls_accept_failed error=%s", log_value_str(strerror(ENOMEM)));
+	open_loop(all, w->base);
 	w->accepting = all;
 }
 

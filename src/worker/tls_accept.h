@@ -11,6 +11,9 @@
 #include <netinet/in.h>
 #include <stdbool.h>
 
+#include "keepsock/passport.h"
+
+struct event_base;
 struct listener;
 struct worker;
 
@@ -30,8 +33,31 @@ void tls_accept_end(struct listener *listener);
 /* Periodic: ends those that took too long, lets listeners go on. */
 void tls_accept_tick(struct worker *w);
 
-/* True while a handshake that will end soon should be waited for, so that a takeover does not cost
- * it. */
-bool tls_accept_busy(const struct worker *w);
+/* What a handshake leaves that is over. */
+struct tls_established {
+	struct sockaddr_storage peer;
+	uint16_t local_port;
+	bool resumed;
+	struct passport_tls tls;
+	uint64_t sent;            /* bytes of the stream that were written */
+	struct slice certificate; /* passport_peer_append()'s bytes, "" = none */
+	struct slice rest;        /* read too far */
+	struct slice unsent;      /* what the socket has not taken yet */
+};
+
+/* Such a one becomes a connection of this worker. Takes fd over in any case. */
+void tls_accept_establish(struct worker *w, int fd, const struct tls_established *established);
+
+/* As tls_accept_establish(). */
+typedef void (*tls_accept_give)(void *ctx, int fd, const struct tls_established *established);
+
+/*
+ * The arena is another worker's: from now on handshakes go on in this loop, and
+ * what they become is given away. Nothing else of the worker is touched.
+ */
+void tls_accept_give_away(struct worker *w, struct event_base *base, tls_accept_give give,
+			  void *ctx);
+/* Those that are not over, nor have failed. */
+unsigned tls_accept_running(const struct worker *w);
 
 #endif

@@ -56,6 +56,7 @@
 #include "worker/subscribing.h"
 #include "worker/survey.h"
 #include "worker/tls_accept.h"
+#include "worker/tls_linger.h"
 #include "worker/tls_listeners.h"
 #include "worker/tls_stream.h"
 #include "worker/tokens.h"
@@ -113,6 +114,11 @@ static void on_fault(int number)
 		atomic_store(&fault_header->fault, (uint64_t)number);
 	signal(number, SIG_DFL);
 	raise(number);
+}
+
+void worker_disown_arena(void)
+{
+	fault_header = NULL;
 }
 
 static void watch_faults(struct arena *arena)
@@ -570,6 +576,7 @@ static void worker_free(struct worker *w)
 {
 	move_out_free(w);
 	move_in_free(w);
+	tls_linger_close(w);
 	tls_accept_close(w);
 	close_everything(w);
 	remains_free(w);
@@ -639,6 +646,7 @@ int worker_main(int keeper_fd, int argc, char **argv)
 	signal(SIGINT, SIG_IGN);
 	signal(SIGTERM, SIG_IGN);
 	signal(SIGHUP, SIG_IGN);
+	w->handshakes_to = -1;
 	w->ipc_fd = keeper_fd - WORKER_FD_KEEPER + WORKER_FD_MASTER;
 	event_config_set_flag(config, EVENT_BASE_FLAG_NOLOCK);
 	w->base = event_base_new_with_config(config);

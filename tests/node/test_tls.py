@@ -386,31 +386,52 @@ class Handshake:
             self.stream.tls.do_handshake()
         self.stream.flush()
 
-    def finish(self):
-        self.stream.shake_hands()
+    def finish(self, request=b""):
+        """With what is to come along with the last flight."""
+        self.stream.shake_hands(request)
         return self.stream
 
 
-def test_a_takeover_waits_for_handshakes(node, tls, make_client):
-    """Those that end soon: the old worker ends them, the next one serves the connection."""
+def test_handshakes_outlive_takeovers(node, tls):
+    """The worker that was taken over from ends them, and the one that serves gets what they become:
+    from the one before the one before, too."""
     need_test_build(node)
     handshake = Handshake(node.tls_port, tls)
     wait_until(lambda: metric(node, "tls_handshakes_open") == 1, "it is under way")
-    with concurrent.futures.ThreadPoolExecutor(1) as pool:
-        over = pool.submit(take_over, node)
-        wait_until(lambda: "event=freeze_asked" in node.log(), "the old one is asked to freeze")
-        stream = handshake.finish()
-        assert over.result()["connections"] == 1
+    for _ in range(2):
+        assert take_over(node)["connections"] == 0
+    stream = handshake.finish()
+    stream.send(REQUEST)
+    assert stream.read_response().status == 200
+    assert metric(node, "tls_handshakes_total") == 1
+    assert metric(node, "tls_handshakes_inherited_total") == 1
+    assert take_over(node)["connections"] == 1
     stream.send(REQUEST)
     assert stream.read_response().status == 200
     stream.close()
-    assert metric(node, "tls_handshakes_total") == 1
+    wait_until(lambda: node.log().count('event=lingered reason="all are over"') == 2,
+               "both left")
+    assert metric(node, "tls_handshakes_dropped_total") == 0
+
+
+def test_what_comes_with_the_last_flight_of_an_inherited_handshake(node, authority):
+    need_test_build(node)
+    handshake = Handshake(node.tls_port, context(authority, VERSIONS["1.3"]))
+    wait_until(lambda: metric(node, "tls_handshakes_open") == 1, "it is under way")
+    take_over(node)
+    stream = handshake.finish(REQUEST * 3)
+    for _ in range(3):
+        assert stream.read_response().status == 200
+    stream.close()
 
 
 @pytest.mark.parametrize("followed", FOLLOWED)
-def test_handshakes_that_do_not_end_are_closed(node, any_tls, followed):
-    """One that the old worker would have to be waited for any longer, or that died with it: its
-    client hears so, and nothing of it is left."""
+def test_handshakes_that_do_not_end_are_closed(start_tls, any_tls, followed):
+    """One that takes longer than the old worker stays, or that died with it: its client hears so,
+    and nothing of it is left."""
+    node = start_tls(takeover={"linger": "200ms"})
+    if followed == "takeover":
+        need_test_build(node)
     handshake = Handshake(node.tls_port, any_tls)
     with raw_socket(node.tls_port) as silent:
         wait_until(lambda: metric(node, "tls_handshakes_open") == 2, "they are under way")
@@ -425,6 +446,24 @@ def test_handshakes_that_do_not_end_are_closed(node, any_tls, followed):
     with TlsStream(node.tls_port, any_tls) as stream:
         stream.send(REQUEST)
         assert stream.read_response().status == 200
+    if followed == "takeover":
+        wait_until(lambda: metric(node, "tls_handshakes_dropped_total") == 2, "they are counted")
+        assert "handshakes dropped" in node.ctl("show", "events").stdout
+
+
+def test_who_lingers_leaves_when_nobody_serves(start_tls, any_tls):
+    """There would be nobody to give a connection to."""
+    node = start_tls(takeover={"linger": "15s"})
+    need_test_build(node)
+    handshake = Handshake(node.tls_port, any_tls)
+    wait_until(lambda: metric(node, "tls_handshakes_open") == 1, "it is under way")
+    take_over(node)
+    kill_and_wait(node)
+    with pytest.raises(Closed):
+        while True:
+            handshake.stream.receive()
+    handshake.stream.close()
+    wait_until(lambda: 'event=lingered reason="nobody serves"' in node.log(), "it left")
 
 
 def is_closed(connection):

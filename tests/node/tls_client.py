@@ -58,7 +58,8 @@ class TlsStream(Http):
                                 session=session)
         self.shake_hands()
 
-    def shake_hands(self):
+    def shake_hands(self, data=b""):
+        """With data that goes out along with the last flight."""
         while True:
             try:
                 self.tls.do_handshake()
@@ -69,6 +70,8 @@ class TlsStream(Http):
             except ssl.SSLError:
                 self.flush()
                 raise
+        if data:
+            self.tls.write(data)
         self.flush()
 
     def flush(self):
