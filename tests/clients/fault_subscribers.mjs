@@ -5,7 +5,7 @@
 //   node fault_subscribers.mjs '{"nodes": {"a": 8000, …}, "clients": 2, "channels": ["news", …],
 //                                "ask": "asked", "pause": 400}'
 //
-// A node is a port of 127.0.0.1, or "address:port". On each node `clients` clients subscribe to all
+// A node is a port of 127.0.0.1, or "ws://address:port" or "wss://address:port". On each node `clients` clients subscribe to all
 // channels. With `ask` one more on each node publishes to it, reads its history and subscribes to a
 // channel of its own, all at once and again and again. Upon a line on stdin they ask no more, and
 // tell when everything came to something.
@@ -21,9 +21,8 @@ function tell(what, facts) {
 }
 
 function makeClient(node, name) {
-  const place = typeof nodes[node] === 'number' ? `127.0.0.1:${nodes[node]}` : nodes[node];
-  const client = new Centrifuge(`ws://${place}/connection/websocket`,
-    { websocket: WebSocket });
+  const place = typeof nodes[node] === 'number' ? `ws://127.0.0.1:${nodes[node]}` : nodes[node];
+  const client = new Centrifuge(`${place}/connection/websocket`, { websocket: WebSocket });
   for (const event of ['connecting', 'connected', 'disconnected'])
     client.on(event, ({ code, reason }) => tell(event, { client: name, node, code, reason }));
   client.on('error', ({ error }) => tell('error', { client: name, node, ...error }));

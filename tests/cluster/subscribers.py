@@ -14,7 +14,7 @@ CLIENTS = ROOT / "tests/clients"
 
 
 class Subscribers:
-    """nodes: {name: port or address:port}. channels: {name: whether it has positions}. ask: a
+    """nodes: {name: port or URL}. channels: {name: whether it has positions}. ask: a
     channel, or None. before: words before the command line."""
 
     def __init__(self, history, nodes, channels, clients, ask, before=()):

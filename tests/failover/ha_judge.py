@@ -49,8 +49,10 @@ class HaJudge(Judge):
         self._judge_standings()
         self._judge_epochs()
         self._judge_flapping()
-        self._judge_frames()
-        self._judge_addresses()
+        for frames in self._by_address(self.history.frames):
+            self._judge_frames(frames)
+        for events in self._by_address(self.history.addresses):
+            self._judge_addresses(events)
         self._judge_fences()
         self._judge_clients()
         for p in self.history.publications:
@@ -123,11 +125,17 @@ class HaJudge(Judge):
         return RESIDUAL if any(f.pauses and f.begin <= at <= (f.end or NEVER)
                                for f in self.history.faults) else 0.0
 
-    def _judge_frames(self):
+    @staticmethod
+    def _by_address(records):
+        """Those of each address by themselves."""
+        return [[r for r in records if r.address == address]
+                for address in sorted({r.address for r in records})]
+
+    def _judge_frames(self, frames):
         """Of each host the address was in use from its first frame to its last one before
         another's promotion brought it there."""
         holder, since, gone = None, None, {}
-        for frame in self.history.frames:
+        for frame in frames:
             if frame.host == holder:
                 continue
             # A host comes back to the address by a promotion of its own only.
@@ -135,27 +143,28 @@ class HaJudge(Judge):
             if frame.host in gone and not (own and own[-1].at >= gone[frame.host]):
                 late = frame.at - since
                 if late > self._residual(frame.at):
-                    self.complain("two holders", f"{frame.kind} by {frame.host} at "
-                                  f"{frame.at:.3f}, {late:.3f} s after {holder}'s first")
+                    self.complain("two holders", f"{frame.kind} of {frame.address} by "
+                                  f"{frame.host} at {frame.at:.3f}, {late:.3f} s after "
+                                  f"{holder}'s first")
                 continue
             if holder:
                 gone[holder] = frame.at
             holder, since = frame.host, frame.at
 
-    def _judge_addresses(self):
+    def _judge_addresses(self, events):
         since = {}
-        for event in self.history.addresses:
+        for event in events:
             if not event.there:
                 since.pop(event.host, None)
                 continue
             since.setdefault(event.host, event.at)
             for other in set(since) - {event.host}:
-                ends = (e.at for e in self.history.addresses
+                ends = (e.at for e in events
                         if e.host == other and not e.there and e.at >= event.at)
                 over = next(ends, NEVER) - event.at
                 if over > READ_WITHIN + self._residual(event.at):
-                    self.complain("two addresses", f"{other} had it {over:.1f} s longer than "
-                                  f"{event.host} had it already, at {event.at:.3f}")
+                    self.complain("two addresses", f"{other} had {event.address} {over:.1f} s "
+                                  f"longer than {event.host} had it already, at {event.at:.3f}")
 
     # Publications
 

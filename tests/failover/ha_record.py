@@ -12,10 +12,11 @@ OTHER, SAME, ANY = "the other one", "the same one", "any"
 
 @dataclasses.dataclass
 class Frame:
-    """One that was seen on the switch with the address as its source."""
+    """One that was seen on the switch with an address of the pair as its source."""
     at: float
     host: str
     kind: str
+    address: str = "10.9.0.100"
 
 
 @dataclasses.dataclass
@@ -24,6 +25,7 @@ class Address:
     at: float
     host: str
     there: bool
+    address: str = "10.9.0.100"
 
 
 @dataclasses.dataclass
@@ -56,7 +58,7 @@ class Standing:
     """The pair after a fault, when nothing changed any more."""
     at: float
     states: dict              # {node: state}
-    holders: tuple            # hosts that have the address
+    holders: tuple            # hosts that have the addresses; "a 10.9.0.100": that has one only
     primary_before: str       # who it was before the fault
 
 

@@ -4,10 +4,13 @@ namespaces. Faults happen to them, and all of it becomes an HaHistory."""
 
 import json
 import os
+import pathlib
 import shutil
 import signal
+import tempfile
 import time
 
+from certificates import Authority, put
 from ha_judge import HaJudge
 from ha_publisher import HaPublisher
 from ha_record import HaHistory, Standing
@@ -19,11 +22,11 @@ from sentinels import NAME, Group, Sentinel
 from subscribers import Subscribers
 from watch import LogWatch, Pulse, Watch
 
-VIP = "10.9.0.100"
-PORT, PEER_PORT = 8000, 8001
+VIP, VIP6 = "10.9.0.100", "fd09::100"
+PORT, PEER_PORT, TLS_PORT = 8000, 8001, 8443
 NODES = ("a", "b")
 CHANNELS = {"news": True, "sport": True, "live:a": False}
-CLIENTS = 4
+CLIENTS = 2     # at each address
 PAGE = 10000
 SETTLE = 45
 # Quick enough for a test, slow enough for a machine with much else to do.
@@ -32,7 +35,9 @@ TIMING = {"lease_ttl": "4s", "lease_renew": "300ms", "check_interval": "300ms",
           "restart_timeout": "10s", "restart_window": "15s", "demote_timeout": "10s"}
 SETTINGS = {
     "node": {"workers": 1},
-    "listeners": [{"address": "0.0.0.0", "port": PORT}],
+    "listeners": [{"address": "0.0.0.0", "port": PORT}, {"address": "::", "port": PORT},
+                  {"address": "::", "port": TLS_PORT, "tls": {"certificates": [
+                      {"certificate": "vip.pem", "key": "vip.key"}]}}],
     "channel": {"history_size": 100000, "history_ttl": "1h",
                 "history_max_publication_limit": PAGE, "recovery_max_publication_limit": PAGE},
     "namespaces": [{"name": "live", "allow_subscribe_for_client": True}],
@@ -87,7 +92,7 @@ class HaNode(Supervised):
     def __init__(self, name, host, peers, redis, timing, judged, /, **overrides):
         super().__init__(name, PEER_PORT, {}, redis, **merge(merge(SETTINGS, {"cluster": {
             **timing, "peers": [f"{peer}={at.ipv4}:{PEER_PORT}" for peer, at in peers.items()],
-            "peer_listen": f"{host.ipv4}:{PEER_PORT}", "vip": [f"{VIP}/32"],
+            "peer_listen": f"{host.ipv4}:{PEER_PORT}", "vip": [f"{VIP}/32", f"{VIP6}/128"],
             "vip_interface": "eth0"}}), overrides))
         self.host = host
         self.before = host.command()
@@ -96,8 +101,9 @@ class HaNode(Supervised):
                             **(self.clock.environment() if judged else {})}
         self.powered = True
 
-    def has_address(self):
-        return self.powered and self.host.address(VIP) is not None
+    def addresses(self):
+        """Those of the pair that its host has."""
+        return [a for a in (VIP, VIP6) if self.powered and self.host.address(a) is not None]
 
     def lose_power(self):
         self.powered = False
@@ -122,14 +128,18 @@ class Site:
         self.history = HaHistory()
         self.network = Network()
         self.nodes, self.subscribers, self.publisher = {}, None, None
+        self.directory = tempfile.mkdtemp(prefix="keepsock-")
         self.watch, self.watches, self.redis, self.group = None, [], None, None
         try:
             hosts = {name: self.network.host(name) for name in NODES}
             self.store, self.client = self.network.host("redis"), self.network.host("client")
             url = self._start_redis(sentinels)
+            self.authority = Authority(pathlib.Path(self.directory) / "authority")
+            certificate = self.authority.issue("vip", VIP, VIP6)
             for name, host in hosts.items():
                 peers = {other: at for other, at in hosts.items() if other != name}
                 self.nodes[name] = HaNode(name, host, peers, url, timing, judged, **overrides)
+                put(self.nodes[name].directory, "vip", *certificate)
         except BaseException:
             self.close()
             raise
@@ -149,15 +159,18 @@ class Site:
                                                  for name, node in self.nodes.items()})
         self.watches = [self.log_watch]
         if self.judged:
-            self.watch = Watch(self.history, self.network, hosts, VIP)
+            self.watch = Watch(self.history, self.network, hosts, (VIP, VIP6))
             self.watches += [self.watch, Pulse(self.history)]
         for node in self.nodes.values():
             node.supervise()
         self.wait_settled()
         if self.clients:
-            self.subscribers = Subscribers(self.history, {"vip": f"{VIP}:{PORT}"}, CHANNELS,
-                                           self.clients, None, self.client.command()).wait_ready()
-            places = {"vip": VIP, **{name: node.host.ipv4 for name, node in self.nodes.items()}}
+            ways = {"vip": f"ws://{VIP}:{PORT}", "vip6": f"wss://[{VIP6}]:{TLS_PORT}"}
+            trust = self.client.command("env", f"NODE_EXTRA_CA_CERTS={self.authority.path}")
+            self.subscribers = Subscribers(self.history, ways, CHANNELS, self.clients, None,
+                                           trust).wait_ready()
+            places = {"vip": VIP, "vip6": VIP6,
+                      **{name: node.host.ipv4 for name, node in self.nodes.items()}}
             self.publisher = HaPublisher(self.history, self.client, places, CHANNELS,
                                          self.rng).start()
         return self
@@ -212,12 +225,16 @@ class Site:
         fault.healed = time.time()
         self.go_on_until(self.is_settled)
         self.settle(fault.kind)
-        states = self.states()
-        self.history.standings.append(Standing(
-            time.time(), states, tuple(name for name, node in self.nodes.items()
-                                       if node.has_address()), primary.name))
+        self.history.standings.append(Standing(time.time(), self.states(), self.holders(),
+                                               primary.name))
         fault.end = time.time()
         return fault
+
+    def holders(self):
+        """Of all addresses, or with those that they have."""
+        have = {name: node.addresses() for name, node in self.nodes.items()}
+        return tuple(name if found == [VIP, VIP6] else " ".join([name, *found])
+                     for name, found in have.items() if found)
 
     def checks_made(self, node):
         """Counts on while the supervisor lives; a lease is renewed as often."""
@@ -316,6 +333,7 @@ class Site:
         for host in self.network.hosts:
             host.signal_all(signal.SIGKILL)
         self.network.close()
+        shutil.rmtree(self.directory, ignore_errors=True)
 
     def logs(self):
         return "".join(f"--- {name}\n{node.logs()}" for name, node in self.nodes.items())

@@ -264,6 +264,21 @@ def test_a_host_may_get_the_address_again(scene):
     assert scene.rules() == ["two holders"]
 
 
+def test_each_address_by_itself(scene):
+    """One may follow later than the other, but none may be used by both hosts."""
+    at = scene.history.frames[99].at
+    scene.history.frames[105:105] = [Frame(at + 0.4, "a", "tcp", "fd09::100"),
+                                     Frame(at + 0.5, "b", "tcp", "fd09::100")]
+    assert scene.rules() == []
+    scene.history.frames.append(Frame(1030.0, "a", "tcp", "fd09::100"))
+    assert scene.rules() == ["two holders"]
+
+
+def test_a_host_with_one_address_of_two(scene):
+    scene.history.standings[-1].holders = ("b fd09::100",)
+    assert scene.rules() == ["holder"]
+
+
 def test_a_stranger_uses_the_address(scene):
     scene.history.frames[50:50] = [Frame(scene.history.frames[50].at, "02:ff", "tcp")]
     assert scene.rules() == ["two holders"]

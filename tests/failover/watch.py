@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: ISC
-"""Watches a pair from outside: which host's frames bear the address, which host has it, and what the
-supervisors' logs say of their states."""
+"""Watches a pair from outside: which host's frames bear the addresses, which host has them, and what
+the supervisors' logs say of their states."""
 
 import re
 import select
@@ -16,7 +16,8 @@ from network import in_namespace
 
 SO_TIMESTAMPNS = 35
 PACKET_ADD_MEMBERSHIP, PACKET_MR_PROMISC, SOL_PACKET, ETH_P_ALL = 1, 1, 263, 3
-RTMGRP_IPV4_IFADDR, RTM_NEWADDR, RTM_DELADDR, IFA_LOCAL = 0x10, 20, 21, 2
+RTMGRP_IPV4_IFADDR, RTMGRP_IPV6_IFADDR = 0x10, 0x100
+RTM_NEWADDR, RTM_DELADDR, IFA_ADDRESS = 20, 21, 1
 # What the tests make clocks jump by is a multiple of this.
 JUMP = 600
 # Longer than a supervisor waits between two renewals of its lease.
@@ -28,8 +29,8 @@ STATE = re.compile(r'^time=(?:"([^"]+)"|(\S+)).* event=state change=(\w+)->(\w+)
 class Watch:
     """hosts: {name: Host}. One thread reads everything."""
 
-    def __init__(self, history, network, hosts, address):
-        self.history, self.hosts, self.address = history, hosts, address
+    def __init__(self, history, network, hosts, addresses):
+        self.history, self.hosts, self.addresses = history, hosts, addresses
         self.names = {host.mac: name for name, host in hosts.items()}
         self.bridge = in_namespace(network.switch, lambda: self._open_bridge())
         self.events, self.there = {}, {}
@@ -56,7 +57,7 @@ class Watch:
         """From its start on; a namespace with a socket of ours would not end."""
         def make():
             sock = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, socket.NETLINK_ROUTE)
-            sock.bind((0, RTMGRP_IPV4_IFADDR))
+            sock.bind((0, RTMGRP_IPV4_IFADDR | RTMGRP_IPV6_IFADDR))
             return sock
 
         made = in_namespace(self.hosts[name].name, make)
@@ -68,13 +69,14 @@ class Watch:
         with self.lock:
             self._read_events(name)
             self.events.pop(name).close()
-        self._note(name, False)
+        for address in self.addresses:
+            self._note(name, address, False)
 
-    def _note(self, name, there):
+    def _note(self, name, address, there):
         """A renewal is an event, too."""
-        if self.there.get(name, False) != there:
-            self.there[name] = there
-            self.history.addresses.append(Address(time.time(), name, there))
+        if self.there.get((name, address), False) != there:
+            self.there[name, address] = there
+            self.history.addresses.append(Address(time.time(), name, there, address))
 
     def _run(self):
         try:
@@ -97,11 +99,12 @@ class Watch:
         while select.select([self.bridge], [], [], 0)[0]:
             data, ancillary, *_ = self.bridge.recvmsg(2048, 64)
             packet = Packet(data)
-            if packet.source != self.address:
+            if packet.source not in self.addresses:
                 continue
             seconds, nanoseconds = struct.unpack("qq", ancillary[0][2])
             name = self.names.get(packet.source_mac, packet.source_mac)
-            self.history.frames.append(Frame(seconds + nanoseconds / 1e9, name, packet.kind))
+            self.history.frames.append(Frame(seconds + nanoseconds / 1e9, name, packet.kind,
+                                              packet.source))
 
     def _read_events(self, name):
         sock = self.events[name]
@@ -109,17 +112,21 @@ class Watch:
             data = sock.recv(65536)
             while len(data) >= 16:
                 length, kind = struct.unpack_from("IH", data)
-                if kind in (RTM_NEWADDR, RTM_DELADDR) and self._is_ours(data[24:length]):
-                    self._note(name, kind == RTM_NEWADDR)
+                address = kind in (RTM_NEWADDR, RTM_DELADDR) and self._find(data[24:length])
+                if address in self.addresses:
+                    self._note(name, address, kind == RTM_NEWADDR)
                 data = data[length + 3 & ~3:]
 
-    def _is_ours(self, attributes):
+    @staticmethod
+    def _find(attributes):
+        """The address, of an event's attributes."""
         while len(attributes) >= 4:
             length, kind = struct.unpack_from("HH", attributes)
-            if kind == IFA_LOCAL:
-                return socket.inet_ntop(socket.AF_INET, attributes[4:8]) == self.address
+            if kind == IFA_ADDRESS:
+                family = socket.AF_INET if length == 8 else socket.AF_INET6
+                return socket.inet_ntop(family, attributes[4:length])
             attributes = attributes[max(length, 4) + 3 & ~3:]
-        return False
+        return None
 
     def drops(self):
         """Frames that were not seen because we were too slow. Asking forgets them."""

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: ISC
 """A certificate authority for tests, by the openssl program."""
 
+import ipaddress
 import os
 import subprocess
 import time
@@ -42,6 +43,13 @@ def stamp(days):
     return time.strftime("%Y%m%d%H%M%SZ", time.gmtime(time.time() + days * 86400))
 
 
+def alternative(host):
+    try:
+        return f"IP:{ipaddress.ip_address(host)}"
+    except ValueError:
+        return f"DNS:{host}"
+
+
 def write_as_one(path, text, mode):
     """Replaces a file as ACME clients do: nobody sees half of it."""
     fresh = path.with_suffix(".new")
@@ -65,8 +73,8 @@ class Authority:
         self.path = directory / "ca.pem"
 
     def issue(self, name, *hosts, key="ec", starts=-1, ends=30, common_name=None):
-        """(certificate, key) as texts; hosts become DNS names."""
-        extension = ["-addext", "subjectAltName=" + ",".join(f"DNS:{host}" for host in hosts)]
+        """(certificate, key) as texts; hosts become DNS names, or IP addresses."""
+        extension = ["-addext", "subjectAltName=" + ",".join(map(alternative, hosts))]
         run(self.directory, "req", "-new", *KEYS[key], "-nodes", "-keyout", f"{name}.key", "-out",
             f"{name}.csr", "-subj", f"/CN={common_name or (hosts or [name])[0]}",
             *(extension if hosts else []))
