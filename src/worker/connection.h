@@ -147,6 +147,11 @@ void connection_drain(struct connection *c);
 /* Closes the socket at once and gives everything back; `why` is for the log. */
 void connection_close(struct connection *c, const char *why);
 
+/*
+ * Waits for what it can use: input unless it is paused, room for output if it lacks.
+ * False: the kernel has no room for another one, and it is about to end.
+ */
+bool connection_watch(struct connection *c);
 /* The times in the passport changed: arms the timer anew. */
 void connection_arm(struct connection *c);
 /* Reading stops while too much input waits. */
