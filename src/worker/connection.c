@@ -179,9 +179,8 @@ static struct connection *open_connection(struct worker *w, int fd, struct passp
 	struct connection *c;
 	arena_ref ref;
 
-	ref = refused && w->connection_count >= w->connection_max + 64
-		      ? 0
-		      : passport_create(w->arena, fresh);
+	ref = refused && w->turned_away >= w->turned_away_max ? 0
+							      : passport_create(w->arena, fresh);
 	if (!ref) {
 		metric_add(METRIC_connections_refused_total, 1);
 		close(fd);

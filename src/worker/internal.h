@@ -162,8 +162,9 @@ struct worker {
 	uint64_t connection_max;   /* descriptors for clients */
 	uint64_t connection_count;
 	uint64_t turned_away; /* of them, those over the limit */
-	uint64_t takeover;    /* number of the one that this worker began with; 0 = none */
-	uint64_t freeze;      /* of the one for which it is to freeze; 0 = none */
+	uint64_t turned_away_max;
+	uint64_t takeover; /* number of the one that this worker began with; 0 = none */
+	uint64_t freeze;   /* of the one for which it is to freeze; 0 = none */
 	bool frozen;
 	bool stopping;
 	bool ready; /* the master is told, and told again when it is another one */

@@ -72,6 +72,8 @@
 #define FAREWELL_MS 1000u
 /* Descriptors a worker needs besides its clients. */
 #define DESCRIPTORS_RESERVED 256u
+/* Connections beyond the limit that wait to be told so; more are closed at once. */
+#define TURNED_AWAY_MAX 64u
 
 void worker_now(struct worker *w)
 {
@@ -433,20 +435,21 @@ static int receive_start(struct worker *w, int keeper_fd)
 	return arena_fd;
 }
 
-static uint64_t client_descriptors(const struct settings *settings)
+static void share_descriptors(struct worker *w)
 {
-	uint64_t redis = settings_redis_descriptors(settings);
+	uint64_t redis = settings_redis_descriptors(&w->settings);
 	struct rlimit limit;
-	uint64_t total, reserve;
+	uint64_t total = 1024, reserve;
 
-	if (getrlimit(RLIMIT_NOFILE, &limit) < 0)
-		return 1024 - DESCRIPTORS_RESERVED;
-	total = limit.rlim_cur;
+	if (getrlimit(RLIMIT_NOFILE, &limit) == 0)
+		total = limit.rlim_cur;
 	reserve = total / 4 < DESCRIPTORS_RESERVED ? total / 4 : DESCRIPTORS_RESERVED;
+	/* Who is told that there is no room must not take what is needed to reach the keeper. */
+	w->turned_away_max = reserve / 2 < TURNED_AWAY_MAX ? reserve / 2 : TURNED_AWAY_MAX;
 	/* The reserve is for a few connections to Redis; many shards have more. */
 	if (redis > reserve / 2)
 		reserve += redis - reserve / 2;
-	return reserve < total ? total - reserve : 1;
+	w->connection_max = reserve < total ? total - reserve : 1;
 }
 
 _Static_assert(ARENA_NAME_MAX > REDIS_WORKER_NAME_MAX, "an arena holds its worker's name");
@@ -521,7 +524,7 @@ static void worker_start(struct worker *w, int keeper_fd)
 	w->deposits = deposits_create(w, keeper_fd);
 	worker_now(w);
 	w->started_ms = w->now_ms;
-	w->connection_max = client_descriptors(&w->settings);
+	share_descriptors(w);
 	timer_wheel_init(&w->wheel, w->now_ms);
 	w->poller = poller_create(w->base, connection_ready, connection_round_end, w);
 	if (!w->poller)

@@ -278,10 +278,12 @@ def fill(node):
 
 
 def test_deposits_with_few_descriptors(start_small_node):
+    """Who comes beyond the limit is told so or cut, is nobody's to keep, and takes no descriptor that
+    a worker needs to reach its keeper."""
     node = start_small_node()
     crowd = fill(node)
     try:
-        # Who came beyond the limit is told so and is nobody's to keep.
+        crowd.extend(socket.create_connection(("127.0.0.1", node.port)) for _ in range(200))
         def kept():
             return [row["kept"] for row in node.worker_rows().values() if row["protected"]]
         wait_until(lambda: kept() == [193, 193], "what fits is kept")

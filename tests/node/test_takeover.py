@@ -449,7 +449,8 @@ def test_as_an_ordinary_user_with_few_descriptors(start_small_node):  # noqa: F8
         wait_until(lambda: kept() == [193, 193], "and still is")
         told = [first_line(connection) for connection in crowd]
         assert told.count(b"HTTP/1.1 200 OK") == 2 * 192
-        assert set(told) == {b"HTTP/1.1 200 OK", b"HTTP/1.1 503 Service Unavailable"}
+        # Of those beyond the limit some are told so, the others cut.
+        assert set(told) <= {b"HTTP/1.1 200 OK", b"HTTP/1.1 503 Service Unavailable", b""}
     finally:
         for connection in crowd:
             connection.close()
@@ -462,7 +463,10 @@ def first_line(connection):
     connection.settimeout(20)
     with contextlib.suppress(BrokenPipeError, ConnectionResetError):
         connection.sendall(b"GET /health HTTP/1.1\r\nHost: x\r\n\r\n")
-    return connection.recv(4096).partition(b"\r\n")[0]
+    try:
+        return connection.recv(4096).partition(b"\r\n")[0]
+    except ConnectionResetError:
+        return b""
 
 
 def answers(connection):
@@ -470,12 +474,21 @@ def answers(connection):
     return first_line(connection) == b"HTTP/1.1 200 OK"
 
 
+def take_over_in_the_end(node):
+    """More releases than may wait for a busy keeper are deposited anew, which ends a takeover."""
+    while True:
+        result = ask_take_over(node)
+        if result.returncode == 0:
+            return
+        assert "deposits everything anew" in result.stderr, result.stderr
+
+
 def test_more_than_a_batch_and_connections_that_come_and_go(start, rng):
     node = start()
     crowd = [socket.create_connection(("127.0.0.1", node.port)) for _ in range(600)]
     with concurrent.futures.ThreadPoolExecutor(1) as pool:
         for _ in range(3):
-            over = pool.submit(take_over, node)
+            over = pool.submit(take_over_in_the_end, node)
             while not over.done():
                 crowd.pop(rng.randrange(len(crowd))).close()
                 crowd.append(socket.create_connection(("127.0.0.1", node.port)))
@@ -484,6 +497,7 @@ def test_more_than_a_batch_and_connections_that_come_and_go(start, rng):
     for connection in crowd:
         connection.close()
     wait_until(lambda: node.worker_rows()[0]["kept"] == 1, "all is released")
+    assert "deposits_differ" not in node.log()
 
 
 # Under load, judged byte by byte
