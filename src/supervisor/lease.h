@@ -39,8 +39,9 @@ struct lease_view {
 	uint64_t held_until_ms; /* boottime; 0: not held. Never set back while holding */
 	uint64_t redis_epoch;   /* the highest epoch that Redis knew when we looked last */
 	uint64_t seen_ms;       /* boottime of that look; 0: never */
-	uint64_t free_at_ms;    /* boottime at which what we saw runs out, or nobody can have it any
-				   more,    0: it is free or unknown */
+	/* Boottime at which what we saw runs out, or nobody can have it any more; 0: it is free or
+	 * unknown. */
+	uint64_t free_at_ms;
 	char holder[LEASE_NODE_MAX + 1]; /* node that had it when we looked last, "": nobody */
 	const char *text;  /* while holding: our lease; lives until it is given back */
 	const char *place; /* "HOST:PORT" of Redis, "" = not known yet */

@@ -19,9 +19,9 @@
 
 /* All zero = nothing is known of it. */
 struct lease_overdue {
-	uint64_t since_ms; /* boottime since when it has too much left and is not renewed; 0: it is
-			    */
-	uint64_t end_ms;   /* its end then, at the earliest */
+	/* Boottime since when it has too much left and nobody renews it; 0: neither. */
+	uint64_t since_ms;
+	uint64_t end_ms; /* its end then, at the earliest */
 };
 
 /* What was seen of it, times by CLOCK_BOOTTIME. */

@@ -99,7 +99,6 @@ static bool tell_frozen(struct worker *w)
 		.at_ns = clock_boottime_ns(),
 		.descriptors = deposits_kept(w),
 	};
-
 	int result;
 
 	crash_point(CRASH_TAKEOVER_FROZEN);

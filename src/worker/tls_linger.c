@@ -256,7 +256,7 @@ static bool send_on(struct lingering *l, uint32_t type, const void *payload, siz
 static void give(void *ctx, int fd, const struct tls_established *established)
 {
 	struct lingering *l = ctx;
-	const struct item item = {
+	struct item item = {
 		.layout = ARENA_LAYOUT_VERSION,
 		.resumed = established->resumed,
 		.local_port = established->local_port,
@@ -269,13 +269,16 @@ static void give(void *ctx, int fd, const struct tls_established *established)
 	};
 	struct buffer payload = {0};
 
+	/* At once: what growing leaves behind is not wiped. */
+	(void)buffer_reserve(&payload, sizeof(item) + established->certificate.len +
+					       established->rest.len + established->unsent.len);
 	buffer_append(&payload, &item, sizeof(item));
 	buffer_append_slice(&payload, established->certificate);
 	buffer_append_slice(&payload, established->rest);
 	buffer_append_slice(&payload, established->unsent);
 	if (!send_on(l, LINGER_CONNECTION, payload.data, payload.len, fd))
 		l->dropped++;
-	secret_wipe((void *)(uintptr_t)&item, sizeof(item));
+	secret_wipe(&item, sizeof(item));
 	secret_wipe(payload.data, payload.cap);
 	buffer_free(&payload);
 	close(fd);

@@ -9,8 +9,7 @@ from wire import BINARY, WebSocket, deflate, frame, inflate
 
 
 def frames_are_cut(sockets, cut, happen):
-    """Behind so many bytes; of those by TLS, all but the first of sockets, the record is cut in
-    another one of each kind."""
+    """sockets: (those whose frame is cut behind so many bytes, those by TLS whose record is)."""
     framewise, recordwise = sockets
     payload = bytes(range(256)) * 2
     whole = frame(BINARY, payload)
