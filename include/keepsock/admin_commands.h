@@ -130,6 +130,8 @@ enum admin_privilege {
 		"Let a slot's keeper die at a crash point, or have it stop there (SIGNAL 19).")    \
 	COMMAND("debug crash-next", "SLOT POINT [SIGNAL]", ADMIN, debug_crash_next,                \
 		"The same for the next worker that the slot's keeper starts.")                     \
+	COMMAND("debug deposit-anew", "SLOT", ADMIN, debug_deposit_anew,                           \
+		"Have a slot's worker deposit everything with its keeper anew.")                   \
 	COMMAND("debug takeover", "SLOT [LIMIT_MS]", ADMIN, debug_takeover,                        \
 		"Let a new worker take over from a slot's worker.")
 /* clang-format on */

@@ -26,6 +26,7 @@
  *	                                          role_epoch
  *	drain               -                     one: left, clients still to be sent away
  *	debug crash-after   point, count          one, empty (test builds)
+ *	debug deposit-anew  -                     one, empty (test builds)
  */
 #ifndef KEEPSOCK_INQUIRY_H
 #define KEEPSOCK_INQUIRY_H

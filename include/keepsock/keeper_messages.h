@@ -199,6 +199,13 @@ enum takeover_reason {
 	TAKEOVER_TEST,
 };
 
+/*
+ * The reason of a takeover that is not done because the worker began with HELLO again: worth
+ * another one, once the slot is protected. Told by its text, which every version's keeper sends:
+ * a master of another version would refuse an outcome that it does not know.
+ */
+#define KEEPER_REASON_ANEW "the worker deposits everything anew"
+
 struct keeper_takeover {
 	uint64_t number;   /* the master's, rising */
 	uint32_t reason;   /* enum takeover_reason */

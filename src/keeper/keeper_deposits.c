@@ -112,7 +112,7 @@ static const char *on_hello(struct keeper *keeper, struct slice payload)
 	if (!keeper_payload_take(payload, &hello, sizeof(hello)) ||
 	    hello.version != KEEPER_PROTOCOL_VERSION || hello.slot != keeper->slot)
 		return "a greeting of another version or slot";
-	keeper_takeover_cancel(keeper, "the worker deposits everything anew");
+	keeper_takeover_cancel(keeper, KEEPER_REASON_ANEW);
 	kept_table_clear(&keeper->kept, false);
 	keeper_set_protected(keeper, false);
 	keeper_status_changed(keeper);

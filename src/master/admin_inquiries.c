@@ -476,6 +476,24 @@ void admin_on_debug_move(struct admin_request *request)
 						       "to", (int)to->number));
 }
 
+static void on_deposit_anew(struct admin_request *request, const struct inquiry_answer *answers,
+			    size_t count)
+{
+	if (count && answers[0].rows)
+		admin_answer_object(request, json_pack("{s:i}", "slot", (int)answers[0].slot));
+	else
+		admin_answer_not_found(request, "the worker did not do it", answers, count);
+}
+
+void admin_on_debug_deposit_anew(struct admin_request *request)
+{
+	struct worker_slot *slot = find_slot(request, admin_request_call(request)->arguments[0]);
+
+	if (slot)
+		admin_ask_workers(request, "debug deposit-anew", NULL, slot->number,
+				  on_deposit_anew);
+}
+
 static void on_armed(struct admin_request *request, const struct inquiry_answer *answers,
 		     size_t count)
 {

@@ -5,8 +5,9 @@
  *             slot ready: order, TAKEOVER          TAKEN_OVER: done, next slot
  *   WAITING ─────────────────────────────► ASKED ─────────────────────────────► WAITING
  *      │  ▲                                  │
- *      │  └── its worker or keeper died ─────┤
- *      │ too long                            │ not done
+ *      │  ├── its worker or keeper died ─────┤
+ *      │  └── it deposits everything anew ───┤
+ *      │ too long                            │ not done, or that too often
  *      ▼                                     ▼
  *   revert(), and the same with ROLLBACK for the slots that were changed
  *
@@ -20,6 +21,7 @@
 #include <event2/event.h>
 #include <inttypes.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "keepsock/alloc.h"
 #include "keepsock/buffer.h"
@@ -40,7 +42,12 @@
 /* How often a slot that is waited for is looked at. */
 #define LOOK_MS 50u
 /* A worker, or its keeper, may die in the middle; then it is tried again. */
-#define ATTEMPTS 3u
+#define DEATHS_MAX 3u
+/*
+ * More closed than may wait for a busy keeper: the worker deposits everything anew, which ends a
+ * takeover. Another one is asked for, so often, and for as long as one may take to prepare.
+ */
+#define ANEW_MAX 5u
 
 enum change_phase {
 	CHANGE_WAITING,
@@ -55,13 +62,15 @@ struct change {
 	struct change_plan plan;
 	bool back; /* rolling back */
 	uint32_t slot;
-	unsigned attempts;     /* of this slot */
-	uint64_t since_ms;     /* it waits, or was asked */
-	uint64_t *orders;      /* of each slot the last one before the change; owned */
-	bool *changed;         /* slots that run with what is new; owned */
-	struct event *timer;   /* looks, and ends waiting */
-	struct buffer error;   /* why it is undone; empty = it is not */
-	pid_t replaced_keeper; /* that is to be gone */
+	unsigned deaths;        /* of this slot's worker or keeper, while it was taken over from */
+	unsigned anew;          /* takeovers of this slot that ended since it deposits anew */
+	uint64_t anew_since_ms; /* the first of them ended */
+	uint64_t since_ms;      /* it waits, or was asked */
+	uint64_t *orders;       /* of each slot the last one before the change; owned */
+	bool *changed;          /* slots that run with what is new; owned */
+	struct event *timer;    /* looks, and ends waiting */
+	struct buffer error;    /* why it is undone; empty = it is not */
+	pid_t replaced_keeper;  /* that is to be gone */
 };
 
 const char *change_obstacle(const struct master *master)
@@ -98,7 +107,7 @@ static void enter(struct change *change, enum change_phase phase)
 static void begin_slot(struct change *change, uint32_t slot)
 {
 	change->slot = slot;
-	change->attempts = 0;
+	change->deaths = change->anew = 0;
 	enter(change, CHANGE_WAITING);
 	look_after(change, 0);
 }
@@ -205,18 +214,39 @@ static void next_slot(struct change *change)
 	begin_slot(change, change->slot + 1);
 }
 
+/* The slot is protected, and asked again, once all of that has arrived. */
+static void on_deposits_anew(struct change *change)
+{
+	uint64_t now = clock_boottime_ms();
+
+	if (change->anew++ == 0)
+		change->anew_since_ms = now;
+	if (change->anew >= ANEW_MAX || now - change->anew_since_ms >= PREPARE_LIMIT_MS) {
+		fail_slot(change, KEEPER_REASON_ANEW " again and again");
+		return;
+	}
+	log_warning("takeover_again slot=%u times=%u reason=%s", change->slot, change->anew,
+		    log_value_str(KEEPER_REASON_ANEW));
+	look_after(change, LOOK_MS);
+}
+
 /* Whether a keeper that died meanwhile had done it shows when the slot is ready again. */
 static void on_taken_over(struct worker_slot *slot, const struct keeper_taken_over *end,
 			  const char *reason, void *ctx)
 {
 	struct change *change = ctx;
+	bool goes_on = end->outcome == TAKEOVER_NOT_DONE && slot->keeper_fd >= 0;
 
 	MAGIC_CHECK(change, CHANGE_MAGIC);
 	enter(change, CHANGE_WAITING);
-	if (end->outcome == TAKEOVER_NOT_DONE && slot->keeper_fd >= 0)
+	if (goes_on && strcmp(reason, KEEPER_REASON_ANEW) == 0) {
+		on_deposits_anew(change);
+	} else if (goes_on) {
 		fail_slot(change, *reason ? reason : "it was not taken over from");
-	else
+	} else {
+		change->deaths += end->outcome != TAKEOVER_DONE;
 		look_after(change, 0);
+	}
 }
 
 static void ask(struct change *change)
@@ -229,7 +259,6 @@ static void ask(struct change *change)
 		look_after(change, LOOK_MS);
 		return;
 	}
-	change->attempts++;
 	enter(change, CHANGE_ASKED);
 	look_after(change, PREPARE_LIMIT_MS + ANSWER_GRACE_MS);
 }
@@ -240,7 +269,7 @@ static void look_at_slot(struct change *change)
 
 	if (is_changed(change))
 		next_slot(change);
-	else if (is_ready(slot) && change->attempts < ATTEMPTS)
+	else if (is_ready(slot) && change->deaths < DEATHS_MAX)
 		ask(change);
 	else if (is_ready(slot))
 		fail_slot(change, "worker or keeper die again and again");

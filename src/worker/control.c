@@ -99,6 +99,7 @@ static const struct control_command {
 	{"drain", control_drain},
 #ifdef KEEPSOCK_CRASH_POINTS
 	{"debug crash-after", control_crash_after},
+	{"debug deposit-anew", control_deposit_anew},
 #endif
 };
 

@@ -12,6 +12,7 @@
 #include "keepsock/redis_scripts.h"
 #include "worker/client_server_side.h"
 #include "worker/control.h"
+#include "worker/deposits.h"
 #include "worker/publish.h"
 #include "worker/purge.h"
 
@@ -134,5 +135,13 @@ json_t *control_crash_after(struct worker *w, uint64_t id, json_t *args)
 	if (!point || !crash_point_arm(point, (unsigned)count))
 		return control_refusal("no such crash point");
 	return control_row(json_pack("{s:s}", "armed", point));
+}
+
+json_t *control_deposit_anew(struct worker *w, uint64_t id, json_t *args)
+{
+	(void)id;
+	(void)args;
+	deposits_anew(w);
+	return control_row(json_object());
 }
 #endif

@@ -603,17 +603,25 @@ void deposits_client_is_kept(struct connection *c)
 	c->worker->deposits->kept++;
 }
 
+void deposits_anew(struct worker *w)
+{
+	begin_again(w->deposits);
+	due(w->deposits);
+}
+
 void deposits_release_item(struct worker *w, const struct keeper_item *item)
 {
 	struct deposits *d = w->deposits;
 
 	if (d->fd < 0)
 		return;
-	if (d->released.count == WAITING_MAX)
-		begin_again(d);
-	else
-		d->released.item[d->released.count++] =
-			(struct keeper_item){item->ref, 0, item->generation};
+	if (d->released.count == WAITING_MAX) {
+		log_warning("releases_wait count=%u action=again", d->released.count);
+		deposits_anew(w);
+		return;
+	}
+	d->released.item[d->released.count++] =
+		(struct keeper_item){item->ref, 0, item->generation};
 	due(d);
 }
 

@@ -63,6 +63,8 @@ void deposits_open(struct worker *w);
 void deposits_add_client(struct connection *c);
 /* One that the keeper has already: it was adopted. */
 void deposits_client_is_kept(struct connection *c);
+/* The keeper forgets everything and gets it again, as when more releases wait than may. */
+void deposits_anew(struct worker *w);
 /* Its passport is about to be destroyed. */
 void deposits_release_client(struct connection *c);
 

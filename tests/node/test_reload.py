@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: ISC
 """A changed configuration takes effect without a closed connection, everywhere or nowhere."""
 
+import concurrent.futures
 import errno
 import os
 import pathlib
@@ -245,6 +246,51 @@ def test_a_worker_that_can_not_take_over_undoes_it_all(crowd, slot):
     reload(node)
     assert not has_echo(node)
     assert_all_hear(node, everyone, "now it worked")
+
+
+def interrupt(node, times):
+    """So many takeovers of slot 0 end since its worker deposits everything anew, as one does when
+    more was closed than may wait for a busy keeper. Returns what became of the reload."""
+    seen = set(node.workers().values())
+
+    def begun():
+        """The next worker, which stops before it says that it is ready."""
+        new = {p.pid for p in node.everybody() if p.title.startswith("keepsockd: worker ")} - seen
+        return new.pop() if new else None
+    arm(node, 0, "takeover-ready", str(int(signal.SIGSTOP)))
+    with concurrent.futures.ThreadPoolExecutor(1) as pool:
+        over = pool.submit(node.ctl, "reload")
+        for number in range(times):
+            seen.add(wait_until(begun, "the next worker"))
+            if number + 1 < times:
+                arm(node, 0, "takeover-ready", str(int(signal.SIGSTOP)))
+            assert node.ctl("debug", "deposit-anew", "0").returncode == 0
+        return over.result()
+
+
+def test_a_worker_that_deposits_everything_anew_is_asked_again(crowd):
+    node, everyone = crowd
+    configure(node, http={"echo": False})
+    run = interrupt(node, 2)
+    assert run.returncode == 0, run.stderr
+    assert not has_echo(node)
+    assert [(row["worker"], row["outcome"], row["text"]) for row in takeovers(node)] == \
+        2 * [(0, "not done", "the worker deposits everything anew")] + \
+        [(0, "done", ""), (1, "done", "")]
+    assert_all_hear(node, everyone, "reloaded")
+
+
+def test_a_worker_that_never_ends_to_deposit_anew_undoes_it_all(crowd):
+    node, everyone = crowd
+    before = node.workers()
+    configure(node, http={"echo": False})
+    run = interrupt(node, 5)
+    assert run.returncode == 1
+    assert "worker 0: the worker deposits everything anew again and again" in run.stderr, run.stderr
+    assert has_echo(node) and node.workers() == before
+    assert_all_hear(node, everyone, "as before")
+    reload(node)
+    assert not has_echo(node)
 
 
 def test_one_at_a_time(crowd):
