@@ -13,13 +13,15 @@
 #include "keepsock/keeper_messages.h"
 
 struct kept {
-	struct keeper_item item; /* ref 0: the slot is empty */
-	int fd;                  /* owned */
+	struct keeper_item item;
+	int fd; /* the table's */
 };
+
+struct kept_slot;
 
 /* All zero = empty. */
 struct kept_table {
-	struct kept *slots; /* owned; open addressing, a power of two of them */
+	struct kept_slot *slots; /* owned; open addressing, a power of two of them */
 	size_t capacity;
 	size_t count;
 };
@@ -27,8 +29,12 @@ struct kept_table {
 enum kept_outcome {
 	KEPT_ADDED,
 	KEPT_REPLACED, /* the slot's earlier user is closed */
-	KEPT_REFUSED,  /* no passport, or not newer than what is held: closed */
+	KEPT_REFUSED,  /* no passport, not newer than what is held, or out of bounds: closed */
 };
+
+/* What there is of each for every client is bounded. */
+#define KEPT_GENERATION_MAX (((uint64_t)1 << 48) - 1) /* arenas count from 1, in steps of 1 */
+#define KEPT_KIND_MAX       UINT16_MAX
 
 /* Takes fd over in any case. */
 enum kept_outcome kept_table_put(struct kept_table *table, const struct keeper_item *item, int fd);
@@ -36,14 +42,14 @@ enum kept_outcome kept_table_put(struct kept_table *table, const struct keeper_i
 /* Closes it if it is held with that very generation; false when it is not. */
 bool kept_table_remove(struct kept_table *table, uint32_t ref, uint64_t generation);
 
-/* What is held of that passport, NULL if nothing is. Valid until the table changes. */
-const struct kept *kept_table_find(const struct kept_table *table, uint32_t ref);
+/* What is held of that passport; false if nothing is. */
+bool kept_table_find(const struct kept_table *table, uint32_t ref, struct kept *kept);
 
 /*
- * The next one at or behind *cursor (0 = start), which moves on; NULL at the
+ * The next one at or behind *cursor (0 = start), which moves on; false at the
  * end. The table must not change between two calls of one walk.
  */
-const struct kept *kept_table_next(const struct kept_table *table, size_t *cursor);
+bool kept_table_next(const struct kept_table *table, size_t *cursor, struct kept *kept);
 
 /* Forgets all of them: the descriptors are somebody else's now. */
 void kept_table_forget(struct kept_table *table);

@@ -16,6 +16,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
+#include <malloc.h>
 #include <poll.h>
 #include <signal.h>
 #include <stdlib.h>
@@ -38,6 +39,8 @@
 #define RETRY_MS 5
 /* What changes often is told at most so often. */
 #define STATUS_MS 100
+/* What is larger has pages of its own, so that tables that were outgrown leave nothing behind. */
+#define OWN_PAGES_MIN (16 * 1024)
 
 static const char *const phase_names[] = {"idle", "absent", "offered", "attached"};
 
@@ -460,6 +463,7 @@ int keeper_main(int ipc_fd, int argc, char **argv)
 	signal(SIGINT, SIG_IGN);
 	signal(SIGTERM, SIG_IGN);
 	signal(SIGHUP, SIG_IGN);
+	(void)mallopt(M_MMAP_THRESHOLD, OWN_PAGES_MIN);
 	*keeper = (struct keeper){
 		.magic = KEEPER_MAGIC,
 		.phase_since_ms = clock_boottime_ms(),

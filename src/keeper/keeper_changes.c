@@ -33,12 +33,12 @@ void keeper_changes_forget(struct keeper *keeper)
 
 void keeper_changes_begin(struct keeper *keeper)
 {
-	const struct kept *kept;
+	struct kept kept;
 	size_t cursor = 0;
 
 	keeper_changes_forget(keeper);
-	while ((kept = kept_table_next(&keeper->kept, &cursor)))
-		append(&keeper->takeover.changes, &kept->item);
+	while (kept_table_next(&keeper->kept, &cursor, &kept))
+		append(&keeper->takeover.changes, &kept.item);
 }
 
 void keeper_changes_note(struct keeper *keeper, const struct keeper_item *item)
@@ -72,11 +72,12 @@ static size_t collect(const struct keeper *keeper, struct batch *batch)
 	while (at < log->count && batch->kept_count < IPC_FDS_MAX &&
 	       batch->gone_count < IPC_FDS_MAX) {
 		const struct keeper_item *item = &log->items[at++];
-		const struct kept *kept = kept_table_find(&keeper->kept, item->ref);
+		struct kept kept;
 
-		if (kept && kept->item.generation == item->generation) {
-			batch->kept[batch->kept_count] = kept->item;
-			batch->fds[batch->kept_count++] = kept->fd;
+		if (kept_table_find(&keeper->kept, item->ref, &kept) &&
+		    kept.item.generation == item->generation) {
+			batch->kept[batch->kept_count] = kept.item;
+			batch->fds[batch->kept_count++] = kept.fd;
 		} else {
 			batch->gone[batch->gone_count++] = *item;
 		}

@@ -138,13 +138,13 @@ int keeper_hand_over(struct keeper *keeper)
 {
 	struct keeper_item items[IPC_FDS_MAX];
 	size_t cursor = keeper->hand_over_cursor;
-	const struct kept *kept;
 	int fds[IPC_FDS_MAX];
 	size_t count = 0;
+	struct kept kept;
 
-	while (count < IPC_FDS_MAX && (kept = kept_table_next(&keeper->kept, &cursor))) {
-		items[count] = kept->item;
-		fds[count++] = kept->fd;
+	while (count < IPC_FDS_MAX && kept_table_next(&keeper->kept, &cursor, &kept)) {
+		items[count] = kept.item;
+		fds[count++] = kept.fd;
 	}
 	if (count == 0)
 		return send_end(keeper);

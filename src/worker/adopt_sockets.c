@@ -94,15 +94,15 @@ static size_t attach_held(struct adoption *adoption)
 
 	while ((ref = passport_next(w->arena, ref))) {
 		const struct passport *passport = arena_at(w->arena, ref);
-		const struct kept *kept;
+		struct kept kept;
 		bool has_socket;
 
 		if (passport->kind != PASSPORT_CLIENT)
 			continue;
-		kept = kept_table_find(&adoption->held, ref);
-		has_socket = kept && kept->item.generation == passport->generation &&
-			     KEEPER_KIND_OF(kept->item.kind) == KEEPER_KIND_CLIENT;
-		connection_attach(w, ref, has_socket ? kept->fd : -1)->watched =
+		has_socket = kept_table_find(&adoption->held, ref, &kept) &&
+			     kept.item.generation == passport->generation &&
+			     KEEPER_KIND_OF(kept.item.kind) == KEEPER_KIND_CLIENT;
+		connection_attach(w, ref, has_socket ? kept.fd : -1)->watched =
 			has_socket ? EV_READ : 0;
 		count += has_socket;
 	}
@@ -113,18 +113,18 @@ static size_t attach_held(struct adoption *adoption)
 static void take_rest(struct adoption *adoption, bool strays)
 {
 	struct worker *w = adoption->worker;
-	const struct kept *kept;
+	struct kept kept;
 	size_t cursor = 0;
 
-	while ((kept = kept_table_next(&adoption->held, &cursor))) {
-		bool client = KEEPER_KIND_OF(kept->item.kind) == KEEPER_KIND_CLIENT;
+	while (kept_table_next(&adoption->held, &cursor, &kept)) {
+		bool client = KEEPER_KIND_OF(kept.item.kind) == KEEPER_KIND_CLIENT;
 
 		if (!client) {
-			take_item(adoption, &kept->item, kept->fd);
-		} else if (strays && !passport_of(w, &kept->item)) {
+			take_item(adoption, &kept.item, kept.fd);
+		} else if (strays && !passport_of(w, &kept.item)) {
 			/* Others have it too: it would stay in the set. */
-			(void)poller_watch(w->poller, kept->fd, kept->item.ref, EV_READ, 0);
-			close_stray(adoption, &kept->item, kept->fd);
+			(void)poller_watch(w->poller, kept.fd, kept.item.ref, EV_READ, 0);
+			close_stray(adoption, &kept.item, kept.fd);
 		}
 	}
 }

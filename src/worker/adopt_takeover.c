@@ -44,12 +44,13 @@ static void drop(struct adoption *adoption, uint32_t ref, int fd)
  * looked at before the loop runs. */
 static void hold(struct adoption *adoption, const struct keeper_item *item, int fd)
 {
-	const struct kept *held = kept_table_find(&adoption->held, item->ref);
 	bool client = KEEPER_KIND_OF(item->kind) == KEEPER_KIND_CLIENT;
+	struct kept held;
 
-	if (held && held->item.generation < item->generation &&
-	    KEEPER_KIND_OF(held->item.kind) == KEEPER_KIND_CLIENT)
-		drop(adoption, item->ref, held->fd);
+	if (kept_table_find(&adoption->held, item->ref, &held) &&
+	    held.item.generation < item->generation &&
+	    KEEPER_KIND_OF(held.item.kind) == KEEPER_KIND_CLIENT)
+		drop(adoption, item->ref, held.fd);
 	if (kept_table_put(&adoption->held, item, fd) == KEPT_REFUSED || !client)
 		return;
 	arena_prepare_companion(adoption->prepared, item->ref, sizeof(struct connection));
@@ -84,12 +85,13 @@ static void give_back(struct adoption *adoption, struct ipc_message *message)
 		leave("a batch that is cut off");
 	for (size_t i = 0; i < count; i++) {
 		struct keeper_item item = keeper_items_at(payload, i);
-		const struct kept *held = kept_table_find(&adoption->held, item.ref);
+		struct kept held;
 
-		if (!held || held->item.generation != item.generation)
+		if (!kept_table_find(&adoption->held, item.ref, &held) ||
+		    held.item.generation != item.generation)
 			continue;
-		if (KEEPER_KIND_OF(held->item.kind) == KEEPER_KIND_CLIENT)
-			drop(adoption, item.ref, held->fd);
+		if (KEEPER_KIND_OF(held.item.kind) == KEEPER_KIND_CLIENT)
+			drop(adoption, item.ref, held.fd);
 		(void)kept_table_remove(&adoption->held, item.ref, item.generation);
 	}
 }

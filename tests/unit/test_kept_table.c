@@ -88,6 +88,35 @@ static void test_the_generation_decides(void **state)
 	assert_kept(0);
 }
 
+/* What is kept comes back as it was put, up to the bounds; beyond them it is refused. */
+static void test_items_have_bounds(void **state)
+{
+	const struct keeper_item largest = {UINT32_MAX, KEPT_KIND_MAX, KEPT_GENERATION_MAX};
+	struct keeper_item item = {4, KEEPER_KIND(KEEPER_KIND_REDIS, 63), 1};
+	struct kept kept;
+
+	(void)state;
+	assert_int_equal(kept_table_put(&table, &item, some_fd()), KEPT_ADDED);
+	assert_true(kept_table_find(&table, 4, &kept));
+	assert_memory_equal(&kept.item, &item, sizeof(item));
+	assert_int_equal(kept_table_put(&table, &largest, some_fd()), KEPT_ADDED);
+	assert_true(kept_table_find(&table, UINT32_MAX, &kept));
+	assert_memory_equal(&kept.item, &largest, sizeof(largest));
+	item.generation = KEPT_GENERATION_MAX + 1;
+	assert_int_equal(kept_table_put(&table, &item, some_fd()), KEPT_REFUSED);
+	/* What fits into the slot of it is another one's. */
+	item.generation = KEPT_GENERATION_MAX + 2;
+	assert_false(kept_table_remove(&table, 4, item.generation));
+	item.generation = 2;
+	item.kind = KEPT_KIND_MAX + 1;
+	assert_int_equal(kept_table_put(&table, &item, some_fd()), KEPT_REFUSED);
+	assert_kept(2);
+	assert_true(kept_table_remove(&table, 4, 1));
+	assert_true(kept_table_remove(&table, UINT32_MAX, KEPT_GENERATION_MAX));
+	assert_false(kept_table_find(&table, 4, &kept));
+	assert_kept(0);
+}
+
 static void test_no_passport_is_refused(void **state)
 {
 	(void)state;
@@ -98,27 +127,29 @@ static void test_no_passport_is_refused(void **state)
 
 static void test_an_empty_table_has_nothing(void **state)
 {
+	struct kept kept;
 	size_t cursor = 0;
 
 	(void)state;
 	assert_false(kept_table_remove(&table, 4, 1));
-	assert_null(kept_table_next(&table, &cursor));
+	assert_false(kept_table_find(&table, 4, &kept));
+	assert_false(kept_table_next(&table, &cursor, &kept));
 }
 
 /* The walk must see each entry of the list once, and nothing else. */
 static void assert_agrees(const uint64_t *generations)
 {
 	bool seen[REFS] = {false};
-	const struct kept *kept;
 	size_t cursor = 0, expected = 0;
+	struct kept kept;
 
-	while ((kept = kept_table_next(&table, &cursor))) {
-		uint32_t i = kept->item.ref / 4 - 1;
+	while (kept_table_next(&table, &cursor, &kept)) {
+		uint32_t i = kept.item.ref / 4 - 1;
 
 		assert_true(i < REFS);
 		assert_false(seen[i]);
-		assert_true(kept->item.generation == generations[i]);
-		assert_true(fcntl(kept->fd, F_GETFD) >= 0);
+		assert_true(kept.item.generation == generations[i]);
+		assert_true(fcntl(kept.fd, F_GETFD) >= 0);
 		seen[i] = true;
 	}
 	for (size_t i = 0; i < REFS; i++) {
@@ -182,6 +213,7 @@ int main(void)
 #define WITH_TABLE(test) cmocka_unit_test_setup_teardown(test, set_up, tear_down)
 	const struct CMUnitTest tests[] = {
 		WITH_TABLE(test_the_generation_decides),
+		WITH_TABLE(test_items_have_bounds),
 		WITH_TABLE(test_no_passport_is_refused),
 		WITH_TABLE(test_an_empty_table_has_nothing),
 		WITH_TABLE(test_it_agrees_with_a_list),
