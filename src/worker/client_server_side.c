@@ -45,7 +45,7 @@ static unsigned each_connection(struct worker *w, const struct user_target *targ
 	while (next) {
 		struct connection *c = next;
 
-		next = c->user_next;
+		next = users_next(&w->users, c);
 		if (client_is_meant(c, target) && act(c, arg))
 			count++;
 	}

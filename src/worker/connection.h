@@ -31,7 +31,6 @@ struct connection {
 		struct subscribing *subscribing; /* subscriptions in preparation, not ready yet */
 		char *http_cors; /* state HTTP: headers for the answer under way; owned */
 	};
-	struct connection *user_next, **user_link; /* in the index of users; NULL = not in it */
 	uint64_t remembered; /* bit i: shard i remembers a command of this client */
 	union {
 		uint64_t http_length; /* bytes of the request under way */
@@ -43,7 +42,8 @@ struct connection {
 	/* That message decompressed, kept while its commands wait; owned, NULL: not kept. */
 	struct unpacked_message *unpacked;
 	arena_ref passport;
-	int fd;                  /* owned; -1 = closed */
+	arena_ref user_next, user_previous; /* passports of the user's others, 0 = none */
+	int fd;                             /* owned; -1 = closed */
 	uint32_t sub_expires_at; /* wall s: no subscription expires before, 0 = none does */
 	short watched;           /* what the poller watches it for */
 	bool paused : 1;         /* not reading: too much input waits */
@@ -60,7 +60,11 @@ struct connection {
 	bool leaving : 1;        /* to another worker: begins nothing new here */
 	bool session_known : 1;  /* it has one there, or will have */
 	bool tls : 1;            /* its passport has a record layer */
+	bool indexed : 1;        /* in the index of users */
 };
+
+/* Those of a page of passports fill whole pages of memory. */
+_Static_assert(sizeof(struct connection) <= 96, "every word counts");
 
 /* A socket from accept(): passport, deposit, timers. Takes the fd over in any case. */
 void connection_accept(struct worker *w, int fd, const struct sockaddr_storage *peer,

@@ -51,7 +51,7 @@ json_t *control_show_user(struct worker *w, uint64_t id, json_t *args)
 	json_t *rows = json_array();
 
 	(void)id;
-	for (struct connection *c = user ? user->first : NULL; c; c = c->user_next)
+	for (struct connection *c = user ? user->first : NULL; c; c = users_next(&w->users, c))
 		json_array_append_new(rows, control_connection_row(w, connection_passport(c)));
 	return control_rows(rows);
 }

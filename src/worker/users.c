@@ -19,8 +19,12 @@ static struct slice connection_user(const struct users *users, const struct conn
 	return passport_user(users->arena, arena_at(users->arena, c->passport));
 }
 
-void users_init(struct users *users, const struct arena *arena, struct node_page *page,
-		uint32_t slot)
+static struct connection *at(const struct users *users, arena_ref passport)
+{
+	return passport ? arena_companion(users->arena, passport, sizeof(struct connection)) : NULL;
+}
+
+void users_init(struct users *users, struct arena *arena, struct node_page *page, uint32_t slot)
 {
 	memset(users, 0, sizeof(*users));
 	users->arena = arena;
@@ -84,6 +88,11 @@ struct user *users_find(const struct users *users, struct slice name)
 	return name.len ? find(users, name, node_users_hash(name)) : NULL;
 }
 
+struct connection *users_next(const struct users *users, const struct connection *c)
+{
+	return at(users, c->user_next);
+}
+
 uint64_t users_count(const struct users *users, struct slice name)
 {
 	const struct user *user = users_find(users, name);
@@ -106,7 +115,7 @@ void users_add(struct users *users, struct connection *c)
 	uint64_t hash = node_users_hash(name);
 	struct user *user;
 
-	if (name.len == 0 || c->user_link)
+	if (name.len == 0 || c->indexed)
 		return;
 	user = find(users, name, hash);
 	if (!user) {
@@ -122,27 +131,34 @@ void users_add(struct users *users, struct connection *c)
 	}
 	user->count++;
 	tell_node(users, user);
-	c->user_next = user->first;
-	c->user_link = &user->first;
-	if (c->user_next)
-		c->user_next->user_link = &c->user_next;
+	c->indexed = true;
+	c->user_previous = 0;
+	c->user_next = user->first ? user->first->passport : 0;
+	if (user->first)
+		user->first->user_previous = c->passport;
 	user->first = c;
 }
 
 void users_remove(struct users *users, struct connection *c)
 {
-	struct slice name;
+	struct connection *next, *previous;
 	struct user *user, **link;
+	struct slice name;
 
-	if (!c->user_link)
+	if (!c->indexed)
 		return;
 	name = connection_user(users, c);
 	user = find(users, name, node_users_hash(name));
-	*c->user_link = c->user_next;
-	if (c->user_next)
-		c->user_next->user_link = c->user_link;
-	c->user_next = NULL;
-	c->user_link = NULL;
+	next = at(users, c->user_next);
+	previous = at(users, c->user_previous);
+	if (previous)
+		previous->user_next = c->user_next;
+	else
+		user->first = next;
+	if (next)
+		next->user_previous = c->user_previous;
+	c->user_next = c->user_previous = 0;
+	c->indexed = false;
 	user->count--;
 	tell_node(users, user);
 	if (user->count > 0)

@@ -24,7 +24,7 @@ struct user {
 };
 
 struct users {
-	const struct arena *arena;
+	struct arena *arena;
 	struct user **buckets; /* owned */
 	uint32_t bucket_count;
 	uint32_t count;         /* users */
@@ -34,8 +34,7 @@ struct users {
 
 /* `page` and `slot`: where all workers of the node tell each other; page NULL: this one is alone.
  */
-void users_init(struct users *users, const struct arena *arena, struct node_page *page,
-		uint32_t slot);
+void users_init(struct users *users, struct arena *arena, struct node_page *page, uint32_t slot);
 void users_free(struct users *users);
 
 /* The connection's passport names its user by now. Does nothing for the user "". */
@@ -43,8 +42,10 @@ void users_add(struct users *users, struct connection *c);
 /* While the passport still names the user. Harmless for a connection that is not in the index. */
 void users_remove(struct users *users, struct connection *c);
 
-/* NULL if the user has no connection here. Walk with `first` and connection->user_next. */
+/* NULL if the user has no connection here. Walk with `first` and users_next(). */
 struct user *users_find(const struct users *users, struct slice name);
+/* The user's next connection, NULL at the end. */
+struct connection *users_next(const struct users *users, const struct connection *c);
 /* Connections of the user on this node; 0 for the user "". */
 uint64_t users_count(const struct users *users, struct slice name);
 

@@ -19,7 +19,7 @@
 struct world {
 	struct arena *arena;
 	struct users users;
-	struct connection connections[MANY];
+	struct connection *connections[MANY];
 };
 
 static int set_up(void **state)
@@ -46,13 +46,17 @@ static int tear_down(void **state)
 
 static struct connection *come(struct world *world, unsigned index, const char *name)
 {
-	struct connection *c = &world->connections[index];
+	struct connection *c;
+	arena_ref passport;
 	struct passport fresh = {.kind = PASSPORT_CLIENT, .state = PASSPORT_STATE_CONNECTED};
 
 	fresh.identity = passport_identity_make(world->arena, slice_str(name), SLICE("sdk"),
 						SLICE("1"), SLICE("{}"));
 	assert_int_not_equal(fresh.identity, 0);
-	c->passport = passport_create(world->arena, &fresh);
+	passport = passport_create(world->arena, &fresh);
+	c = arena_companion(world->arena, passport, sizeof(*c));
+	c->passport = passport;
+	world->connections[index] = c;
 	users_add(&world->users, c);
 	return c;
 }
@@ -62,7 +66,8 @@ static unsigned walk(const struct world *world, const char *name)
 	const struct user *user = users_find(&world->users, slice_str(name));
 	unsigned count = 0;
 
-	for (const struct connection *c = user ? user->first : NULL; c; c = c->user_next)
+	for (const struct connection *c = user ? user->first : NULL; c;
+	     c = users_next(&world->users, c))
 		count++;
 	assert_int_equal(count, users_count(&world->users, slice_str(name)));
 	return count;
@@ -133,7 +138,7 @@ static void test_many(void **state)
 		unsigned at = i * 7 % MANY;
 
 		snprintf(name, sizeof(name), "user-%u", at % (MANY / 2));
-		users_remove(&world->users, &world->connections[at]);
+		users_remove(&world->users, world->connections[at]);
 		assert_true(walk(world, name) < 2);
 	}
 	assert_int_equal(world->users.count, 0);
