@@ -32,6 +32,7 @@
 #define KEEPSOCK_INQUIRY_H
 
 #include <jansson.h>
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -49,14 +50,19 @@ struct inquiry_answer {
 typedef void inquiry_done_fn(void *ctx, const struct inquiry_answer *answers, size_t count);
 
 #define INQUIRY_ALL_WORKERS UINT32_MAX
-/* Also those that are not ready yet, because they have not seen Redis for example. */
-#define INQUIRY_STARTING_TOO (UINT32_MAX - 1)
+
+struct inquiry_question {
+	const char *command;
+	json_t *args;      /* taken over; NULL = none */
+	uint32_t slot;     /* who is asked, or INQUIRY_ALL_WORKERS */
+	bool starting_too; /* also who is not ready yet, since it has not seen Redis for example */
+};
 
 /*
- * Asks; `args` (NULL = none) is taken over. done is called once, never before
- * this returns. The id is for inquiry_cancel().
+ * Asks. done is called once, never before this returns. The id is for
+ * inquiry_cancel().
  */
-uint64_t inquiry_start(struct master *master, const char *command, json_t *args, uint32_t slot,
+uint64_t inquiry_start(struct master *master, const struct inquiry_question *question,
 		       inquiry_done_fn *done, void *ctx);
 
 /* done will not be called; harmless after it was. */

@@ -106,6 +106,8 @@ void admin_ask_workers(struct admin_request *request, const char *command, json_
 		.done = done,
 	};
 	admin_request_wait(request, on_request_gone, question);
-	question->inquiry =
-		inquiry_start(question->master, command, args, slot, on_inquiry_done, question);
+	question->inquiry = inquiry_start(
+		question->master,
+		&(struct inquiry_question){.command = command, .args = args, .slot = slot},
+		on_inquiry_done, question);
 }

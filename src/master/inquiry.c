@@ -32,7 +32,8 @@ struct inquiry {
 	struct master *master;
 	uint64_t id;
 	char *command;
-	uint32_t only;
+	uint32_t only; /* that slot, or INQUIRY_ALL_WORKERS */
+	bool starting_too;
 	struct inquiry_worker *workers; /* owned */
 	uint32_t worker_count;          /* there were when it began */
 	struct event *timer;
@@ -71,8 +72,7 @@ static void free_inquiry(struct inquiry *inquiry)
 
 static bool asks(const struct inquiry *inquiry, uint32_t slot)
 {
-	return inquiry->only == INQUIRY_ALL_WORKERS || inquiry->only == INQUIRY_STARTING_TOO ||
-	       inquiry->only == slot;
+	return inquiry->only == INQUIRY_ALL_WORKERS || inquiry->only == slot;
 }
 
 /* Off the list first: whoever is told may cancel, or ask again. */
@@ -123,7 +123,7 @@ static void on_timeout(evutil_socket_t fd, short what, void *ctx)
 static bool can_answer(const struct inquiry *inquiry, const struct worker_slot *slot)
 {
 	return slot->state == WORKER_READY ||
-	       (slot->state == WORKER_STARTING && inquiry->only == INQUIRY_STARTING_TOO);
+	       (slot->state == WORKER_STARTING && inquiry->starting_too);
 }
 
 /* The request as text; {} stands for no arguments, so that workers need not ask. */
@@ -160,7 +160,7 @@ static bool ask_workers(struct inquiry *inquiry, json_t *args)
 	return asked;
 }
 
-uint64_t inquiry_start(struct master *master, const char *command, json_t *args, uint32_t slot,
+uint64_t inquiry_start(struct master *master, const struct inquiry_question *question,
 		       inquiry_done_fn *done, void *ctx)
 {
 	struct inquiry *inquiry = xcalloc(1, sizeof(*inquiry));
@@ -169,8 +169,9 @@ uint64_t inquiry_start(struct master *master, const char *command, json_t *args,
 	inquiry->magic = INQUIRY_MAGIC;
 	inquiry->master = master;
 	inquiry->id = ++master->last_inquiry;
-	inquiry->command = xstrdup(command);
-	inquiry->only = slot;
+	inquiry->command = xstrdup(question->command);
+	inquiry->only = question->slot;
+	inquiry->starting_too = question->starting_too;
 	inquiry->worker_count = master->worker_count;
 	inquiry->workers = xcalloc(master->worker_count, sizeof(*inquiry->workers));
 	inquiry->done = done;
@@ -178,7 +179,7 @@ uint64_t inquiry_start(struct master *master, const char *command, json_t *args,
 	inquiry->next = master->inquiries;
 	master->inquiries = inquiry;
 	/* Nobody to wait for: the answer still comes from the loop, as promised. */
-	if (!ask_workers(inquiry, args))
+	if (!ask_workers(inquiry, question->args))
 		timeout.tv_sec = 0;
 	inquiry->timer = evtimer_new(master->base, on_timeout, inquiry);
 	if (!inquiry->timer || evtimer_add(inquiry->timer, &timeout) < 0)

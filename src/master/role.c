@@ -21,13 +21,17 @@
 #include "keepsock/master.h"
 #include "keepsock/node_page.h"
 #include "keepsock/worker_slot.h"
+#include "master/admin_answers.h"
 #include "master/reload.h"
 
 #define ROLE_CHANGE_MAGIC UINT32_C(0x524f4c45) /* "ROLE" */
 
-/* An address that another node had is tried again for so long, so often. */
-#define BIND_MS  3000
-#define RETRY_MS 50
+/*
+ * An address that another node had is tried again, and a node that just started waits for the
+ * first worker to be ready, for so long together, so often.
+ */
+#define PROMOTE_MS 3000
+#define RETRY_MS   50
 /* A worker that hangs is waited for so long beyond the drain itself. */
 #define DRAIN_PATIENCE_MS 3000
 
@@ -230,6 +234,11 @@ static void on_raised(void *ctx, const struct inquiry_answer *answers, size_t co
 		fail(change, "Redis knows a higher epoch: another node has been promoted since");
 		return;
 	}
+	if (!raised.answered && admin_find_ready(master) == INQUIRY_ALL_WORKERS &&
+	    clock_boottime_ms() < change->deadline_ms) {
+		wait_ms(change, RETRY_MS);
+		return;
+	}
 	if (!raised.answered) {
 		fail(change, "no worker is ready");
 		return;
@@ -245,10 +254,14 @@ static void on_raised(void *ctx, const struct inquiry_answer *answers, size_t co
 
 static void raise_epoch(struct role_change *change)
 {
+	const struct inquiry_question question = {
+		.command = "role",
+		.args = json_pack("{s:I}", "epoch", (json_int_t)change->epoch),
+		.slot = INQUIRY_ALL_WORKERS,
+	};
+
 	change->step = STEP_RAISING;
-	change->inquiry = inquiry_start(change->master, "role",
-					json_pack("{s:I}", "epoch", (json_int_t)change->epoch),
-					INQUIRY_ALL_WORKERS, on_raised, change);
+	change->inquiry = inquiry_start(change->master, &question, on_raised, change);
 }
 
 static void try_binding(struct role_change *change)
@@ -279,7 +292,7 @@ void role_promote(struct master *master, struct admin_request *request, uint64_t
 	else {
 		if (master->role_change)
 			fail(master->role_change, "the node is promoted again");
-		try_binding(begin(master, request, STEP_BINDING, epoch, BIND_MS));
+		try_binding(begin(master, request, STEP_BINDING, epoch, PROMOTE_MS));
 	}
 }
 
@@ -309,8 +322,13 @@ static void on_left(void *ctx, const struct inquiry_answer *answers, size_t coun
 
 static void ask_left(struct role_change *change)
 {
-	change->inquiry =
-		inquiry_start(change->master, "drain", NULL, INQUIRY_STARTING_TOO, on_left, change);
+	static const struct inquiry_question question = {
+		.command = "drain",
+		.slot = INQUIRY_ALL_WORKERS,
+		.starting_too = true,
+	};
+
+	change->inquiry = inquiry_start(change->master, &question, on_left, change);
 }
 
 static void on_timer(evutil_socket_t fd, short what, void *ctx)
@@ -320,10 +338,11 @@ static void on_timer(evutil_socket_t fd, short what, void *ctx)
 	(void)fd;
 	(void)what;
 	MAGIC_CHECK(change, ROLE_CHANGE_MAGIC);
-	if (change->step == STEP_BINDING)
-		try_binding(change);
-	else
-		ask_left(change);
+	switch (change->step) {
+	case STEP_BINDING: try_binding(change); break;
+	case STEP_RAISING: raise_epoch(change); break;
+	case STEP_DRAINING: ask_left(change); break;
+	}
 }
 
 void role_demote(struct master *master, struct admin_request *request, bool drain)

@@ -95,6 +95,16 @@ static bool is_judged(const struct check *check)
 	return true;
 }
 
+/* We or the node were held up, or it has just been started, which its master answers and says. */
+static bool is_excused(const struct check *check, uint64_t now)
+{
+	const struct checks *checks = check->checks;
+
+	return now < checks->excused_until_ms ||
+	       (check->kind != CHECK_MASTER && check->kind != CHECK_SCRIPT &&
+		checks->options.is_starting(checks->options.ctx));
+}
+
 /* error: NULL = it went well. */
 static void take_result(struct check *check, const char *error)
 {
@@ -109,7 +119,7 @@ static void take_result(struct check *check, const char *error)
 	check->failures += error != NULL;
 	if (error)
 		snprintf(check->text, sizeof(check->text), "%s", error);
-	if (error && (!is_judged(check) || now < check->checks->excused_until_ms))
+	if (error && (!is_judged(check) || is_excused(check, now)))
 		return;
 	check->late_in_row = error && check->took_ms >= (uint64_t)check->checks->options.settings
 								->cluster.check_timeout

@@ -79,6 +79,7 @@ static void add_node(json_t *object, const struct supervisor *s)
 
 	node_watch_get_view(s->node, &node);
 	set(object, "node_up", json_boolean(node.up));
+	set(object, "node_starting", json_boolean(node.starting));
 	set(object, "node_pid", json_integer(node.pid));
 	set(object, "node_adopted", json_boolean(node.adopted));
 	set(object, "node_restarts", json_integer(node.restarts));

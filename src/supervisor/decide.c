@@ -58,14 +58,30 @@ bool supervisor_learn_epoch(struct supervisor *s, uint64_t epoch)
 }
 
 /* The node reconnects by itself, with pauses, and believes it when a probe comes. */
+static uint64_t settle_ms(const struct supervisor *s)
+{
+	return (uint64_t)(s->settings.redis.probe_timeout + s->settings.redis.reconnect_max_delay);
+}
+
 bool supervisor_redis_is_there(void *ctx)
 {
 	const struct supervisor *s = ctx;
-	uint64_t settle =
-		(uint64_t)(s->settings.redis.probe_timeout + s->settings.redis.reconnect_max_delay);
 
 	MAGIC_CHECK(s, SUPERVISOR_MAGIC);
-	return s->redis_since_ms > 0 && clock_boottime_ms() - s->redis_since_ms >= settle;
+	return s->redis_since_ms > 0 && clock_boottime_ms() - s->redis_since_ms >= settle_ms(s);
+}
+
+/*
+ * Without Redis it never ends, and keeps nobody from being a standby; with it, it is believed
+ * until /ready is judged, which says what is wrong.
+ */
+bool supervisor_node_is_starting(const struct supervisor *s, uint64_t now)
+{
+	struct node_view node;
+
+	node_watch_get_view(s->node, &node);
+	return node.starting && s->redis_since_ms > 0 &&
+	       (now - node.since_ms < settle_ms(s) || now - s->redis_since_ms < settle_ms(s));
 }
 
 static void learn(struct supervisor *s, uint64_t now)
@@ -103,13 +119,14 @@ static bool is_node_bad(struct supervisor *s, uint64_t now, const char **why)
 	return checks_bad(s->checks, why);
 }
 
-static bool is_node_good(const struct supervisor *s)
+static bool is_node_good(const struct supervisor *s, uint64_t now)
 {
 	struct node_view node;
 	const char *why;
 
 	node_watch_get_view(s->node, &node);
-	return node.up && !node.spent && checks_good(s->checks, &why);
+	return node.up && !node.spent && !supervisor_node_is_starting(s, now) &&
+	       checks_good(s->checks, &why);
 }
 
 /* ---- the lease of our predecessor ---- */
@@ -169,7 +186,7 @@ static bool holds(struct supervisor *s, enum ha_event event, uint64_t now, const
 	case HA_ON_MAINTENANCE_OFF: return !s->maintenance;
 	case HA_ON_RESUMED: return s->resume && now < supervisor_hold_until(s);
 	case HA_ON_ELECTED: return now < supervisor_hold_until(s);
-	case HA_ON_NODE_GOOD: return !s->resume && is_node_good(s);
+	case HA_ON_NODE_GOOD: return !s->resume && is_node_good(s, now);
 	case HA_EVENT_COUNT: break;
 	}
 	return false;
@@ -306,6 +323,8 @@ static const char *find_hindrance(struct supervisor *s, const struct lease_view 
 		return "Redis does not answer";
 	if (now - s->started_ms < (uint64_t)s->settings.cluster.start_grace)
 		return "started a moment ago (cluster.start_grace)";
+	if (supervisor_node_is_starting(s, now))
+		return "the node is still starting";
 	if (now < s->tilt_until_ms)
 		return "was held up a moment ago: observing";
 	if (!lease->settled)

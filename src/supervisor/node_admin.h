@@ -14,9 +14,9 @@
  *                   once. The answer comes when they have been. A standby answers at
  *                   once. Answer: {"role": "standby", "epoch": EPOCH}
  *
- * `status` has members "pid", "role" ("primary" or "standby") and "epoch". A node
- * starts as a standby. /ready of a healthy standby is 503 with a reason that
- * begins with "standby".
+ * `status` has members "pid", "state" ("starting" until all workers have been ready once), "role"
+ * ("primary" or "standby") and "epoch". A node starts as a standby. /ready of a healthy standby
+ * is 503 with a reason that begins with "standby".
  */
 #ifndef KEEPSOCK_SUPERVISOR_NODE_ADMIN_H
 #define KEEPSOCK_SUPERVISOR_NODE_ADMIN_H

@@ -46,6 +46,7 @@ struct node_watch {
 	struct node_call *call; /* the look under way */
 	int candidate_fd;       /* pidfd of whom it asks; -1 = none */
 	bool up;
+	bool starting;
 	bool adopted;
 	bool spent;
 	bool held;
@@ -114,6 +115,7 @@ static void set_up(struct node_watch *watch, bool up, const char *reason)
 {
 	watch->since_ms = clock_boottime_ms();
 	watch->up = up;
+	watch->starting = watch->starting && up;
 	snprintf(watch->error, sizeof(watch->error), "%s", up ? "" : reason);
 	if (up)
 		log_info("node_up pid=%d adopted=%s", (int)watch->pid,
@@ -236,6 +238,24 @@ static bool may_start(const struct node_watch *watch)
 	       !child_running(&watch->child) && watch->pidfd < 0 && watch->fence_left == 0;
 }
 
+static bool says_starting(const json_t *answer)
+{
+	const char *state = json_string_value(json_object_get(answer, "state"));
+
+	return state && strcmp(state, "starting") == 0;
+}
+
+/* One that is up was asked whether it serves by now; a silent one is the checks' to judge. */
+static void note_state(struct node_watch *watch, const json_t *answer)
+{
+	if (!answer || says_starting(answer))
+		return;
+	watch->starting = false;
+	log_info("node_serves pid=%d ms=%llu", (int)watch->pid,
+		 (unsigned long long)(clock_boottime_ms() - watch->since_ms));
+	watch->options.on_change(watch->options.ctx);
+}
+
 static void on_look_done(void *ctx, const json_t *answer, const char *error)
 {
 	struct node_watch *watch = ctx;
@@ -245,7 +265,11 @@ static void on_look_done(void *ctx, const json_t *answer, const char *error)
 	peer = node_call_peer(watch->call);
 	watch->call = NULL;
 	set_timer(watch, LOOK_MS);
-	if (answer && peer > 0 && json_integer_value(json_object_get(answer, "pid")) == peer) {
+	if (watch->up) {
+		note_state(watch, answer);
+	} else if (answer && peer > 0 &&
+		   json_integer_value(json_object_get(answer, "pid")) == peer) {
+		watch->starting = says_starting(answer);
 		if (child_running(&watch->child) && watch->child.pid == peer)
 			set_up(watch, true, "");
 		else if (watch->candidate_fd >= 0 && adopt(watch, peer))
@@ -258,10 +282,17 @@ static void on_look_done(void *ctx, const json_t *answer, const char *error)
 	close_fd(&watch->candidate_fd);
 }
 
+static void ask(struct node_watch *watch)
+{
+	const struct settings *settings = watch->options.settings;
+
+	watch->call = node_call_start(watch->options.base, settings->admin.socket, "status",
+				      settings->cluster.check_timeout, on_look_done, watch);
+}
+
 static void on_timer(evutil_socket_t fd, short what, void *ctx)
 {
 	struct node_watch *watch = ctx;
-	const struct settings *settings = watch->options.settings;
 	pid_t peer;
 
 	(void)fd;
@@ -281,12 +312,13 @@ static void on_timer(evutil_socket_t fd, short what, void *ctx)
 			watch->spent = spent;
 			watch->options.on_change(watch->options.ctx);
 		}
+		if (watch->starting && !watch->call)
+			ask(watch);
 		return;
 	}
 	if (watch->call)
 		return;
-	watch->call = node_call_start(watch->options.base, settings->admin.socket, "status",
-				      settings->cluster.check_timeout, on_look_done, watch);
+	ask(watch);
 	peer = node_call_peer(watch->call);
 	if (peer > 0 && peer != watch->child.pid)
 		watch->candidate_fd = pidfd_open(peer, 0);
@@ -388,6 +420,7 @@ void node_watch_get_view(const struct node_watch *watch, struct node_view *view)
 {
 	*view = (struct node_view){
 		.up = watch->up,
+		.starting = watch->starting,
 		.adopted = watch->adopted,
 		.spent = watch->spent,
 		.pid = watch->pid,

@@ -22,6 +22,7 @@ struct settings;
 
 struct node_view {
 	bool up;           /* its master runs and has answered */
+	bool starting;     /* it is up, and says that its workers don't all serve yet */
 	bool adopted;      /* not started by us */
 	bool spent;        /* it ended more often than its budget allows */
 	pid_t pid;         /* 0 = none */
@@ -35,7 +36,7 @@ struct node_watch_options {
 	struct event_base *base;
 	const struct settings *settings;
 	const char *config_path;      /* for the node's own -c; needed for ever, as the settings */
-	void (*on_change)(void *ctx); /* up or spent has changed; from the event loop */
+	void (*on_change)(void *ctx); /* up, starting or spent has changed; from the event loop */
 	void *ctx;
 };
 

@@ -92,9 +92,13 @@ static void on_lease_change(void *ctx)
 static void on_node_change(void *ctx)
 {
 	struct supervisor *s = ctx;
+	struct node_view node;
 
 	MAGIC_CHECK(s, SUPERVISOR_MAGIC);
-	role_on_node_up(s);
+	node_watch_get_view(s->node, &node);
+	if (node.since_ms != s->node_since_ms)
+		role_on_node_up(s);
+	s->node_since_ms = node.since_ms;
 	supervisor_decide(s);
 }
 
@@ -112,6 +116,15 @@ static bool is_primary(void *ctx)
 
 	MAGIC_CHECK(s, SUPERVISOR_MAGIC);
 	return s->state == HA_PRIMARY;
+}
+
+/* A primary whose node starts again has to serve, or to give up: its failures count. */
+static bool is_starting(void *ctx)
+{
+	const struct supervisor *s = ctx;
+
+	MAGIC_CHECK(s, SUPERVISOR_MAGIC);
+	return !ha_may_hold(s->state) && supervisor_node_is_starting(s, clock_boottime_ms());
 }
 
 static void end_loop(void *ctx)
@@ -233,6 +246,7 @@ static int make_parts(struct supervisor *s, struct buffer *error)
 		.base = s->base,
 		.settings = &s->settings,
 		.redis_is_there = supervisor_redis_is_there,
+		.is_starting = is_starting,
 		.is_primary = is_primary,
 		.on_change = on_change,
 		.ctx = s,

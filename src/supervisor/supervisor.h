@@ -149,6 +149,7 @@ struct supervisor {
 	struct node_call *role_call;
 	struct program *fence;
 	char role_error[SUPERVISOR_TEXT_MAX];
+	uint64_t node_since_ms; /* since when it is up or down, as of the last look */
 	enum node_role node_role;
 	uint64_t node_role_retry_ms;
 	unsigned node_refusals; /* in a row, outside of a change of role */
@@ -198,6 +199,8 @@ void supervisor_decide(struct supervisor *s);
 uint64_t supervisor_hold_until(const struct supervisor *s);
 /* The one that our epoch may not be below. Remembers it on the disk if it is new. */
 bool supervisor_learn_epoch(struct supervisor *s, uint64_t epoch);
+/* Its workers don't all serve yet, which is no failure so soon after its start. */
+bool supervisor_node_is_starting(const struct supervisor *s, uint64_t now);
 /* Redis answers and has done so long enough for the node to have found it too. */
 bool supervisor_redis_is_there(void *ctx);
 

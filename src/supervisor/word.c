@@ -38,7 +38,8 @@ static bool is_promotable(const struct supervisor *s, uint64_t now)
 static bool is_free_to_act(const struct supervisor *s, uint64_t now)
 {
 	return now >= s->tilt_until_ms && now >= s->promise_until_ms &&
-	       now - s->started_ms >= (uint64_t)s->settings.cluster.start_grace;
+	       now - s->started_ms >= (uint64_t)s->settings.cluster.start_grace &&
+	       !supervisor_node_is_starting(s, now);
 }
 
 /* While Redis renews the lease in time nobody is asked for another. */

@@ -12,11 +12,13 @@ import pytest
 
 from certificates import Authority, put
 from client import Client
-from keepsock import DurableRedis, free_port, is_running, wait_until
+from keepsock import DurableRedis, config_text, free_port, is_running, merge, wait_until
 from pair import Pair
+from redis_proxy import RedisProxy
 from wire import Stream, http
 
 AS_US = {"notify_user": getpass.getuser()}
+CHECK_RISE = 2  # successes in a row that make a check good
 TLS = {"certificates": [{"certificate": "a.pem", "key": "a.key"}]}
 
 
@@ -165,6 +167,32 @@ def test_a_node_of_systemd_is_adopted_and_never_started(make_single):
     assert node.process.poll() is None
     assert node.ctl_json("role")["role"] == "standby"
     node.stop()
+
+
+def test_a_node_whose_workers_are_still_starting_is_not_promoted(make_single, warm_redis):
+    """Its master answers, but no worker has seen Redis yet, which the supervisor has."""
+    proxy = RedisProxy(warm_redis.port)
+    proxy.refuse(True)
+    away = {"redis": {"server": f"redis://127.0.0.1:{proxy.port}"}}
+    node = make_single(more={"a": away}, cluster={"start_node": False})
+    node.launch()
+    wait_until(node.try_status, "its master answers")
+    # With a probe_timeout by which /ready is not judged for a while.
+    node.config.write_text(config_text(merge(node.settings, {
+        "redis": {"server": warm_redis.url, "probe_timeout": "60s"}})))
+    node.supervise()
+    wait_until(lambda: node.is_in("starting") and node.status()["node_starting"], "it is found")
+    runs = checks_of(node)["echo"]["runs"] + 2 * CHECK_RISE
+    wait_until(lambda: checks_of(node)["echo"]["runs"] > runs, "its checks have gone well")
+    assert node.state() == "starting" and node.status()["checks_good"], node.status()
+    proxy.refuse(False)
+    node.wait_for("primary")
+    status = node.status()
+    assert status["epoch"] == 1 and not status["node_starting"], node.logs()
+    assert "not promoted" not in node.logs()
+    assert node.stop_supervisor() == 0
+    node.stop()
+    proxy.close()
 
 
 def test_a_node_that_nobody_runs_is_not_promoted(make_pair):

@@ -349,6 +349,11 @@ class Keepsock:
         assert run.returncode == 0, run.stderr
         return json.loads(run.stdout)
 
+    def try_status(self):
+        """Of the node, None when its master does not answer."""
+        run = self.ctl("status", "--json")
+        return json.loads(run.stdout) if run.returncode == 0 else None
+
     def metrics(self):
         """{sample name with labels: value}"""
         text = http(self.port, "GET", "/metrics").body.decode()

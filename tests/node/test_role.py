@@ -2,6 +2,7 @@
 """The node's side of roles: what a standby does and refuses, that Redis fences a primary which was
 replaced, whether it knows it or not, how clients are sent away, and who has the primary's listener."""
 
+import concurrent.futures
 import contextlib
 import json
 import os
@@ -13,6 +14,7 @@ import pytest
 
 from client import Client
 from keepsock import API_KEY, Redis, config_text, free_port, merge, wait_until
+from redis_proxy import RedisProxy
 from wire import TEXT, Http, WebSocket, http
 
 KEY = {"X-API-Key": API_KEY, "Content-Type": "application/json"}
@@ -28,16 +30,20 @@ def redis_servers(count):
             server.stop()
 
 
+def pair_of(name, *urls):
+    """Settings of a node that has a peer, and so a role."""
+    where = {"server": urls[0]} if len(urls) == 1 else {"shards": [*urls]}
+    return {"node": {"name": name}, "redis": where,
+            "cluster": {"peers": ["z=127.0.0.1:1"], "peer_listen": "127.0.0.1:2",
+                        "secret_file": "secret"}}
+
+
 @pytest.fixture
 def make_standby(make_node):
     """A function that makes a node of a pair and starts it, as a standby."""
     def make(name, servers, **overrides):
-        urls = [server.url for server in servers]
-        where = {"server": urls[0]} if len(urls) == 1 else {"shards": urls}
-        cluster = {"peers": ["z=127.0.0.1:1"], "peer_listen": "127.0.0.1:2", "secret_file": "secret"}
-        cluster |= overrides.pop("cluster", {})
-        return make_node(**merge({"node": {"name": name}, "redis": where, "cluster": cluster},
-                                 overrides)).start_standby()
+        settings = pair_of(name, *(server.url for server in servers))
+        return make_node(**merge(settings, overrides)).start_standby()
     return make
 
 
@@ -223,6 +229,32 @@ def test_an_old_epoch_promotes_nobody(make_standby, redis):
     assert redis.command("HGET", "keepsock.run", "role") == "5"
     assert second.ctl_json("show", "cluster")["rows"] == [
         {"shard": 0, "outcome": "ok", "role_epoch": 5}]
+
+
+@pytest.fixture
+def proxy(redis):
+    """Nobody gets through to Redis at first."""
+    proxy = RedisProxy(redis.port)
+    proxy.refuse(True)
+    yield proxy
+    proxy.close()
+
+
+def test_a_promotion_waits_for_the_first_worker(make_node, proxy):
+    port = free_port()
+    node = make_node(**pair_of("a", f"redis://127.0.0.1:{proxy.port}"),
+                     listeners=[{"address": "127.0.0.1", "port": free_port()},
+                                {"address": "127.0.0.1", "port": port, "when": "primary"}])
+    node.launch()
+    status = wait_until(node.try_status, "its master answers")
+    assert status["state"] == "starting" and status["workers_ready"] == 0
+    assert "no worker is ready" in refusal(node, "promote", "1")
+    with concurrent.futures.ThreadPoolExecutor(1) as pool:
+        over = pool.submit(promote, node, 2)
+        wait_until(lambda: accepts_connections(port), "the promotion has begun")
+        proxy.refuse(False)
+        over.result()
+    assert node.ctl_json("status")["state"] == "running"
 
 
 def test_a_shard_that_is_away_is_fenced_when_it_is_back(make_standby, make_client):
