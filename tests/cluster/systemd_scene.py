@@ -6,9 +6,11 @@ import json
 import pathlib
 import sys
 
+from certificates import Authority
 from client import Client
 from keepsock import wait_until
 from machine import Machine, make_switch
+from tls_client import TlsStream, context
 from wire import Http
 
 VIP, PORT = "10.0.0.10", 8000
@@ -18,6 +20,9 @@ EXAMPLES = f"{PREFIX}/share/doc/keepsock/examples"
 # A busy machine is not a lost host.
 PATIENCE = 'lease_ttl = "8s"; check_timeout = "4s"; restart_timeout = "15s";'
 PASSWORD, API_KEY = "password-of-redis", "key-of-the-api"
+NAME = "ws.example.com"
+# The example's listeners with TLS, and the plain one beside them.
+LISTENERS = r"/^listeners = /d; /^#listeners = (/,/^#);/ s/^#//; s/^listeners = (/&\n{ address = \"0.0.0.0\"; port = 8000; },/"
 
 
 def tell(fact):
@@ -37,7 +42,21 @@ def set_up_redis(machine, first, witness):
         systemctl start redis-server redis-sentinel""")
 
 
-def set_up_keepsock(machine):
+def set_up_tls(machine, certificate, key):
+    machine.run("tee", "/tmp/chain", input=certificate)
+    machine.run("tee", "/tmp/key", input=key)
+    machine.shell(f"""
+        umask 077
+        cd {CONFIG}
+        sed -i '{LISTENERS}' keepsock.conf
+        install -d -g keepsock -m 750 tls
+        install -m 644 /tmp/chain tls/chain.pem
+        install -g keepsock -m 640 /tmp/key tls/key.pem
+        echo secret-of-the-tickets-of-both-nodes >tls/tickets
+        chown keepsock tls/tickets""")
+
+
+def set_up_keepsock(machine, certificate, key):
     machine.shell(f"""
         systemd-sysusers
         systemd-tmpfiles --create {PREFIX}/lib/tmpfiles.d/keepsock.conf
@@ -47,7 +66,9 @@ def set_up_keepsock(machine):
         echo {PASSWORD} >{CONFIG}/redis-password
         echo secret-of-the-supervisors >{CONFIG}/cluster-secret
         echo {API_KEY} >{CONFIG}/api-key
-        chown keepsock {CONFIG}/redis-password {CONFIG}/cluster-secret {CONFIG}/api-key
+        chown keepsock {CONFIG}/redis-password {CONFIG}/cluster-secret {CONFIG}/api-key""")
+    set_up_tls(machine, certificate, key)
+    machine.shell(f"""
         runuser -u keepsock -- keepsockd -t -c {CONFIG}/keepsock.conf
         runuser -u keepsock -- keepsock-supervisor -t -c {CONFIG}/keepsock.conf
         systemctl enable --now keepsockd keepsock-supervisor""")
@@ -109,8 +130,33 @@ def a_supervisor_is_killed(primary, epoch):
     tell("a killed supervisor goes on")
 
 
+def secured(tls, session=None):
+    """By the address that clients use."""
+    return TlsStream(443, tls, VIP, NAME, session=session)
+
+
+def session_of(client):
+    """What a client can resume, its connection's ticket."""
+    session = client.websocket.stream.tls.session
+    assert session and session.has_ticket
+    return session
+
+
+def sessions_are_resumed(tls, session):
+    with secured(tls, session) as stream:
+        assert stream.tls.session_reused
+        assert stream.request("GET", "/ready").status == 200
+    with Http(80, VIP) as plain:
+        answer = plain.request("GET", "/connection/websocket", {"Host": NAME})
+        assert answer.status == 308 and answer.header("Location") == f"https://{NAME}/connection/websocket"
+    tell("TLS sessions are resumed on the other node")
+
+
 def scene(installed, directory):
     make_switch()
+    authority = Authority(directory / "authority")
+    certificate, key = authority.issue("pair", NAME)
+    tls = context(authority)
     machines = [Machine(name, number, installed, directory)
                 for name, number in (("a", 11), ("b", 12), ("w", 13))]
     a, b, witness = machines
@@ -120,11 +166,11 @@ def scene(installed, directory):
         for machine in machines:
             set_up_redis(machine, machine is a, machine is witness)
         for machine in (a, b):
-            set_up_keepsock(machine)
+            set_up_keepsock(machine, certificate, key)
         primary, (standby,) = settle([a, b])
         epoch = status(primary)["epoch"]
         tell("a pair")
-        with Client(PORT, stream=Http(PORT, VIP)) as client:
+        with Client(443, stream=secured(tls)) as client:
             client.result("subscribe", channel="c")
             publish(1)
             assert client.publication("c")["data"] == 1
@@ -139,6 +185,7 @@ def scene(installed, directory):
             publish(3.5)
             assert client.publication("c")["data"] == 3.5
             tell("an upgrade keeps connections")
+            session = session_of(client)
         primary.run("systemctl", "stop", "keepsock-supervisor")
         wait_until(lambda: status(standby).get("state") == "primary", "handed over", 60)
         assert standby.has_address(VIP) and not primary.has_address(VIP)
@@ -146,6 +193,7 @@ def scene(installed, directory):
         primary.run("systemctl", "start", "keepsock-supervisor")
         primary, (standby,) = settle([a, b])
         tell("systemctl stop of a supervisor hands over")
+        sessions_are_resumed(tls, session)
         publish(4)
         primary.cut_power()
         wait_until(lambda: status(standby).get("state") == "primary", "taken over", 60)

@@ -15,7 +15,7 @@ SYSTEMD = pathlib.Path("/lib/systemd/systemd")
 UNIT_OF_REDIS = pathlib.Path("/lib/systemd/system/redis-sentinel.service")
 FACTS = ["a pair", "a killed master is replaced, connections stay", "a killed supervisor goes on",
          "systemctl reload keeps connections", "an upgrade keeps connections", "systemctl stop of a supervisor hands over",
-         "a host without power is taken over from", "systemctl stop leaves nothing"]
+         "TLS sessions are resumed on the other node", "a host without power is taken over from", "systemctl stop leaves nothing"]
 
 
 @pytest.fixture(scope="module")
