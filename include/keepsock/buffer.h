@@ -7,6 +7,7 @@
 #ifndef KEEPSOCK_BUFFER_H
 #define KEEPSOCK_BUFFER_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -50,6 +51,9 @@ static inline void buffer_reset(struct buffer *b)
 {
 	b->len = 0;
 }
+
+/* Empties it and keeps the memory if that is no more than `kept` bytes. True: it was more. */
+bool buffer_trim(struct buffer *b, size_t kept);
 
 static inline struct slice buffer_slice(const struct buffer *b)
 {

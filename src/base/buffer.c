@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: ISC */
 /*
  * The growable byte buffer. Runs in every process. Growth doubles, so that
- * appending byte by byte stays linear; memory is never given back before
- * buffer_free().
+ * appending byte by byte stays linear; memory is given back by buffer_free()
+ * and buffer_trim() only.
  */
 #include <stdarg.h>
 #include <stdio.h>
@@ -23,6 +23,16 @@ void buffer_free(struct buffer *b)
 {
 	free(b->data);
 	buffer_init(b);
+}
+
+bool buffer_trim(struct buffer *b, size_t kept)
+{
+	bool more = b->cap > kept;
+
+	buffer_reset(b);
+	if (more)
+		buffer_free(b);
+	return more;
 }
 
 char *buffer_reserve(struct buffer *b, size_t extra)

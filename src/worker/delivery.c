@@ -24,6 +24,14 @@
 #define DELIVERY_BYTES_MAX (1024u * 1024u)
 /* Held for subscribers in preparation, per channel. */
 #define HELD_BYTES_MAX (4u * 1024u * 1024u)
+/*
+ * What is kept of groups for reuse. Any of them may once have the longest message there is, so
+ * without a limit each that was ever needed at a time would come to keep room for that.
+ */
+#define GROUPS_KEPT         64u
+#define GROUP_BYTES_KEPT    4096u
+#define GROUP_MESSAGES_KEPT 32u
+#define PUSH_BYTES_KEPT     65536u
 
 /* Messages of one kind for one channel; one fan-out. */
 struct group {
@@ -40,7 +48,7 @@ struct group {
 struct delivery {
 	struct redis_shard *shard;
 	struct worker *worker;
-	struct group *groups; /* owned; buffers are kept for reuse */
+	struct group *groups; /* owned; some memory is kept for reuse */
 	size_t count, capacity;
 	size_t next;             /* the group whose fan-out is next or under way */
 	bool under_way;          /* a fan-out of groups[next] has begun */
@@ -58,14 +66,19 @@ struct delivery *delivery_create(struct redis_shard *shard)
 	return delivery;
 }
 
+static void free_groups(struct delivery *delivery, size_t from)
+{
+	for (size_t i = from; i < delivery->capacity; i++) {
+		buffer_free(&delivery->groups[i].frames);
+		free(delivery->groups[i].messages);
+	}
+}
+
 void delivery_free(struct delivery *delivery)
 {
 	if (!delivery)
 		return;
-	for (size_t i = 0; i < delivery->capacity; i++) {
-		buffer_free(&delivery->groups[i].frames);
-		free(delivery->groups[i].messages);
-	}
+	free_groups(delivery, 0);
 	free(delivery->groups);
 	buffer_free(&delivery->push);
 	free(delivery);
@@ -115,6 +128,31 @@ static struct group *group_new(struct delivery *delivery, struct channel *channe
 	buffer_reset(&group->frames);
 	channel->group = (uint32_t)delivery->count;
 	return group;
+}
+
+/* It is served. */
+static void group_trim(struct group *group)
+{
+	(void)buffer_trim(&group->frames, GROUP_BYTES_KEPT);
+	if (group->capacity > GROUP_MESSAGES_KEPT) {
+		free(group->messages);
+		group->messages = NULL;
+		group->capacity = 0;
+	}
+	group->count = 0;
+}
+
+/* All of them are. */
+static void trim(struct delivery *delivery)
+{
+	delivery->count = delivery->next = 0;
+	delivery->bytes = 0;
+	(void)buffer_trim(&delivery->push, PUSH_BYTES_KEPT);
+	if (delivery->capacity <= GROUPS_KEPT)
+		return;
+	free_groups(delivery, GROUPS_KEPT);
+	delivery->capacity = GROUPS_KEPT;
+	delivery->groups = xrealloc(delivery->groups, GROUPS_KEPT * sizeof(*delivery->groups));
 }
 
 static struct group *group_for(struct delivery *delivery, struct channel *channel,
@@ -301,6 +339,7 @@ static void group_end(struct delivery *delivery)
 
 	if (channel->group == delivery->next + 1)
 		channel->group = 0;
+	group_trim(group);
 	delivery->next++;
 	delivery->under_way = false;
 	if (channel == delivery->adopted) {
@@ -335,8 +374,7 @@ bool delivery_run(struct delivery *delivery)
 		if (delivery->next < delivery->count && loop_slice_spent(w, 1))
 			return false;
 	}
-	delivery->count = delivery->next = 0;
-	delivery->bytes = 0;
+	trim(delivery);
 	return true;
 }
 

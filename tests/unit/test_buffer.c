@@ -133,12 +133,32 @@ static void test_reset_keeps_memory(void **state)
 	buffer_free(&b);
 }
 
+static void test_trimmed_buffers_keep_little(void **state)
+{
+	struct buffer b;
+
+	(void)state;
+	buffer_init(&b);
+	buffer_append_str(&b, "abc");
+	assert_false(buffer_trim(&b, 64));
+	assert_non_null(b.data);
+	assert_content(&b, "");
+	buffer_reserve(&b, 65);
+	assert_true(buffer_trim(&b, 64));
+	assert_null(b.data);
+	assert_false(buffer_trim(&b, 0));
+	buffer_append_str(&b, "abc");
+	assert_content(&b, "abc");
+	buffer_free(&b);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_empty_buffer_needs_no_memory),
 		cmocka_unit_test(test_appends_join),
 		cmocka_unit_test(test_numbers),
+		cmocka_unit_test(test_trimmed_buffers_keep_little),
 		cmocka_unit_test(test_reserve_keeps_contents_and_length),
 		cmocka_unit_test(test_append_of_itself_survives_growth),
 		cmocka_unit_test(test_long_printf),

@@ -14,6 +14,7 @@
 #include <arpa/inet.h>
 #include <cmocka.h>
 #include <event2/event.h>
+#include <malloc.h>
 #include <netinet/in.h>
 #include <poll.h>
 #include <stdlib.h>
@@ -39,6 +40,10 @@
 #include "worker/survey.h"
 
 #define MEMBERS 3
+#define MANY    1000
+
+/* Of AddressSanitizer, if the test is built with it. */
+size_t __sanitizer_get_current_allocated_bytes(void) __attribute__((weak));
 
 /* The other side of one subscription connection. */
 struct server {
@@ -551,6 +556,67 @@ static void test_two_deliveries_take_turns(void **state)
 	world_check(stage->world);
 }
 
+/* Bytes that are allocated now. */
+static size_t heap_in_use(void)
+{
+	struct mallinfo2 info;
+
+	if (__sanitizer_get_current_allocated_bytes)
+		return __sanitizer_get_current_allocated_bytes();
+	info = mallinfo2();
+	return info.uordblks + info.hblkhd;
+}
+
+static void name_of(size_t number, char out[16])
+{
+	snprintf(out, 16, "many%zu", number);
+}
+
+/* Channels 0 to count - 1 get a message each, the last one that of `last`. */
+static void deliver_to_many(struct delivery *delivery, size_t count, const char *last)
+{
+	static uint64_t sequence = 100;
+	char name[16], bytes[4096];
+
+	for (size_t i = 0; i < count; i++) {
+		name_of(i, name);
+		deliver(delivery, name, ++sequence, i + 1 == count ? last : "1");
+	}
+	while (!delivery_run(delivery)) {
+	}
+	while (recv(stage->peers[0], bytes, sizeof(bytes), MSG_DONTWAIT) > 0) {
+	}
+}
+
+/* One turn brings messages for many channels, and whichever of them has the long one: what is kept
+ * of that does not add up. */
+static void test_what_a_delivery_keeps_is_bounded(void **state)
+{
+	static char text[60001];
+	struct delivery *delivery = delivery_create(&stage->shards[0]);
+	char name[16];
+	size_t before;
+
+	(void)state;
+	for (size_t i = 0; i < MANY; i++) {
+		struct channel *channel;
+
+		name_of(i, name);
+		channel = hub_get(&stage->w.hub, slice_str(name));
+		subscribe(channel, 0);
+		position(channel, 10);
+	}
+	memset(text, '1', sizeof(text) - 1);
+	deliver_to_many(delivery, 1, text);
+	before = heap_in_use();
+	deliver_to_many(delivery, MANY, "1");
+	for (size_t i = 1; i <= 50; i++)
+		deliver_to_many(delivery, i, text);
+	assert_in_range(heap_in_use(), 0, before + 256 * 1024);
+	delivery_free(delivery);
+	world_check(stage->world);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -560,6 +626,8 @@ int main(void)
 						setup, teardown),
 		cmocka_unit_test_setup_teardown(test_counter_that_falls, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_two_deliveries_take_turns, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_what_a_delivery_keeps_is_bounded, setup,
+						teardown),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
