@@ -14,6 +14,7 @@
 #include <event2/bufferevent.h>
 #include <event2/event.h>
 #include <fcntl.h>
+#include <malloc.h>
 #include <stdarg.h>
 #include <stdlib.h>
 #include <string.h>
@@ -42,6 +43,9 @@
 /* A streaming peer that leaves this much unread is cut off. */
 #define STREAM_BACKLOG_MAX ((size_t)256 * 1024)
 
+/* Making one takes a multiple of that in small pieces, which malloc() would keep for good. */
+#define LARGE_ANSWER ((size_t)256 * 1024)
+
 enum request_state { REQUEST_READING, REQUEST_ANSWERING, REQUEST_STREAMING };
 
 struct admin {
@@ -67,6 +71,7 @@ struct admin_request {
 	uid_t uid;
 	char *line; /* owned; the call points into it */
 	struct admin_call call;
+	bool large;                 /* its answer is LARGE_ANSWER bytes or more */
 	void (*on_gone)(void *ctx); /* who waits with an answer for it; NULL = nobody */
 	void *on_gone_ctx;
 };
@@ -89,6 +94,8 @@ static void free_request(struct admin_request *request)
 		request->on_gone(request->on_gone_ctx);
 	bufferevent_free(request->stream);
 	free(request->line);
+	if (request->large)
+		malloc_trim(0);
 	request->magic = 0;
 	free(request);
 	if (admin->request_count-- == REQUESTS_MAX)
@@ -111,6 +118,7 @@ static void on_written(struct bufferevent *stream, void *ctx)
 static void send_answer(struct admin_request *request, struct buffer *text)
 {
 	request->state = REQUEST_ANSWERING;
+	request->large = text->len >= LARGE_ANSWER;
 	if (bufferevent_write(request->stream, text->data, text->len) < 0)
 		free_request(request);
 	buffer_free(text);
