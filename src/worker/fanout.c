@@ -80,6 +80,19 @@ void fanout_free(struct fanout *fanout)
 	free(fanout);
 }
 
+bool fanout_trim(struct fanout *fanout, size_t kept)
+{
+	bool given = false;
+
+	if (fanout->channel)
+		return false;
+	given |= buffer_trim(&fanout->packed, kept);
+	given |= buffer_trim(&fanout->flat, kept);
+	given |= sealed_block_trim(&fanout->sealed_plain);
+	given |= sealed_block_trim(&fanout->sealed_deflated);
+	return given;
+}
+
 bool fanout_serving(const struct fanout *fanout, const struct channel *channel)
 {
 	return fanout->channel == channel;

@@ -44,6 +44,9 @@ bool fanout_begin(struct fanout *fanout, const struct fanout_batch *batch);
  * one; true when the batch is done and its end is committed.
  */
 bool fanout_run(struct fanout *fanout);
+/* Between two batches: buffers that are larger than `kept` bytes are given back. True: some were.
+ */
+bool fanout_trim(struct fanout *fanout, size_t kept);
 /* A batch of this channel is under way. */
 bool fanout_serving(const struct fanout *fanout, const struct channel *channel);
 

@@ -139,6 +139,7 @@ struct worker {
 	uint8_t *unmasked;               /* WORKER_INPUT_MAX bytes; owned */
 	uint8_t *opened;                 /* as many; plaintext of TLS records; owned */
 	struct buffer sealed;            /* TLS records being made */
+	uint64_t spare_looked_at;        /* boottime ms, of spare_memory_tick() */
 	struct tls_ciphers *ciphers;     /* owned */
 	struct tls_accepting *accepting; /* owned; TLS handshakes under way */
 	uint64_t handshake_count;

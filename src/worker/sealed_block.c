@@ -18,6 +18,17 @@ void sealed_block_free(struct sealed_block *block)
 	memset(block, 0, sizeof(*block));
 }
 
+bool sealed_block_trim(struct sealed_block *block)
+{
+	sealed_block_reset(block);
+	if (block->size <= SCRATCH_SIZE)
+		return false;
+	free(block->scratch);
+	block->scratch = NULL;
+	block->size = 0;
+	return true;
+}
+
 bool sealed_block_add(struct sealed_block *block, uint32_t place, const struct tls_state *state)
 {
 	if (block->count == SEALED_BLOCK_MAX)

@@ -28,6 +28,8 @@ struct sealed_block {
 };
 
 void sealed_block_free(struct sealed_block *block);
+/* Empties it; scratch that is larger than ordinary frames need is given back. True: it was. */
+bool sealed_block_trim(struct sealed_block *block);
 /* Nothing of it is used any more. */
 static inline void sealed_block_reset(struct sealed_block *block)
 {

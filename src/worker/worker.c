@@ -53,6 +53,7 @@
 #include "worker/role.h"
 #include "worker/sessions.h"
 #include "worker/shards.h"
+#include "worker/spare_memory.h"
 #include "worker/subscribing.h"
 #include "worker/survey.h"
 #include "worker/tls_accept.h"
@@ -331,6 +332,7 @@ static void on_tick(evutil_socket_t fd, short what, void *arg)
 	role_tick(w);
 	tls_accept_tick(w);
 	deposits_tick(w);
+	spare_memory_tick(w);
 	connection_relieve_arena(w);
 	update_metrics(w);
 	worker_stop_check(w);
