@@ -72,8 +72,9 @@ enum admin_privilege {
 		"their limit, what it has deposited, and what its keeper has kept.")                \
 	COMMAND("show takeovers", "", VIEW, show_takeovers,                                        \
 		"List the last takeovers of workers that served: when, why, how that ended, how "  \
-		"many connections moved, followed later, were lost, and for how long nobody was "  \
-		"served (freeze_us).")                                                             \
+		"many connections moved, followed later, were lost, for how long nobody was "      \
+		"served (freeze_us), and how many TLS handshakes the old worker still ended and "  \
+		"handed over, or dropped.")                                                        \
 	COMMAND("disconnect", "CLIENT_ID [CODE] [REASON...]", OPERATE, disconnect,                 \
 		"Disconnect a client, with 3503 \"force disconnect\" unless told otherwise. "      \
 		"Codes: 3000-3499 and 4000-4499 let it reconnect, 3500-3999 and 4500-4999 don't.") \

@@ -166,5 +166,5 @@ void admin_on_show_certificates(struct admin_request *request)
 
 void admin_on_show_takeovers(struct admin_request *request)
 {
-	admin_answer_rows(request, takeovers_rows(admin_request_master(request)->takeovers), NULL);
+	admin_answer_rows(request, takeovers_rows(admin_request_master(request)), NULL);
 }

@@ -529,7 +529,7 @@ static int start_node(struct master *master, struct slice config_text, struct bu
 		return result < 0 ? -1 : master_redis_adopt(master, error);
 	certificates_watch(master);
 	if (master->resume) {
-		takeovers_restore(master->takeovers, master->resume->takeovers);
+		takeovers_restore(master, master->resume->takeovers);
 		admin_fd = fcntl(master->resume->admin_fd, F_DUPFD_CLOEXEC, 0);
 	}
 	master->admin = admin_open(master, &master->settings, admin_fd, error);

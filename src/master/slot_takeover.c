@@ -211,6 +211,7 @@ bool slot_takeover_start(struct worker_slot *slot, enum takeover_reason reason, 
 	slot->takeover_reason = reason;
 	slot->takeover_done = done;
 	slot->takeover_ctx = ctx;
+	takeovers_begin(slot);
 	return true;
 }
 

@@ -16,12 +16,14 @@ struct worker_slot;
 struct takeovers *takeovers_create(void);
 void takeovers_free(struct takeovers *takeovers);
 
+/* One was asked for. */
+void takeovers_begin(struct worker_slot *slot);
 /* One ended; reason: why it was not done, "" = it was. */
 void takeovers_note(struct worker_slot *slot, const struct keeper_taken_over *told,
 		    const char *reason);
 
 /* As rows, the oldest first; and taken from such rows, which an earlier program may have made. */
-json_t *takeovers_rows(const struct takeovers *takeovers);
-void takeovers_restore(struct takeovers *takeovers, const json_t *rows);
+json_t *takeovers_rows(const struct master *master);
+void takeovers_restore(struct master *master, const json_t *rows);
 
 #endif

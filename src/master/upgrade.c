@@ -118,7 +118,7 @@ static void execute(struct upgrade *upgrade)
 		.config_name = (char *)(uintptr_t)master->config_name,
 		.program_path = upgrade->path,
 		.failure = (char *)(uintptr_t) "",
-		.takeovers = takeovers_rows(master->takeovers),
+		.takeovers = takeovers_rows(master),
 	};
 
 	resume.asker_fd = upgrade->asker.detach(upgrade->asker.ctx, &resume.asker_json);

@@ -7,6 +7,7 @@
  *	lingers                                     serves
  *	CONNECTION (socket, record layer) ──►       a connection like any other
  *	... or, if it was taken over from, too:     hands it on to the next
+ *	COUNTS (what came of the others) ──►        adds them to the slot's
  *	END (how many were dropped) ──►             counts them
  *
  * Either end's death ends it: what was under way is lost, as after any death.
@@ -15,6 +16,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <jansson.h>
 #include <poll.h>
 #include <stdlib.h>
 #include <string.h>
@@ -38,6 +40,7 @@
 enum message_type {
 	LINGER_CONNECTION = 1, /* struct item and what follows it; fd: the socket */
 	LINGER_END,            /* struct end */
+	LINGER_COUNTS,         /* JSON {counter's name: by how much it has risen}: of any version */
 };
 
 /* Followed by certificate, rest and unsent. */
@@ -134,6 +137,21 @@ static void on_end(struct slice payload)
 		       "%u, of worker %d after it was taken over from", end.dropped, (int)end.pid);
 }
 
+/* Those of a counter that is not here, or no more, are lost. */
+static void on_counts(struct slice payload)
+{
+	json_t *counts = json_loadb(payload.data, payload.len, 0, NULL);
+
+	for (int i = 0; i < METRIC_COUNT; i++) {
+		const json_t *count = json_object_get(counts, metric_name((enum metric)i));
+
+		if (metric_kind((enum metric)i) == METRIC_KIND_COUNTER &&
+		    json_integer_value(count) > 0)
+			metric_add((enum metric)i, (uint64_t)json_integer_value(count));
+	}
+	json_decref(counts);
+}
+
 static void on_message(struct worker *w, struct ipc_message *message)
 {
 	struct slice payload;
@@ -144,6 +162,8 @@ static void on_message(struct worker *w, struct ipc_message *message)
 		on_connection(w, message, payload);
 	else if (message->type == LINGER_END)
 		on_end(payload);
+	else if (message->type == LINGER_COUNTS)
+		on_counts(payload);
 }
 
 /* 1: *message holds one, to be released with release_message(); 0: there will be none; -1: there is
@@ -298,6 +318,8 @@ static void hand_on(struct lingering *l, struct ipc_message *message)
 	} else if (message->type == LINGER_END && payload.len == sizeof(end)) {
 		memcpy(&end, payload.data, sizeof(end));
 		l->dropped += end.dropped;
+	} else if (message->type == LINGER_COUNTS) {
+		(void)send_on(l, LINGER_COUNTS, payload.data, payload.len, -1);
 	}
 }
 
@@ -359,6 +381,26 @@ static const char *end_of(const struct lingering *l)
 	return l->worker->now_ms >= l->deadline ? "time is up" : NULL;
 }
 
+/* What was counted here since the slot is another's: handshakes that timed out, or failed. */
+static void send_counts(struct lingering *l)
+{
+	json_t *counts = json_object();
+	char *text;
+
+	for (int i = 0; i < METRIC_COUNT; i++) {
+		uint64_t value = metric_get((enum metric)i);
+
+		if (metric_kind((enum metric)i) == METRIC_KIND_COUNTER && value > 0)
+			(void)json_object_set_new(counts, metric_name((enum metric)i),
+						  json_integer((json_int_t)value));
+	}
+	text = json_object_size(counts) > 0 ? json_dumps(counts, JSON_COMPACT) : NULL;
+	if (text)
+		(void)send_on(l, LINGER_COUNTS, text, strlen(text), -1);
+	free(text);
+	json_decref(counts);
+}
+
 void tls_linger(struct worker *w)
 {
 	struct lingering l = {.worker = w, .from_fd = -1};
@@ -394,5 +436,6 @@ void tls_linger(struct worker *w)
 	end.dropped = l.dropped;
 	log_info("lingered reason=%s handshakes_dropped=%u", log_value_str(why), l.dropped);
 	l.deadline = w->now_ms + RETRY_MS;
+	send_counts(&l);
 	(void)send_on(&l, LINGER_END, &end, sizeof(end), -1);
 }

@@ -14,7 +14,7 @@ import pytest
 
 from certificates import put
 from client import Client
-from keepsock import free_port, merge, wait_until
+from keepsock import free_port, keepsockd, merge, wait_until
 from takeovers import need_test_build, take_over
 from tls_client import VERSIONS, TlsClient, TlsStream, TlsWebSocket, context, raw_socket
 from tls_peers import SClient
@@ -392,6 +392,12 @@ class Handshake:
         return self.stream
 
 
+def handshakes_by_takeover(node):
+    """[(inherited, dropped)] of each that was done, as they are shown by now."""
+    rows = node.ctl_json("show", "takeovers")["rows"]
+    return [(row["handshakes_inherited"], row["handshakes_dropped"]) for row in rows]
+
+
 def test_handshakes_outlive_takeovers(node, tls):
     """The worker that was taken over from ends them, and the one that serves gets what they become:
     from the one before the one before, too."""
@@ -405,6 +411,7 @@ def test_handshakes_outlive_takeovers(node, tls):
     assert stream.read_response().status == 200
     assert metric(node, "tls_handshakes_total") == 1
     assert metric(node, "tls_handshakes_inherited_total") == 1
+    assert handshakes_by_takeover(node) == [(0, 0), (1, 0)]
     assert take_over(node)["connections"] == 1
     stream.send(REQUEST)
     assert stream.read_response().status == 200
@@ -412,6 +419,20 @@ def test_handshakes_outlive_takeovers(node, tls):
     wait_until(lambda: node.log().count('event=lingered reason="all are over"') == 2,
                "both left")
     assert metric(node, "tls_handshakes_dropped_total") == 0
+    assert handshakes_by_takeover(node) == [(0, 0), (1, 0), (0, 0)]
+
+
+def test_handshakes_outlive_upgrades(node, tls):
+    """Of what becomes of them after it the master that goes on tells, too."""
+    handshake = Handshake(node.tls_port, tls)
+    wait_until(lambda: metric(node, "tls_handshakes_open") == 1, "it is under way")
+    node.ctl_json("upgrade", keepsockd())
+    assert handshakes_by_takeover(node) == [(0, 0)]
+    stream = handshake.finish()
+    stream.send(REQUEST)
+    assert stream.read_response().status == 200
+    stream.close()
+    assert handshakes_by_takeover(node) == [(1, 0)]
 
 
 def test_what_comes_with_the_last_flight_of_an_inherited_handshake(node, authority):
@@ -449,6 +470,27 @@ def test_handshakes_that_do_not_end_are_closed(start_tls, any_tls, followed):
     if followed == "takeover":
         wait_until(lambda: metric(node, "tls_handshakes_dropped_total") == 2, "they are counted")
         assert "handshakes dropped" in node.ctl("show", "events").stdout
+        assert handshakes_by_takeover(node) == [(0, 2)]
+
+
+def test_handshakes_that_time_out_after_takeovers_are_counted(start_tls, any_tls):
+    """By the worker that serves, to which the ones before tell it, one by the other."""
+    node = start_tls({"handshake_timeout": "2s"})
+    need_test_build(node)
+    handshakes = [Handshake(node.tls_port, any_tls)]
+    wait_until(lambda: metric(node, "tls_handshakes_open") == 1, "it is under way")
+    take_over(node)
+    handshakes.append(Handshake(node.tls_port, any_tls))
+    wait_until(lambda: metric(node, "tls_handshakes_open") == 1, "another one is under way")
+    take_over(node)
+    for handshake in handshakes:
+        with pytest.raises(Closed):
+            while True:
+                handshake.stream.receive()
+        handshake.stream.close()
+    wait_until(lambda: metric(node, "tls_handshakes_timeout_total") == 2, "they are counted")
+    assert metric(node, "tls_handshakes_dropped_total") == 0
+    assert handshakes_by_takeover(node) == [(0, 0), (0, 0)]
 
 
 def test_who_lingers_leaves_when_nobody_serves(start_tls, any_tls):
