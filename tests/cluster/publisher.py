@@ -15,15 +15,15 @@ PUBLISHERS = 2
 MEAN_PAUSE = 0.06
 
 
-def publish(history, node, channel, mark):
-    """One publication; its outcome is in the history, and returned."""
-    publication = Publication(channel, mark, node.name, time.time())
+def begin(history, channel, mark, by):
+    """A publication whose outcome nobody knows yet; it is in the history."""
+    publication = Publication(channel, mark, by, time.time())
     history.publications.append(publication)
-    body = json.dumps({"channel": channel, "data": mark}).encode()
-    try:
-        answer = http(node.port, "POST", "/api/publish", HEADERS, body).json()
-    except OSError:
-        return publication
+    return publication
+
+
+def end(publication, answer):
+    """With the API's answer; returns it."""
     result = answer.get("result", {})
     publication.epoch, publication.offset = result.get("epoch"), result.get("offset")
     publication.code = answer["error"]["code"] if "error" in answer else 0
@@ -31,35 +31,67 @@ def publish(history, node, channel, mark):
     return publication
 
 
-class Publisher:
-    """Some threads for each node; all publish to all channels."""
+def request_of(publication):
+    return json.dumps({"channel": publication.channel, "data": publication.mark}).encode()
 
-    def __init__(self, history, nodes, channels, rng):
-        self.history, self.nodes, self.channels = history, nodes, list(channels)
+
+def publish(history, node, channel, mark):
+    """One publication; its outcome is in the history, and returned."""
+    publication = begin(history, channel, mark, node.name)
+    try:
+        answer = http(node.port, "POST", "/api/publish", HEADERS, request_of(publication)).json()
+    except OSError:
+        return publication
+    return end(publication, answer)
+
+
+class Publishers:
+    """A thread for each name, which publishes to all channels until it is stopped."""
+
+    def __init__(self, history, names, channels, rng, mean_pause):
+        self.history, self.channels, self.mean_pause = history, list(channels), mean_pause
         self.running = True
-        self.threads = []
-        for node in nodes:
-            for number in range(PUBLISHERS):
-                seeded = random.Random(rng.getrandbits(64))
-                self.threads.append(threading.Thread(
-                    target=self._run, args=(node, f"{node.name}{number}", seeded), daemon=True))
+        self.threads = [threading.Thread(target=self._run, daemon=True,
+                                         args=(name, random.Random(rng.getrandbits(64))))
+                        for name in names]
+
+    def prepare(self):
+        """What a thread begins with."""
+
+    def publish(self, name, channel, mark):
+        """One publication by that name."""
+        raise NotImplementedError
 
     def start(self):
         for thread in self.threads:
             thread.start()
         return self
 
-    def _run(self, node, name, rng):
+    def _run(self, name, rng):
+        self.prepare()
         number = 0
         while self.running:
             number += 1
-            publish(self.history, node, rng.choice(self.channels), f"{name}-{number}")
-            time.sleep(rng.expovariate(1 / MEAN_PAUSE))
+            self.publish(name, rng.choice(self.channels), f"{name}-{number}")
+            time.sleep(rng.expovariate(1 / self.mean_pause))
 
     def stop(self):
         self.running = False
         for thread in self.threads:
             thread.join()
+
+
+class Publisher(Publishers):
+    """Some threads for each node."""
+
+    def __init__(self, history, nodes, channels, rng):
+        self.nodes = list(nodes)
+        self.by_name = {f"{node.name}{number}": node
+                        for node in self.nodes for number in range(PUBLISHERS)}
+        super().__init__(history, self.by_name, channels, rng, MEAN_PAUSE)
+
+    def publish(self, name, channel, mark):
+        publish(self.history, self.by_name[name], channel, mark)
 
     def publish_more(self, label):
         """Some to each channel, by every node; returns {mark: channel}."""

@@ -5,13 +5,11 @@ outcome."""
 import http.client
 import json
 import os
-import random
 import threading
-import time
 
-from fault_record import Publication
-from keepsock import API_KEY, wait_until
+from keepsock import wait_until
 from network import CLONE_NEWNET, LIBC
+from publisher import HEADERS, Publishers, begin, end, request_of
 
 PATIENCE = 4
 MEAN_PAUSE = 0.12
@@ -29,12 +27,10 @@ def enter(host):
 
 def publish(history, name, address, channel, mark, patience=PATIENCE):
     """One publication; its outcome is in the history, and returned."""
-    publication = Publication(channel, mark, name, time.time())
-    history.publications.append(publication)
+    publication = begin(history, channel, mark, name)
     connection = http.client.HTTPConnection(address, PORT, timeout=patience)
     try:
-        connection.request("POST", "/api/publish", json.dumps({"channel": channel, "data": mark}),
-                           {"X-API-Key": API_KEY, "Content-Type": "application/json"})
+        connection.request("POST", "/api/publish", request_of(publication), HEADERS)
         response = connection.getresponse()
         answer = json.loads(response.read()) if response.status == 200 else \
             {"error": {"code": response.status}}
@@ -42,42 +38,21 @@ def publish(history, name, address, channel, mark, patience=PATIENCE):
         return publication
     finally:
         connection.close()
-    result = answer.get("result", {})
-    publication.epoch, publication.offset = result.get("epoch"), result.get("offset")
-    publication.code = answer["error"]["code"] if "error" in answer else 0
-    publication.answered = time.time()
-    return publication
+    return end(publication, answer)
 
 
-class HaPublisher:
+class HaPublisher(Publishers):
     """A thread for each place, {name: address}; "vip" is the address that moves."""
 
     def __init__(self, history, host, places, channels, rng):
-        self.history, self.host, self.places = history, host, places
-        self.channels = list(channels)
-        self.running = True
-        self.threads = [threading.Thread(target=self._run, daemon=True,
-                                         args=(name, random.Random(rng.getrandbits(64))))
-                        for name in places]
+        self.host, self.places = host, places
+        super().__init__(history, places, channels, rng, MEAN_PAUSE)
 
-    def start(self):
-        for thread in self.threads:
-            thread.start()
-        return self
-
-    def _run(self, name, rng):
+    def prepare(self):
         enter(self.host)
-        number = 0
-        while self.running:
-            number += 1
-            publish(self.history, name, self.places[name], rng.choice(self.channels),
-                    f"{name}-{number}")
-            time.sleep(rng.expovariate(1 / MEAN_PAUSE))
 
-    def stop(self):
-        self.running = False
-        for thread in self.threads:
-            thread.join()
+    def publish(self, name, channel, mark):
+        publish(self.history, name, self.places[name], channel, mark)
 
     def publish_more(self, label, patience):
         """One to each channel, by the address, and again until it is acknowledged; returns

@@ -23,6 +23,14 @@ def connected(holder, client, address, port=8000, listen_on=None):
     return listener, near, listener.accept()[0]
 
 
+def held_and_connected(start_vip, holder, client, address, **how):
+    """The VIP that the holder has taken, and connected()."""
+    vip = start_vip(holder, address)
+    vip.take()
+    vip.expect("taken")
+    return vip, *connected(holder, client, address, **how)
+
+
 def is_announcement(frame, address):
     return frame.kind in ("arp-request", "arp-reply", "advertisement") and frame.source == address
 
@@ -192,10 +200,8 @@ def test_a_rule_of_somebody_else_is_left_alone(hosts, start_vip):
 def test_connections_end_with_it_and_the_peer_hears_nothing(network, hosts, start_vip, address,
                                                             listen_on):
     holder, _, client = hosts
-    vip = start_vip(holder, address)
-    vip.take()
-    vip.expect("taken")
-    listener, near, accepted = connected(holder, client, address, listen_on=listen_on)
+    vip, listener, near, accepted = held_and_connected(start_vip, holder, client, address,
+                                                       listen_on=listen_on)
     own = client.connect(holder.ipv4, 8000)
     own_accepted = listener.accept()[0]
     sent = network.capture(holder)
@@ -286,10 +292,7 @@ def test_clients_are_told_before_it_is_given_up(network, hosts, start_vip, addre
 def test_a_lost_hosts_client_is_told_at_once(network, hosts, start_vip, address):
     """Idle, it would notice nothing: no packet of its own is under way."""
     lost, heir, client = hosts
-    vip = start_vip(lost, address)
-    vip.take()
-    vip.expect("taken")
-    _, near, _ = connected(lost, client, address)
+    vip, _, near, _ = held_and_connected(start_vip, lost, client, address)
     network.cut(lost)
     assert not is_dead(near)
     sent = network.capture(heir)
@@ -329,10 +332,8 @@ def test_tickles_are_paced(network, hosts, start_vip):
 @pytest.mark.parametrize("listen_on", [None, "::"])
 def test_who_is_connected_is_left_alone(network, hosts, start_vip, address, listen_on):
     holder, _, client = hosts
-    vip = start_vip(holder, address)
-    vip.take()
-    vip.expect("taken")
-    _, near, accepted = connected(holder, client, address, listen_on=listen_on)
+    vip, _, near, accepted = held_and_connected(start_vip, holder, client, address,
+                                                listen_on=listen_on)
     sent = network.capture(holder)
     peer = client.ipv4 if address == IPV4 else client.ipv6
     for port in (near.getsockname()[1], 9):
@@ -350,10 +351,8 @@ def test_who_is_connected_is_left_alone(network, hosts, start_vip, address, list
 def test_who_was_silenced_is_woken_when_it_is_back(network, hosts, start_vip, address, listen_on):
     """Nobody has to say whom."""
     holder, _, client = hosts
-    vip = start_vip(holder, address)
-    vip.take()
-    vip.expect("taken")
-    _, near, accepted = connected(holder, client, address, listen_on=listen_on)
+    vip, _, near, accepted = held_and_connected(start_vip, holder, client, address,
+                                                listen_on=listen_on)
     vip.drop()
     vip.expect("clean")
     assert is_dead(accepted) == "ECONNABORTED"

@@ -496,6 +496,11 @@ def test_more_than_a_batch_and_connections_that_come_and_go(start, rng):
 
 # Under load, judged byte by byte
 
+# Which process comes to a point of a takeover, by the last word of its name.
+WHOSE = {**dict.fromkeys(("start", "batch", "ready", "commit", "owned", "adopted", "committed"), "next"),
+         **dict.fromkeys(("freeze", "frozen", "thaw", "leave"), "after")}
+
+
 class Takeovers(Campaign):
     """The load of test_crash.py; nobody may notice anything at all."""
 
@@ -508,45 +513,6 @@ class Takeovers(Campaign):
         self.deaths += 1
         self.gather("takeover")
 
-
-@pytest.fixture
-def takeovers(start_tls_node, rng, authority):
-    node = start_tls_node(**SETTINGS)
-    need_test_build(node)
-    campaign = Takeovers(node, rng, authority)
-    yield campaign
-    campaign.load.close()
-    print(*campaign.complaints[:50], sep="\n")
-
-
-def test_takeovers_under_load(takeovers, request):
-    for _ in range(LONG_TAKEOVERS if request.config.getoption("--long") else TAKEOVERS):
-        takeovers.take_over()
-    takeovers.finish()
-    assert takeovers.load.unanswered == 0
-    assert takeovers.node.metrics()["keepsock_takeover_connections_lost_total"] == 0
-    assert takeovers.node.metrics()["keepsock_worker_restarts_total"] == 0
-
-
-def test_takeovers_and_deaths_in_turn(takeovers):
-    for _ in range(4):
-        takeovers.take_over()
-        takeovers.kill()
-    takeovers.finish()
-
-
-# Every step at which one of the three can die
-
-WHOSE = {**dict.fromkeys(("start", "batch", "ready", "commit", "owned", "adopted", "committed"), "next"),
-         **dict.fromkeys(("freeze", "frozen", "thaw", "leave"), "after")}
-
-
-def crash_points():
-    table = (ROOT / "include/keepsock/crash_points.h").read_text()
-    return re.findall(r'CRASH\(\w+, "((?:takeover|keeper)-[a-z-]+)"', table)
-
-
-class TakeoverCrashes(Takeovers):
     def crash_at(self, point):
         slot, old = self.next_victim()
         keeper = self.node.keepers()[slot]
@@ -591,19 +557,42 @@ class TakeoverCrashes(Takeovers):
 
 
 @pytest.fixture
-def crashes(start_tls_node, rng, authority):
+def takeovers(start_tls_node, rng, authority):
     node = start_tls_node(**SETTINGS)
     need_test_build(node)
-    campaign = TakeoverCrashes(node, rng, authority)
+    campaign = Takeovers(node, rng, authority)
     yield campaign
     campaign.close()
 
 
-def test_every_crash_point_is_survived(crashes, request):
+def test_takeovers_under_load(takeovers, request):
+    for _ in range(LONG_TAKEOVERS if request.config.getoption("--long") else TAKEOVERS):
+        takeovers.take_over()
+    takeovers.finish()
+    assert takeovers.load.unanswered == 0
+    assert takeovers.node.metrics()["keepsock_takeover_connections_lost_total"] == 0
+    assert takeovers.node.metrics()["keepsock_worker_restarts_total"] == 0
+
+
+def test_takeovers_and_deaths_in_turn(takeovers):
+    for _ in range(4):
+        takeovers.take_over()
+        takeovers.kill()
+    takeovers.finish()
+
+
+# Every step at which one of the three can die
+
+def crash_points():
+    table = (ROOT / "include/keepsock/crash_points.h").read_text()
+    return re.findall(r'CRASH\(\w+, "((?:takeover|keeper)-[a-z-]+)"', table)
+
+
+def test_every_crash_point_is_survived(takeovers, request):
     for _ in range(LONG_ROUNDS if request.config.getoption("--long") else ROUNDS):
         points = crash_points()
         assert len(points) >= 15
-        crashes.rng.shuffle(points)
+        takeovers.rng.shuffle(points)
         for point in points:
-            crashes.crash_at(point)
-    crashes.finish()
+            takeovers.crash_at(point)
+    takeovers.finish()
