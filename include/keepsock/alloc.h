@@ -27,4 +27,10 @@ char *xstrndup(const char *text, size_t len)
 char *xasprintf(const char *fmt, ...)
 	__attribute__((malloc, returns_nonnull, warn_unused_result, format(printf, 1, 2)));
 
+/*
+ * Gives what was freed back to the system, what malloc() would keep for the
+ * calling thread too. Walks the whole heap: for when a burst of work is over.
+ */
+void alloc_trim(void);
+
 #endif

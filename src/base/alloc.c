@@ -3,6 +3,7 @@
  * The allocation family that does not fail. Runs in every process. It must
  * never allocate while reporting that there is nothing left to allocate.
  */
+#include <malloc.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -10,6 +11,11 @@
 #include <unistd.h>
 
 #include "keepsock/alloc.h"
+
+/* malloc() keeps so many freed pieces of each size up to that one for the next that is wanted. */
+#define CACHED_COUNT 7
+#define CACHED_MAX   1032u
+#define CACHED_STEP  16u
 
 static _Noreturn void abort_out_of_memory(void)
 {
@@ -73,4 +79,34 @@ char *xasprintf(const char *fmt, ...)
 		abort_out_of_memory();
 	va_end(args);
 	return text;
+}
+
+/*
+ * A freed piece that is kept for the next one holds its page. Others take the
+ * places of these; they come from the smallest gaps, which are between what is
+ * in use anyway.
+ */
+static void replace_cached(size_t size)
+{
+	void *volatile old[CACHED_COUNT];
+	void *volatile fresh[CACHED_COUNT];
+
+	for (int i = 0; i < CACHED_COUNT; i++)
+		old[i] = malloc(size);
+	for (int i = 0; i < CACHED_COUNT; i++)
+		fresh[i] = malloc(size);
+	for (int i = 0; i < CACHED_COUNT; i++)
+		free(fresh[i]);
+	for (int i = 0; i < CACHED_COUNT; i++)
+		free(old[i]);
+}
+
+void alloc_trim(void)
+{
+	/* What the first time made room for is used by the second. */
+	for (int round = 0; round < 2; round++) {
+		for (size_t size = CACHED_MAX; size >= CACHED_STEP; size -= CACHED_STEP)
+			replace_cached(size);
+	}
+	malloc_trim(0);
 }

@@ -15,7 +15,6 @@
 #include "worker/tls_accept.h"
 
 #include <errno.h>
-#include <malloc.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
@@ -70,6 +69,7 @@ struct tls_accepting {
 	struct handshake *ready_first, **ready_end;
 	struct event *turn; /* owned */
 	unsigned most;      /* at once since memory was given back */
+	bool crowd;         /* there was one, and what the last of it needed is still here */
 	uint64_t given_back_at;
 	tls_accept_give give; /* NULL: they become our own connections */
 	void *give_ctx;
@@ -466,6 +466,8 @@ void tls_accept_begin(struct listener *listener, int fd, const struct sockaddr_s
 	w->handshake_count++;
 	if (w->handshake_count > all->most)
 		all->most = (unsigned)w->handshake_count;
+	if (all->most >= CROWD_MIN)
+		all->crowd = true;
 	metric_add(METRIC_tls_handshakes_open, 1);
 	if (!h->tls || !watch_for(h, EV_READ)) {
 		log_error("tls_handshake_not_begun error=%s", log_value_str(strerror(ENOMEM)));
@@ -473,16 +475,21 @@ void tls_accept_begin(struct listener *listener, int fd, const struct sockaddr_s
 	}
 }
 
-/* A handshake takes some 50 KiB, in pieces that malloc() would keep. */
+/*
+ * A handshake takes some 50 KiB, in pieces that would be kept for the next one.
+ * Done each time three quarters of a crowd are over, down to the last: some that
+ * are always there don't have it done again and again.
+ */
 static void give_memory_back(struct tls_accepting *all)
 {
 	struct worker *w = all->worker;
 
-	if (all->most < CROWD_MIN || w->handshake_count > all->most / 4 ||
+	if (!all->crowd || w->handshake_count > all->most / 4 ||
 	    w->now_ms < all->given_back_at + CROWD_PAST_MS)
 		return;
-	malloc_trim(0);
+	alloc_trim();
 	all->most = (unsigned)w->handshake_count;
+	all->crowd = w->handshake_count > 1;
 	all->given_back_at = w->now_ms;
 }
 
