@@ -83,10 +83,13 @@ static void on_visitor_readable(evutil_socket_t fd, short what, void *ctx)
 	} else if (result == 1 && is_master(keeper) && keeper_master_attach(keeper, fd)) {
 		(void)let_in(visitor);
 	} else {
+		/* Whoever sees the end of the channel may count on it that nothing is kept. */
+		if (result == 1)
+			ipc_message_close_fds(keeper->message);
 		refuse(visitor);
+		return;
 	}
-	if (result == 1)
-		ipc_message_close_fds(keeper->message);
+	ipc_message_close_fds(keeper->message);
 }
 
 static void on_visitor(evutil_socket_t fd, short what, void *ctx)
