@@ -14,7 +14,6 @@
 #include <event2/bufferevent.h>
 #include <event2/event.h>
 #include <fcntl.h>
-#include <malloc.h>
 #include <stdarg.h>
 #include <stdlib.h>
 #include <string.h>
@@ -95,7 +94,7 @@ static void free_request(struct admin_request *request)
 	bufferevent_free(request->stream);
 	free(request->line);
 	if (request->large)
-		malloc_trim(0);
+		alloc_trim();
 	request->magic = 0;
 	free(request);
 	if (admin->request_count-- == REQUESTS_MAX)

@@ -36,8 +36,8 @@ control_command_fn control_show_channels, control_show_channel, control_show_fds
 control_command_fn control_show_users, control_show_user, control_show_sessions, control_show_nodes;
 /* control_actions.c */
 control_command_fn control_disconnect, control_unsubscribe, control_publish, control_purge;
-control_command_fn control_role;        /* role.c */
-control_command_fn control_drain;       /* drain.c */
+control_command_fn control_role;                              /* role.c */
+control_command_fn control_drain;                             /* drain.c */
 control_command_fn control_crash_after, control_deposit_anew; /* test builds */
 
 #endif

@@ -5,8 +5,7 @@
  */
 #include "worker/spare_memory.h"
 
-#include <malloc.h>
-
+#include "keepsock/alloc.h"
 #include "worker/fanout.h"
 
 /* Where large messages come all the time, their memory is not taken anew for each. */
@@ -27,5 +26,5 @@ void spare_memory_tick(struct worker *w)
 		given |= buffer_trim(buffers[i], SPARE_MEMORY_KEPT);
 	/* malloc() has learned from such sizes to keep them. */
 	if (given)
-		malloc_trim(0);
+		alloc_trim();
 }
