@@ -31,11 +31,14 @@ static const struct passport *passport_of(const struct worker *w, const struct k
 		       : NULL;
 }
 
+/*
+ * Not shut down: it may be another worker's connection by now, whose passport our predecessor had
+ * destroyed after a move when it died, or before one that did not come to be.
+ */
 static void close_stray(struct adoption *adoption, const struct keeper_item *item, int fd)
 {
 	log_debug("stray_socket ref=%u generation=%llu", item->ref,
 		  (unsigned long long)item->generation);
-	shutdown(fd, SHUT_RDWR);
 	close(fd);
 	deposits_release_item(adoption->worker, item);
 	adoption->lost++;

@@ -348,6 +348,24 @@ def test_a_worker_dies_as_it_moves(node, make_client, victim):
         client.expect_quiet()
 
 
+def test_a_worker_dies_before_its_keeper_knows_that_they_left(node, make_client):
+    """The next one finds sockets there that are another worker's connections by now."""
+    clients = [make_client(node) for _ in range(12)]
+    for client in clients:
+        client.result("subscribe", channel="c")
+    gather(node, 0)
+    wait_until(node.are_protected, "the keepers have everything")
+    pid = node.workers()[0]
+    assert node.ctl("debug", "crash-after", "0", "release", "1").returncode == 0
+    begin(node, 0, 1)
+    wait_until(lambda: node.workers().get(0) not in (None, pid), "the next worker")
+    wait_until(node.are_all_ready, "it is ready")
+    node.publish("c", 1)
+    for client in clients:
+        assert client.publication("c")["data"] == 1
+    assert connections(node, 0) + connections(node, 1) == len(clients)
+
+
 def test_redis_away(start_node, redis, make_client):
     """Nothing moves without Redis, nobody is cut; and then they do."""
     node = two_workers(start_node, redis={"server": redis.url})
