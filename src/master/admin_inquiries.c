@@ -476,13 +476,20 @@ void admin_on_debug_move(struct admin_request *request)
 						       "to", (int)to->number));
 }
 
-static void on_deposit_anew(struct admin_request *request, const struct inquiry_answer *answers,
-			    size_t count)
+/* Something that one worker was told to do. */
+static void answer_done(struct admin_request *request, const struct inquiry_answer *answers,
+			size_t count, const char *problem)
 {
 	if (count && answers[0].rows)
 		admin_answer_object(request, json_pack("{s:i}", "slot", (int)answers[0].slot));
 	else
-		admin_answer_not_found(request, "the worker did not do it", answers, count);
+		admin_answer_not_found(request, problem, answers, count);
+}
+
+static void on_deposit_anew(struct admin_request *request, const struct inquiry_answer *answers,
+			    size_t count)
+{
+	answer_done(request, answers, count, "the worker did not do it");
 }
 
 void admin_on_debug_deposit_anew(struct admin_request *request)
@@ -497,10 +504,7 @@ void admin_on_debug_deposit_anew(struct admin_request *request)
 static void on_armed(struct admin_request *request, const struct inquiry_answer *answers,
 		     size_t count)
 {
-	if (count && answers[0].rows)
-		admin_answer_object(request, json_pack("{s:i}", "slot", (int)answers[0].slot));
-	else
-		admin_answer_not_found(request, "the crash point was not armed", answers, count);
+	answer_done(request, answers, count, "the crash point was not armed");
 }
 
 void admin_on_debug_crash_after(struct admin_request *request)

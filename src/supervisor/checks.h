@@ -49,7 +49,7 @@ struct checks_options {
 	struct event_base *base;
 	const struct settings *settings;
 	bool (*redis_is_there)(void *ctx); /* as far as the supervisor can tell */
-	bool (*is_starting)(void *ctx);    /* so the node says, and that may be for now */
+	bool (*is_starting)(void *ctx);    /* so the node says, and has not said it for too long */
 	bool (*is_primary)(void *ctx);     /* the node has to be ready for clients */
 	void (*on_change)(void *ctx);      /* a verdict has changed; from the event loop */
 	void *ctx;
