@@ -101,7 +101,10 @@ const char *worker_state_name(enum worker_state state);
 /* Makes an empty slot; nothing is started. */
 void worker_slot_init(struct worker_slot *slot, struct master *master, uint32_t number);
 
-/* Starts a keeper, and by it a worker; on failure it is tried again later, and logged. */
+/*
+ * Starts a keeper, and by it a worker; on failure it is tried again later, and
+ * logged. One that was started before is told again what it works with.
+ */
 void worker_slot_start(struct worker_slot *slot);
 
 /* Asks the worker to end (by force: kills it); a slot without one is down at once. */

@@ -476,6 +476,8 @@ void keeper_worker_start(struct keeper *keeper)
 	struct buffer error = {0};
 	int channel, master_end;
 
+	/* The start that was due is this one. */
+	evtimer_del(keeper->restart);
 	/* The worker that was there died before the master could say what the next one gets. */
 	if (!keeper->order)
 		return;

@@ -452,16 +452,16 @@ void worker_slot_on_started(struct worker_slot *slot, const struct keeper_worker
 		worker_slot_update(slot);
 }
 
-/* An adopted slot has its keeper already, which has to be told what workers are started with. */
+/* A slot that runs has its keeper, which is told what workers are started with; or it gets the next
+ * one, which is told as it starts, when its pause is over and it is known whose worker that is. */
 void worker_slot_start(struct worker_slot *slot)
 {
-	if (slot->state == WORKER_DOWN)
+	if (slot->state == WORKER_DOWN) {
 		change_state(slot, WORKER_STARTING, "start");
-	if (slot->keeper_fd >= 0) {
+		slot_keeper_start(slot);
+	} else if (slot->keeper_fd >= 0) {
 		worker_slot_update(slot);
 		master_redis_tell(slot);
-	} else if (!child_running(&slot->keeper)) {
-		slot_keeper_start(slot);
 	}
 }
 

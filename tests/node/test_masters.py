@@ -3,8 +3,10 @@
 
 import os
 import pathlib
+import re
 import signal
 import subprocess
+import time
 
 import pytest
 
@@ -145,6 +147,37 @@ def test_a_hanging_keeper_is_replaced_by_the_next_master(start_node, make_client
     assert_all_hear(node, everyone, "with another keeper")
     assert node.workers() == workers
     assert node.keepers()[0] == keepers[0] and node.keepers()[1] != keepers[1]
+
+
+def test_keepers_die_while_the_next_master_waits_for_redis(start_node, make_client):
+    """Redis's answer starts what is missing: not what is due to be started already."""
+    node = start_node()
+    everyone = crowd_of(node, make_client)
+    wait_until(node.all_protected, "protected")
+    before, redis = node.workers(), node.redis_pid()
+    node.kill_master()
+    os.kill(redis, signal.SIGSTOP)
+    try:
+        node.launch()
+        wait_until(lambda: node.ctl("status").returncode == 0, "the master answers")
+        # Each time it is started after a longer pause.
+        for _ in range(4):
+            kill_keeper(node, 0)
+        os.kill(node.keepers()[0], signal.SIGKILL)
+        pause = int(wait_until(lambda: re.findall(r"keeper_died slot=0 .* restart_in_ms=(\d+)",
+                                                  node.log())[4:], "the fifth death")[0])
+        assert pause >= 500
+    finally:
+        os.kill(redis, signal.SIGCONT)
+    wait_until(node.are_all_ready, "Redis answers")
+    time.sleep(2 * pause / 1000)
+    wait_until(node.all_protected, "protected again")
+    titles = [process.title for process in node.everybody()]
+    assert sum("keepsockd: keeper 0 " in title for title in titles) == 1, titles
+    assert node.workers() == before
+    assert_all_hear(node, everyone, "all were replaced")
+    kill_worker(node, 0)
+    assert_all_hear(node, everyone, "its worker died")
 
 
 def test_redis_dies_without_a_master(start_node, make_client):

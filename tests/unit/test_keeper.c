@@ -19,6 +19,7 @@
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/pidfd.h>
+#include <sys/prctl.h>
 #include <sys/socket.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -449,19 +450,20 @@ static void test_a_master_that_dies_is_followed_by_another(void **state)
 	close_pairs(pairs, 2, 1);
 }
 
-static pid_t child_of_keeper(const struct test *t)
+/* How many it has, and one of them. */
+static int children_of_keeper(const struct test *t, pid_t *one)
 {
 	char path[64];
-	int pid = 0;
+	int pid, count = 0;
 	FILE *file;
 
 	snprintf(path, sizeof(path), "/proc/%d/task/%d/children", (int)t->keeper, (int)t->keeper);
 	file = fopen(path, "re");
 	assert_non_null(file);
-	if (fscanf(file, "%d", &pid) != 1)
-		pid = 0;
+	for (*one = 0; fscanf(file, "%d", &pid) == 1; count++)
+		*one = pid;
 	fclose(file);
-	return pid;
+	return count;
 }
 
 /* What happened without a master is told to the next one. */
@@ -474,9 +476,8 @@ static void test_a_death_that_no_master_saw(void **state)
 	before = t->worker.pid;
 	close(t->master);
 	kill(before, SIGKILL);
-	do {
-		after = child_of_keeper(t);
-	} while (after == 0 || after == before);
+	while (children_of_keeper(t, &after) == 0 || after == before)
+		;
 	t->master = visit_as_master(t, 3);
 	expect(t, t->master, KEEPER_STATE);
 	ipc_message_close_fds(&t->message);
@@ -485,6 +486,35 @@ static void test_a_death_that_no_master_saw(void **state)
 	meet_worker(t);
 	assert_int_equal(t->worker.pid, after);
 	expect_start(t, true);
+}
+
+/* A worker of a keeper before it dies, when nobody has said yet what the next one gets. */
+static void test_an_order_comes_while_a_start_is_due(void **state)
+{
+	struct test *t = *state;
+	struct keeper_death death;
+	pid_t foreigner = fork();
+
+	assert_true(foreigner >= 0);
+	if (foreigner == 0) {
+		(void)prctl(PR_SET_PDEATHSIG, SIGKILL);
+		pause();
+		_exit(0);
+	}
+	start_keeper(t, foreigner);
+	t->worker.pid = foreigner;
+	kill(foreigner, SIGKILL);
+	death = expect_death(t);
+	assert_int_equal(death.pid, foreigner);
+	assert_in_range(death.next_in_ms, 1, 1000);
+	assert_int_equal(waitpid(foreigner, NULL, 0), foreigner);
+	send_order(t);
+	meet_worker(t);
+	expect_start(t, false);
+	/* The start that was due has happened. */
+	(void)poll(NULL, 0, (int)death.next_in_ms * 3);
+	assert_int_equal(children_of_keeper(t, &foreigner), 1);
+	assert_int_equal(foreigner, t->worker.pid);
 }
 
 int main(int argc, char **argv)
@@ -504,6 +534,7 @@ int main(int argc, char **argv)
 		WITH_KEEPER(test_without_a_worker_it_ends_at_once),
 		WITH_KEEPER(test_a_master_that_dies_is_followed_by_another),
 		WITH_KEEPER(test_a_death_that_no_master_saw),
+		WITH_KEEPER(test_an_order_comes_while_a_start_is_due),
 	};
 
 	if (argc > 1 && strcmp(argv[1], "--role=worker") == 0)
