@@ -411,7 +411,11 @@ static void take_setup(struct keeper *keeper, struct keeper_setup *setup,
 			  text->config_name);
 }
 
-static void keeper_open(struct keeper *keeper)
+/*
+ * False: the master that started it is dead already. The next one may be looking
+ * for the worker in the socket's place, which is therefore not taken from it.
+ */
+static bool keeper_open(struct keeper *keeper)
 {
 	struct keeper_setup_text text;
 	struct keeper_setup setup;
@@ -427,12 +431,17 @@ static void keeper_open(struct keeper *keeper)
 	keeper->run_dir = xstrdup(text.run_dir);
 	if (node_processes_join(keeper->run_dir, NODE_PROCESS_KEEPER) < 0)
 		log_warning("processes_not_joined error=%s", log_value_str(strerror(errno)));
+	if (is_gone(keeper->master_fd)) {
+		log_info("keeper_not_needed pid=%d", (int)getpid());
+		return false;
+	}
 	if (keeper_visitors_listen(keeper) < 0)
 		log_fatal("keeper_socket_failed error=%s", log_value_str(strerror(errno)));
 	log_info("keeper_started pid=%d worker=%" PRId32, (int)getpid(), setup.worker);
 	if (setup.worker)
 		keeper_worker_watch(keeper, setup.worker, keeper->message->fds[0]);
 	keeper->needs_channel = setup.worker && (setup.flags & KEEPER_SETUP_CHANNEL);
+	return true;
 }
 
 static void keeper_free(struct keeper *keeper)
@@ -480,8 +489,7 @@ int keeper_main(int ipc_fd, int argc, char **argv)
 	};
 	if (!keeper->base)
 		log_fatal("event_base_failed");
-	keeper_open(keeper);
-	if (event_base_dispatch(keeper->base) < 0)
+	if (keeper_open(keeper) && event_base_dispatch(keeper->base) < 0)
 		log_fatal("event_loop_failed");
 	log_info("keeper_stopped kept=%zu", keeper->kept.count);
 	keeper_free(keeper);

@@ -133,6 +133,8 @@ void keeper_visitors_free(struct keeper *keeper)
 {
 	for (size_t i = 0; i < KEEPER_VISITORS_MAX; i++)
 		forget_visitor(&keeper->visitors[i]);
+	if (keeper->listen_fd < 0)
+		return;
 	keeper_free_event(&keeper->listen_event);
 	keeper_close_fd(&keeper->listen_fd);
 	keeper_socket_remove(keeper->run_dir, keeper->slot);

@@ -35,7 +35,7 @@
 #define WORKERS_MS 1500
 #define KILLED_MS  2000
 
-enum finding { FOUND, NOBODY, REFUSED };
+enum finding { FOUND, NOBODY, KILLED, REFUSED };
 
 static void close_fd(int *fd)
 {
@@ -111,10 +111,10 @@ static enum finding kill_keeper(struct orphan *orphan, uint32_t slot, const char
 	if (!is_readable(orphan->keeper_pidfd, KILLED_MS))
 		log_error("keeper_lives_on slot=%u pid=%d", slot, (int)orphan->keeper);
 	close_all(orphan);
-	return NOBODY;
+	return KILLED;
 }
 
-/* FOUND; NOBODY: it knows nothing, like one that is dead. */
+/* FOUND; KILLED: it knew nothing, like one that is dead. */
 static enum finding take_state(struct orphan *orphan, uint32_t slot, struct ipc_message *message)
 {
 	struct keeper_state state;
@@ -252,7 +252,7 @@ static void wait_at(struct waiting *waiting, const char *run_dir, uint32_t slot)
  */
 static void stop_waiting(struct waiting *waiting, size_t at, bool found, const char *run_dir)
 {
-	close(waiting->poller[at].fd);
+	close_fd(&waiting->poller[at].fd);
 	if (!found)
 		keeper_socket_remove(run_dir, waiting->slot[at]);
 	waiting->count--;
@@ -260,8 +260,8 @@ static void stop_waiting(struct waiting *waiting, size_t at, bool found, const c
 	waiting->poller[at] = waiting->poller[waiting->count];
 }
 
-static void find_workers(struct orphans *orphans, struct waiting *waiting, const char *run_dir,
-			 struct ipc_message *message)
+static void wait_for_workers(struct orphans *orphans, struct waiting *waiting, const char *run_dir,
+			     struct ipc_message *message)
 {
 	uint64_t end = clock_boottime_ms() + WORKERS_MS;
 	uint64_t now;
@@ -279,11 +279,71 @@ static void find_workers(struct orphans *orphans, struct waiting *waiting, const
 				stop_waiting(waiting, i, true, run_dir);
 		}
 	}
-	while (waiting->count > 0)
-		stop_waiting(waiting, 0, false, run_dir);
+}
+
+/*
+ * Nobody came there. The dead master may have started a keeper that had no socket
+ * yet when we looked, has put its own in the place of ours since, and has the worker.
+ */
+static enum finding look_again(struct orphans *orphans, struct waiting *waiting,
+			       const char *run_dir, struct ipc_message *message)
+{
+	uint32_t slot = waiting->slot[0];
+	enum finding finding;
+
+	close_fd(&waiting->poller[0].fd);
+	finding = find_keeper(&orphans->slot[slot], run_dir, slot, message);
+	stop_waiting(waiting, 0, finding != NOBODY, run_dir);
+	return finding;
 }
 
 /* ---- both ---- */
+
+static void say_refused(struct buffer *error, uint32_t slot, const char *run_dir)
+{
+	buffer_printf(error,
+		      "keeper %u of an older keepsockd in %s can't be adopted: it has a master, "
+		      "or speaks another version; end it first",
+		      slot, run_dir);
+}
+
+/* 0, or -1 with error. Those whose keeper is dead are waited for by then. */
+static int find_keepers(struct orphans *orphans, struct waiting *waiting, const char *run_dir,
+			struct ipc_message *message, struct buffer *error)
+{
+	uint32_t slots[NODE_WORKERS_MAX];
+	size_t count = keeper_socket_list(run_dir, slots, NODE_WORKERS_MAX);
+
+	for (size_t i = 0; i < count; i++) {
+		switch (find_keeper(&orphans->slot[slots[i]], run_dir, slots[i], message)) {
+		case FOUND: break;
+		case KILLED:
+		case NOBODY: wait_at(waiting, run_dir, slots[i]); break;
+		case REFUSED: say_refused(error, slots[i], run_dir); return -1;
+		}
+	}
+	return 0;
+}
+
+/* 0, or -1 with error. */
+static int find_workers(struct orphans *orphans, struct waiting *waiting, const char *run_dir,
+			struct ipc_message *message, struct buffer *error)
+{
+	while (waiting->count > 0) {
+		wait_for_workers(orphans, waiting, run_dir, message);
+		for (size_t left = waiting->count; left > 0; left--) {
+			uint32_t slot = waiting->slot[0];
+
+			switch (look_again(orphans, waiting, run_dir, message)) {
+			case FOUND:
+			case NOBODY: break;
+			case KILLED: wait_at(waiting, run_dir, slot); break;
+			case REFUSED: say_refused(error, slot, run_dir); return -1;
+			}
+		}
+	}
+	return 0;
+}
 
 static void count_slots(struct orphans *orphans)
 {
@@ -304,33 +364,22 @@ int orphans_find(struct orphans *orphans, const char *run_dir, struct buffer *er
 {
 	struct ipc_message *message = xmalloc(sizeof(*message));
 	struct waiting waiting = {.count = 0};
-	uint32_t slots[NODE_WORKERS_MAX];
-	size_t count = keeper_socket_list(run_dir, slots, NODE_WORKERS_MAX);
-	enum finding finding = NOBODY;
+	int result;
 
 	orphans->slots = 0;
 	for (size_t i = 0; i < NODE_WORKERS_MAX; i++)
 		clear(&orphans->slot[i]);
-	for (size_t i = 0; i < count && finding != REFUSED; i++) {
-		finding = find_keeper(&orphans->slot[slots[i]], run_dir, slots[i], message);
-		if (finding == NOBODY)
-			wait_at(&waiting, run_dir, slots[i]);
-		if (finding == REFUSED)
-			buffer_printf(error,
-				      "keeper %u of an older keepsockd in %s can't be adopted: it "
-				      "has a master, or speaks another version; end it first",
-				      slots[i], run_dir);
-	}
-	if (finding != REFUSED)
-		find_workers(orphans, &waiting, run_dir, message);
+	result = find_keepers(orphans, &waiting, run_dir, message, error);
+	if (result == 0)
+		result = find_workers(orphans, &waiting, run_dir, message, error);
 	while (waiting.count > 0)
 		stop_waiting(&waiting, 0, true, run_dir);
 	free(message);
-	if (finding == REFUSED)
+	if (result < 0)
 		orphans_free(orphans);
 	else
 		count_slots(orphans);
-	return finding == REFUSED ? -1 : 0;
+	return result;
 }
 
 bool orphans_fit(const struct orphans *orphans, struct buffer *error)

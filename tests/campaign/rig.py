@@ -15,6 +15,8 @@ from node_state import NodeState
 # A keeper starts the next worker at once only if the last one lived for a second.
 LIFE = 1
 LOOK_EVERY = 0.03
+# A dead keeper's successor runs after about so many seconds, on a machine that has other work.
+REPLACED = 0.03
 # Descriptors and memory settle soon after the last change.
 SETTLE = 30
 SETTINGS = merge(WATCHED, {
@@ -102,12 +104,17 @@ class Rig:
         return found[0]
 
     def kill_one(self):
-        """A worker, a keeper or the master, at a random moment after all slots are protected."""
-        kind = self.rng.choice(("worker", "worker", "keeper", "master"))
+        """A worker, a keeper, the master, or a keeper and the master that is about to replace it, at
+        a random moment after all slots are protected."""
+        kind = self.rng.choice(("worker", "worker", "keeper", "master", "keeper and master"))
         moment = self.rng.uniform(0, 0.2)
         if kind == "master":
             self.wait_protected()
             self.meanwhile("the master is killed", self.kill_master, moment)
+        elif kind == "keeper and master":
+            keeper = self.rng.choice(self.wait_protected())["keeper"]
+            self.meanwhile("both are killed", self.kill_keeper_and_master, keeper,
+                           self.rng.uniform(0, REPLACED), moment)
         else:
             self.kill_in_slot("pid" if kind == "worker" else "keeper", moment)
         self.wait_protected()
@@ -115,6 +122,13 @@ class Rig:
 
     def kill_master(self, moment):
         time.sleep(moment)
+        self.node.kill_master()
+        time.sleep(moment)
+        return self.node.launch()
+
+    def kill_keeper_and_master(self, keeper, between, moment):
+        os.kill(keeper, signal.SIGKILL)
+        time.sleep(between)
         self.node.kill_master()
         time.sleep(moment)
         return self.node.launch()

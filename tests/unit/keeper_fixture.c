@@ -145,7 +145,8 @@ void deposit_arena(struct test *t)
 
 /* ---- starting ---- */
 
-void start_keeper(struct test *t, pid_t worker)
+/* The keeper's end of a channel that has its setup in it. */
+static int make_channel(struct test *t, pid_t worker)
 {
 	struct keeper_setup setup = {
 		.version = KEEPER_PROTOCOL_VERSION,
@@ -160,13 +161,6 @@ void start_keeper(struct test *t, pid_t worker)
 	int ends[2];
 
 	assert_int_equal(ipc_pair(ends), 0);
-	t->keeper = fork();
-	assert_true(t->keeper >= 0);
-	if (t->keeper == 0) {
-		close(ends[0]);
-		_exit(keeper_main(ends[1], 0, NULL));
-	}
-	close(ends[1]);
 	t->master = ends[0];
 	keeper_setup_encode(&payload, &setup, &text);
 	assert_int_equal(ipc_send(t->master, KEEPER_SETUP, 0, payload.data, payload.len, &pidfd,
@@ -175,6 +169,33 @@ void start_keeper(struct test *t, pid_t worker)
 	buffer_free(&payload);
 	if (pidfd >= 0)
 		close(pidfd);
+	return ends[1];
+}
+
+static void fork_keeper(struct test *t, int channel)
+{
+	t->keeper = fork();
+	assert_true(t->keeper >= 0);
+	if (t->keeper == 0) {
+		if (t->master >= 0)
+			close(t->master);
+		_exit(keeper_main(channel, 0, NULL));
+	}
+	close(channel);
+}
+
+void start_keeper(struct test *t, pid_t worker)
+{
+	fork_keeper(t, make_channel(t, worker));
+}
+
+void start_keeper_of_the_dead(struct test *t, pid_t worker)
+{
+	int channel = make_channel(t, worker);
+
+	close(t->master);
+	t->master = -1;
+	fork_keeper(t, channel);
 }
 
 void send_order(struct test *t)

@@ -53,6 +53,8 @@ void make_pairs(int (*pairs)[2], size_t count);
 void close_pairs(int (*pairs)[2], size_t count, int which);
 void deposit_arena(struct test *t);
 void start_keeper(struct test *t, pid_t worker);
+/* Its master is dead when it begins. */
+void start_keeper_of_the_dead(struct test *t, pid_t worker);
 void send_order(struct test *t);
 void meet_worker(struct test *t);
 void expect_start(struct test *t, bool adopt);

@@ -488,6 +488,24 @@ static void test_a_death_that_no_master_saw(void **state)
 	expect_start(t, true);
 }
 
+/* The next master may look for the worker in the socket's place meanwhile. */
+static void test_without_its_master_it_does_not_begin(void **state)
+{
+	struct test *t = *state;
+	int listening = keeper_socket_listen(t->run_dir, 3);
+	int status, fd;
+
+	start_keeper_of_the_dead(t, getpid());
+	assert_int_equal(waitpid(t->keeper, &status, 0), t->keeper);
+	assert_true(WIFEXITED(status) && WEXITSTATUS(status) == 0);
+	t->keeper = 0;
+	fd = keeper_socket_connect(t->run_dir, 3);
+	assert_true(fd >= 0);
+	assert_int_equal(keeper_socket_peer(fd), getpid());
+	close(fd);
+	close(listening);
+}
+
 /* A worker of a keeper before it dies, when nobody has said yet what the next one gets. */
 static void test_an_order_comes_while_a_start_is_due(void **state)
 {
@@ -534,6 +552,7 @@ int main(int argc, char **argv)
 		WITH_KEEPER(test_without_a_worker_it_ends_at_once),
 		WITH_KEEPER(test_a_master_that_dies_is_followed_by_another),
 		WITH_KEEPER(test_a_death_that_no_master_saw),
+		WITH_KEEPER(test_without_its_master_it_does_not_begin),
 		WITH_KEEPER(test_an_order_comes_while_a_start_is_due),
 	};
 
