@@ -424,7 +424,8 @@ static void watch_exit(struct worker_slot *slot)
 void worker_slot_on_started(struct worker_slot *slot, const struct keeper_worker *worker,
 			    int channel, int pidfd)
 {
-	if (slot->pid && !slot->exited)
+	/* One that was found without a keeper is the one that its next keeper tells of. */
+	if (slot->pid && slot->pid != worker->pid && !slot->exited)
 		watch_leaver(slot);
 	if (slot->pid)
 		forget_worker(slot);

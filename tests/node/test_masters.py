@@ -115,6 +115,16 @@ def test_a_worker_dies_without_a_master(start_node, make_client):
     assert rows[0]["last_death"] == "signal 9 (Killed)"
 
 
+def watched_process(node, fd):
+    """Of the master's descriptor, if it is one of a process."""
+    try:
+        info = pathlib.Path(f"/proc/{node.process.pid}/fdinfo/{fd}").read_text()
+    except FileNotFoundError:
+        return None
+    found = re.search(r"^Pid:\t(\d+)$", info, re.MULTILINE)
+    return found and int(found.group(1))
+
+
 @pytest.mark.parametrize("workers", [1, 2])
 def test_a_keeper_dies_without_a_master(start_node, make_client, workers):
     """Its worker serves on and is found by the next master, even if there is nobody else."""
@@ -131,6 +141,10 @@ def test_a_keeper_dies_without_a_master(start_node, make_client, workers):
     replace_master(node, meanwhile)
     assert_all_hear(node, everyone, "both are back")
     assert node.workers() == before
+    # Each process that it looks after, and no other, or one of them twice.
+    watched = [watched_process(node, fd) for fd in os.listdir(f"/proc/{node.process.pid}/fd")]
+    assert sorted(filter(None, watched)) == sorted(
+        [*node.workers().values(), *node.keepers().values(), node.redis_pid()])
     everyone += [make_client(node) for _ in range(4)]
     kill_worker(node, 0)
     for client in everyone[-4:]:
