@@ -15,7 +15,7 @@ from node_state import NodeState
 # A keeper starts the next worker at once only if the last one lived for a second.
 LIFE = 1
 LOOK_EVERY = 0.03
-# A dead keeper's successor runs after about so many seconds, on a machine that has other work.
+# Who follows a dead process runs after about so many seconds, on a machine that has other work.
 REPLACED = 0.03
 # Descriptors and memory settle soon after the last change.
 SETTLE = 30
@@ -104,17 +104,18 @@ class Rig:
         return found[0]
 
     def kill_one(self):
-        """A worker, a keeper, the master, or a keeper and the master that is about to replace it, at
-        a random moment after all slots are protected."""
-        kind = self.rng.choice(("worker", "worker", "keeper", "master", "keeper and master"))
+        """A worker, a keeper, the master, or one of them and the master that is about to look after
+        that, at a random moment after all slots are protected."""
+        kind = self.rng.choice(("worker", "worker", "keeper", "master", "worker and master",
+                                "keeper and master"))
         moment = self.rng.uniform(0, 0.2)
         if kind == "master":
             self.wait_protected()
             self.meanwhile("the master is killed", self.kill_master, moment)
-        elif kind == "keeper and master":
-            keeper = self.rng.choice(self.wait_protected())["keeper"]
-            self.meanwhile("both are killed", self.kill_keeper_and_master, keeper,
-                           self.rng.uniform(0, REPLACED), moment)
+        elif kind.endswith(" and master"):
+            victim = self.mature_row()["pid" if kind.startswith("worker") else "keeper"]
+            self.meanwhile("both are killed", self.kill_with_master, victim, moment,
+                           self.rng.uniform(0, REPLACED))
         else:
             self.kill_in_slot("pid" if kind == "worker" else "keeper", moment)
         self.wait_protected()
@@ -126,17 +127,20 @@ class Rig:
         time.sleep(moment)
         return self.node.launch()
 
-    def kill_keeper_and_master(self, keeper, between, moment):
-        os.kill(keeper, signal.SIGKILL)
-        time.sleep(between)
-        self.node.kill_master()
+    def kill_with_master(self, victim, moment, between):
         time.sleep(moment)
-        return self.node.launch()
+        os.kill(victim, signal.SIGKILL)
+        time.sleep(between)
+        return self.kill_master(0)
 
-    def kill_in_slot(self, column, moment):
-        row = self.rng.choice(self.run_until(
+    def mature_row(self):
+        """Of any slot whose worker is followed by another one at once."""
+        return self.rng.choice(self.run_until(
             lambda: [row for row in self.rows() or [] if row["uptime_s"] > LIFE],
             "all slots are protected"))
+
+    def kill_in_slot(self, column, moment):
+        row = self.mature_row()
         killer = threading.Timer(moment, os.kill, (row[column], signal.SIGKILL))
         killer.start()
         self.run_until(lambda: not killer.is_alive(), "it is killed")
