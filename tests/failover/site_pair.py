@@ -7,6 +7,7 @@ import os
 import pathlib
 import shutil
 import signal
+import subprocess
 import tempfile
 import time
 
@@ -196,7 +197,18 @@ class Site:
         run = primary.say("show", "cluster", "--json")
         return run.returncode == 0 and all(
             row["promotable"] and row["sees_redis"] and row["connected"]
-            for row in json.loads(run.stdout)["rows"][1:])
+            for row in json.loads(run.stdout)["rows"][1:]) and \
+            all(self.hears_redis(node) for node in self.nodes.values())
+
+    @staticmethod
+    def hears_redis(node):
+        """Until then what is published without a history reaches none of its clients."""
+        try:
+            run = node.ctl("show", "redis", "--json")
+        except subprocess.TimeoutExpired:
+            return False
+        return run.returncode == 0 and all(row["subscription"] == "live"
+                                           for row in json.loads(run.stdout)["rows"])
 
     def wait_settled(self):
         try:
