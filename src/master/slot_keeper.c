@@ -424,7 +424,7 @@ void slot_keeper_start(struct worker_slot *slot)
 	struct buffer error = {0};
 	int ends[2];
 
-	/* The start that was due is this one: a second keeper would share the worker's death. */
+	/* The start that was due is this one: of two keepers each would replace the worker. */
 	evtimer_del(slot->keeper_timer);
 	if (ipc_pair(ends) < 0) {
 		retry_later(slot, strerror(errno));
