@@ -8,6 +8,9 @@ import time
 from keepsock import Redis, wait_until
 
 NAME = "keepsock"
+# A Sentinel sends a server that has just become the master its first PING after a second, so with a
+# second or less it may take that one for dead, too, before it has asked.
+DOWN_AFTER_MS = 2000
 
 
 class Sentinel(Redis):
@@ -17,7 +20,7 @@ class Sentinel(Redis):
         super().__init__(password)
         lines = [f"port {self.port}", f"bind {self.address}", f"dir {self.directory}",
                  f"sentinel monitor {NAME} {master.address} {master.port} {quorum}",
-                 f"sentinel down-after-milliseconds {NAME} 1000",
+                 f"sentinel down-after-milliseconds {NAME} {DOWN_AFTER_MS}",
                  f"sentinel failover-timeout {NAME} 3000"]
         if password:
             lines += [f"requirepass {password}", f"sentinel sentinel-pass {password}"]
