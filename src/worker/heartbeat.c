@@ -20,8 +20,8 @@
 
 #define INTERVAL_MAX_MS  1000u
 #define AFTER_VERDICT_MS 100u /* next heartbeat after one that told of the dead */
-/* A connection is deaf only if so many heartbeats were answered meanwhile: a worker that was
- * itself asleep has yet to read what came. */
+/* A connection is deaf only if so many heartbeats in a row were answered meanwhile: a worker that
+ * was itself asleep has yet to read what came, and a Redis that was away to send it. */
 #define BEATS_UNHEARD_MIN 3u
 
 static uint64_t interval(const struct worker *w)
@@ -60,7 +60,6 @@ bool heartbeat_probe_overdue(const struct redis_shard *shard)
 void heartbeat_on_probe(struct redis_shard *shard)
 {
 	shard->probe_heard_ms = shard->worker->now_ms;
-	shard->unheard_since_ms = 0;
 	shard->beats_unheard = 0;
 	if (!shard->probe_lost)
 		return;
@@ -69,26 +68,40 @@ void heartbeat_on_probe(struct redis_shard *shard)
 	node_event_add(NODE_EVENT_PROBE_BACK, "shard %u", shard->index);
 }
 
-/* Redis answered: did it deliver as well? */
+/* So long heartbeats must be answered before their probes count as not delivered. */
+static uint64_t delivery_patience(const struct worker *w)
+{
+	uint64_t probes = 2 * (uint64_t)w->settings.redis.probe_interval;
+	uint64_t timeout = (uint64_t)w->settings.redis.probe_timeout;
+
+	return probes < timeout ? probes : timeout;
+}
+
+/*
+ * Redis answered: did it deliver as well? After a cut in the network commands work
+ * again at once, over new connections; the subscription's, on which nothing is sent,
+ * only when TCP of the other side tries again, and that may be as long as the cut
+ * was. So the time of the cut counts, and of the time after it a few heartbeats.
+ */
 static void watch_probe(struct redis_shard *shard)
 {
 	struct worker *w = shard->worker;
-	uint64_t unheard;
+	uint64_t heard = shard->probe_heard_ms > shard->listening_ms ? shard->probe_heard_ms
+								     : shard->listening_ms;
 
-	if (!shard->unheard_since_ms)
+	if (shard->beats_unheard++ == 0)
 		shard->unheard_since_ms = w->now_ms;
-	unheard = w->now_ms - shard->unheard_since_ms;
-	if (++shard->beats_unheard < BEATS_UNHEARD_MIN ||
-	    unheard <= (uint64_t)w->settings.redis.probe_timeout)
+	if (shard->beats_unheard < BEATS_UNHEARD_MIN ||
+	    w->now_ms - shard->unheard_since_ms < delivery_patience(w) ||
+	    w->now_ms - heard <= (uint64_t)w->settings.redis.probe_timeout)
 		return;
-	shard->unheard_since_ms = 0;
 	shard->beats_unheard = 0;
 	shard->probe_lost = true;
 	metric_add(METRIC_redis_probes_lost_total, 1);
 	log_warning("redis_probe shard=%u state=heard->lost unheard_ms=%llu action=resubscribe",
-		    shard->index, (unsigned long long)unheard);
+		    shard->index, (unsigned long long)(w->now_ms - heard));
 	node_event_add(NODE_EVENT_PROBE_LOST, "shard %u: nothing heard for %llu ms", shard->index,
-		       (unsigned long long)unheard);
+		       (unsigned long long)(w->now_ms - heard));
 	redis_subscription_restart(shard->subscription, "the delivery probe is not heard");
 }
 
@@ -122,7 +135,6 @@ static void on_heartbeat(void *ctx, const struct redis_heartbeat_result *result)
 	if (!redis_subscription_available(shard->subscription))
 		return;
 	if (result->outcome.code != REDIS_RESULT_OK) {
-		shard->unheard_since_ms = 0;
 		shard->beats_unheard = 0;
 		/* Refused, it may be because of a judgement that is due. */
 		if (redis_pool_available(shard->pool))
@@ -175,7 +187,6 @@ void heartbeat_start(struct redis_shard *shard)
 	shard->listening_ms = shard->worker->now_ms;
 	if (!shard->probe_heard_ms)
 		shard->probe_heard_ms = shard->worker->now_ms;
-	shard->unheard_since_ms = 0;
 	shard->beats_unheard = 0;
 	if (!shard->beating)
 		beat(shard);

@@ -22,11 +22,11 @@ struct redis_shard {
 	bool beating;                            /* the answer to a heartbeat is due */
 	bool probe_lost;                         /* not heard since the connection was made anew */
 	bool predecessors_asked;
-	uint64_t beat_at_ms;       /* boottime of the next heartbeat */
-	uint64_t probe_heard_ms;   /* boottime; 0 = never */
-	uint64_t listening_ms;     /* boottime: the subscription connection is live since */
-	uint64_t unheard_since_ms; /* boottime of the first heartbeat answered since, 0 = none */
-	unsigned beats_unheard;    /* ... and how many were */
+	uint64_t beat_at_ms;            /* boottime of the next heartbeat */
+	uint64_t probe_heard_ms;        /* boottime; 0 = never */
+	uint64_t listening_ms;          /* boottime: the subscription connection is live since */
+	unsigned beats_unheard;         /* heartbeats answered in a row since both */
+	uint64_t unheard_since_ms;      /* boottime of the first of them */
 	struct redis_purge_run *purges; /* under way */
 	/* Presence is written again: the passport it goes on with, where it ends. */
 	bool presence_walk;
