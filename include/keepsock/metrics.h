@@ -72,6 +72,8 @@ const char *metric_name(enum metric metric); /* without the prefix keepsock_ */
 const char *metric_help(enum metric metric);
 enum metric_kind metric_kind(enum metric metric);
 
+/* The value of one slot. The lag of an event loop that stands still goes on growing. */
+uint64_t metrics_slot_value(const struct node_page *page, uint32_t slot, enum metric metric);
 /* The node's value of one metric: its workers and the master put together as its kind says. */
 uint64_t metrics_node_value(const struct node_page *page, enum metric metric);
 

@@ -22,12 +22,14 @@
 #define NODE_WORKERS_MAX 64
 /* The master counts in a slot of its own, after the workers'. */
 #define NODE_SLOT_MASTER NODE_WORKERS_MAX
-#define NODE_PAGE_MAGIC  UINT64_C(0x6b736e6f64653035) /* "ksnode05": changes with the layout */
+#define NODE_PAGE_MAGIC  UINT64_C(0x6b736e6f64653036) /* "ksnode06": changes with the layout */
 
 struct node_slot {
 	_Alignas(64) struct counters counters;
 	struct node_event_ring events;
 	struct node_users users;
+	_Atomic uint64_t
+		loop_due_ms; /* boottime at which its event loop ticks next; 0 = it has none */
 };
 
 struct node_page {
@@ -65,9 +67,12 @@ void node_page_unmap(struct node_page *page);
 void node_page_claim_slot(struct node_page *page, uint32_t slot);
 /* This process's ring of events, NULL before it claimed a slot. For node_events.c. */
 extern struct node_event_ring *node_page_own_events;
-
-/* Sets a dead worker's gauges to 0 and forgets its users; its counters go on from where they are.
+/* A tick of this process's event loop is due then, in boottime. Before it claimed a slot: nothing.
  */
+void node_page_set_loop_due(uint64_t boottime_ms);
+
+/* Sets a dead worker's gauges to 0, forgets its users and its loop; its counters go on from where
+ * they are. */
 void node_page_reset_gauges(struct node_page *page, uint32_t slot);
 
 /* A worker is dead; the next one, which may run already, says so itself once it is ready. */

@@ -69,7 +69,7 @@ static json_t *own_row(const struct master *master, uint32_t number)
 				(json_int_t)slot->restarts, "uptime_s", (json_int_t)uptime);
 
 	for (size_t i = 0; i < sizeof(columns) / sizeof(columns[0]); i++) {
-		uint64_t value = node_page_get(master->page, number, columns[i].metric);
+		uint64_t value = metrics_slot_value(master->page, number, columns[i].metric);
 
 		(void)json_object_set_new(row, columns[i].key, json_integer((json_int_t)value));
 	}

@@ -105,6 +105,7 @@ void node_page_reset_gauges(struct node_page *page, uint32_t slot)
 		if (metric_kind((enum metric)i) != METRIC_KIND_COUNTER)
 			atomic_store(&page->slot[slot].counters.value[i], 0);
 	}
+	atomic_store(&page->slot[slot].loop_due_ms, 0);
 	node_users_clear(page, slot);
 }
 

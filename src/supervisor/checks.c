@@ -54,6 +54,7 @@ struct checks {
 	struct node_call *metrics; /* under way */
 	struct check checks[CHECKS_MAX];
 	unsigned count;
+	json_int_t loop_lag; /* microseconds; the last one judged */
 	uint64_t excused_until_ms;
 };
 
@@ -142,15 +143,21 @@ static void take_result(struct check *check, const char *error)
 
 /* ---- what the master tells ---- */
 
+/* The master shows a lateness for a second after it: once is a failure, the same again tells
+ * nothing. */
 static void judge_loop(struct checks *checks, const json_t *metrics)
 {
 	json_int_t lag = json_integer_value(json_object_get(metrics, "loop_lag_microseconds"));
+	bool late = lag / 1000 > checks->options.settings->cluster.check_loop_lag;
+	bool known = lag == checks->loop_lag;
 	char text[CHECK_TEXT_MAX];
 
+	checks->loop_lag = lag;
+	if (late && known)
+		return;
 	snprintf(text, sizeof(text), "a worker's event loop is %lld ms late",
 		 (long long)lag / 1000);
-	take_result(&checks->checks[CHECK_LOOP],
-		    lag / 1000 > checks->options.settings->cluster.check_loop_lag ? text : NULL);
+	take_result(&checks->checks[CHECK_LOOP], late ? text : NULL);
 }
 
 static void judge_delivery(struct checks *checks, const json_t *metrics)
@@ -323,7 +330,8 @@ bool checks_hang(const struct checks *checks, const char **worst)
 		const struct check *check = &checks->checks[i];
 		bool echo = check->kind == CHECK_ECHO || check->kind == CHECK_ECHO_TLS;
 
-		if ((check->kind == CHECK_MASTER && check->failed_in_row >= fall) ||
+		if (((check->kind == CHECK_MASTER || check->kind == CHECK_LOOP) &&
+		     check->failed_in_row >= fall) ||
 		    (echo && is_judged(check) && check->late_in_row >= fall)) {
 			*worst = check->text;
 			return true;

@@ -71,7 +71,8 @@ bool checks_good(const struct checks *checks, const char **worst);
 /* One that counts is bad: *worst says why. Neither this nor good: there is no verdict yet. */
 bool checks_bad(const struct checks *checks, const char **worst);
 
-/* Its master does not answer, or its listeners say nothing: no time will mend that. *worst: why. */
+/* Its master does not answer, an event loop stands still, or its listeners say nothing: no time
+ * will mend that. *worst: why. */
 bool checks_hang(const struct checks *checks, const char **worst);
 
 /* False when there are not that many. */

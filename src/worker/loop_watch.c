@@ -9,6 +9,7 @@
 
 #include "keepsock/clock.h"
 #include "keepsock/log.h"
+#include "keepsock/node_page.h"
 #include "worker/internal.h"
 
 /* What fan-outs get of a loop turn; clients wait at most so long for them. */
@@ -57,6 +58,7 @@ void loop_watch_start(struct worker *w, uint64_t interval_ms)
 	w->watch.tick_due_ms = now_ms + interval_ms;
 	w->watch.window_end_ms = now_ms + 1000;
 	w->watch.cpu_ns = cpu_ns();
+	node_page_set_loop_due(w->watch.tick_due_ms);
 }
 
 void loop_watch_begin(struct worker *w, enum loop_activity activity)
@@ -163,6 +165,7 @@ void loop_watch_tick(struct worker *w, uint64_t interval_ms)
 		watch->window_end_ms = w->now_ms + 1000;
 	}
 	watch->tick_due_ms = w->now_ms + interval_ms;
+	node_page_set_loop_due(watch->tick_due_ms);
 	watch->cpu_ns = cpu;
 	watch->longest_ns = 0;
 	watch->longest = LOOP_IDLE;

@@ -97,6 +97,18 @@ def test_a_hanging_standby_is_started_again(make_pair):
     pair.settle()
 
 
+def test_a_worker_that_stands_still_fails_over(make_pair):
+    """One of four, so that most clients, and checks, get another one."""
+    pair = make_pair(node={"workers": 4}, cluster={"restart_timeout": "2s"})
+    primary, (standby,) = pair.start()
+    worker = next(p.pid for p in primary.everybody() if p.title.startswith("keepsockd: worker"))
+    os.kill(worker, signal.SIGSTOP)
+    standby.wait_for("primary")
+    assert "check name=loop change=good->bad" in primary.supervisor_log_path.read_text()
+    wait_until(lambda: not is_running(worker), "the worker that stands still is gone", 40)
+    pair.settle()
+
+
 def test_a_supervisor_told_to_end_leaves_nothing_of_a_node_without_master(make_pair):
     """The budget is spent and the workers serve on, as no standby is there to take over."""
     pair = make_pair(count=1, cluster={"restart_limit": 0, "restart_timeout": "60s"})

@@ -14,6 +14,7 @@
 
 #include "keepsock/alloc.h"
 #include "keepsock/buffer.h"
+#include "keepsock/clock.h"
 #include "keepsock/metrics.h"
 #include "keepsock/node_page.h"
 
@@ -97,6 +98,30 @@ static void test_the_node_shows_the_worst_lag(void **state)
 	assert_int_equal(metrics_node_value(page, METRIC_loop_lag_microseconds), 300);
 }
 
+/* It says nothing of that itself. */
+static void test_a_loop_that_stands_still_is_late(void **state)
+{
+	struct node_page *page = *state;
+	uint64_t now_ms = clock_boottime_ms();
+
+	set_in_slot(page, 0, METRIC_loop_lag_microseconds, 300);
+	node_page_claim_slot(page, 1);
+	node_page_set_loop_due(now_ms - 5000);
+	assert_true(metrics_slot_value(page, 1, METRIC_loop_lag_microseconds) >= 5000000);
+	assert_int_equal(metrics_slot_value(page, 0, METRIC_loop_lag_microseconds), 300);
+	assert_true(metrics_node_value(page, METRIC_loop_lag_microseconds) >= 5000000);
+	assert_true(metrics_node_value(page, METRIC_loop_lag_microseconds) < 600000000);
+
+	node_page_set_loop_due(now_ms + 60000);
+	assert_int_equal(metrics_node_value(page, METRIC_loop_lag_microseconds), 300);
+	node_page_set_loop_due(now_ms - 5000);
+	node_page_reset_gauges(page, 1);
+	assert_int_equal(metrics_node_value(page, METRIC_loop_lag_microseconds), 300);
+	node_page_claim_slot(NULL, 0);
+	node_page_set_loop_due(now_ms - 5000);
+	assert_int_equal(metrics_node_value(page, METRIC_loop_lag_microseconds), 300);
+}
+
 static void test_the_node_is_ready_when_all_workers_are(void **state)
 {
 	struct node_page *page = *state;
@@ -140,6 +165,8 @@ int main(void)
 		cmocka_unit_test_setup_teardown(test_the_node_sums_counters_and_gauges, make_page,
 						drop_page),
 		cmocka_unit_test_setup_teardown(test_the_node_shows_the_worst_lag, make_page,
+						drop_page),
+		cmocka_unit_test_setup_teardown(test_a_loop_that_stands_still_is_late, make_page,
 						drop_page),
 		cmocka_unit_test_setup_teardown(test_the_node_is_ready_when_all_workers_are,
 						make_page, drop_page),
