@@ -140,8 +140,8 @@
 	METRIC(arena_bytes_cap, GAUGE,                                                             \
 	       "Bytes that the workers' arenas may grow to.")                                      \
 	METRIC(loop_lag_microseconds, GAUGE_WORST,                                                 \
-	       "Lateness of the event loop, the worst of the last second and of all workers, and of one "   \
-	       "that stands still.")     \
+	       "Lateness of the event loop, the worst of the last second and of all workers; "     \
+	       "that of a loop that stands still grows.")                                          \
 	METRIC(loop_lag_warnings_total, COUNTER,                                                   \
 	       "Times an event loop was later than node.loop_lag_warning.")                        \
 	METRIC(tls_certificates, GAUGE,                                                            \

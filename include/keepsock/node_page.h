@@ -28,8 +28,7 @@ struct node_slot {
 	_Alignas(64) struct counters counters;
 	struct node_event_ring events;
 	struct node_users users;
-	_Atomic uint64_t
-		loop_due_ms; /* boottime at which its event loop ticks next; 0 = it has none */
+	_Atomic uint64_t loop_due_ms; /* boottime of its event loop's next tick; 0 = none */
 };
 
 struct node_page {
@@ -67,8 +66,7 @@ void node_page_unmap(struct node_page *page);
 void node_page_claim_slot(struct node_page *page, uint32_t slot);
 /* This process's ring of events, NULL before it claimed a slot. For node_events.c. */
 extern struct node_event_ring *node_page_own_events;
-/* A tick of this process's event loop is due then, in boottime. Before it claimed a slot: nothing.
- */
+/* When the next tick of this process's event loop is due; without a slot nobody is told. */
 void node_page_set_loop_due(uint64_t boottime_ms);
 
 /* Sets a dead worker's gauges to 0, forgets its users and its loop; its counters go on from where

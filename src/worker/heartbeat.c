@@ -88,20 +88,21 @@ static void watch_probe(struct redis_shard *shard)
 	struct worker *w = shard->worker;
 	uint64_t heard = shard->probe_heard_ms > shard->listening_ms ? shard->probe_heard_ms
 								     : shard->listening_ms;
+	uint64_t unheard = w->now_ms - heard;
 
 	if (shard->beats_unheard++ == 0)
 		shard->unheard_since_ms = w->now_ms;
 	if (shard->beats_unheard < BEATS_UNHEARD_MIN ||
 	    w->now_ms - shard->unheard_since_ms < delivery_patience(w) ||
-	    w->now_ms - heard <= (uint64_t)w->settings.redis.probe_timeout)
+	    unheard <= (uint64_t)w->settings.redis.probe_timeout)
 		return;
 	shard->beats_unheard = 0;
 	shard->probe_lost = true;
 	metric_add(METRIC_redis_probes_lost_total, 1);
 	log_warning("redis_probe shard=%u state=heard->lost unheard_ms=%llu action=resubscribe",
-		    shard->index, (unsigned long long)(w->now_ms - heard));
+		    shard->index, (unsigned long long)unheard);
 	node_event_add(NODE_EVENT_PROBE_LOST, "shard %u: nothing heard for %llu ms", shard->index,
-		       (unsigned long long)(w->now_ms - heard));
+		       (unsigned long long)unheard);
 	redis_subscription_restart(shard->subscription, "the delivery probe is not heard");
 }
 
