@@ -217,6 +217,17 @@ static void test_a_worker_that_was_asleep(void **state)
 	assert_int_equal(stage->restarts, 0);
 }
 
+/* Between a heartbeat and its probe: the next answer may be read before both probes. */
+static void test_a_worker_that_fell_asleep_in_between(void **state)
+{
+	(void)state;
+	beat_for(10, REDIS_RESULT_OK, HEARD);
+	beat_for(1, REDIS_RESULT_OK, UNHEARD);
+	stage->w.now_ms += 60 * SECOND;
+	beat_for(10, REDIS_RESULT_OK, HEARD);
+	assert_int_equal(stage->restarts, 0);
+}
+
 /* Where commands hardly work either, a new connection would do no better. */
 static void test_heartbeats_in_between_that_fail(void **state)
 {
@@ -260,6 +271,8 @@ int main(void)
 						strike_stage),
 		cmocka_unit_test_setup_teardown(test_a_worker_that_was_asleep, set_stage,
 						strike_stage),
+		cmocka_unit_test_setup_teardown(test_a_worker_that_fell_asleep_in_between,
+						set_stage, strike_stage),
 		cmocka_unit_test_setup_teardown(test_heartbeats_in_between_that_fail, set_stage,
 						strike_stage),
 		cmocka_unit_test_setup_teardown(test_probes_that_are_rare, set_stage, strike_stage),
